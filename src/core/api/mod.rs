@@ -1,0 +1,123 @@
+//! The API: three kinds of the group `hubstorage.io`, version `v1alpha1`, and the names by
+//! which they and the pods of a hub refer to each other.
+//!
+//! The doc comments of this module are what `kubectl explain` prints.
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "two printcolumn(…) of one type are no duplicates, but clippy looks inside them"
+)]
+
+mod conditions;
+mod hub_storage;
+mod hub_user;
+mod reason;
+mod storage_provider;
+
+pub use conditions::{ConditionStatus, ConditionType, Verdict, condition, update_conditions};
+pub use hub_storage::{
+    Bucket, BucketStatus, BucketVending, CreationIntent, Creator, DeletionPolicy, EnvFormat,
+    EnvVar, Grant, HubStorage, HubStorageSpec, HubStorageStatus, HubVendingStatus,
+    IsolationVerdict, Lifecycle, OnConflict, Permission, Scope, Source, Subject, SubjectKind,
+    Users,
+};
+pub use hub_user::{AccessMode, HubUser, HubUserSpec, HubUserStatus};
+pub use reason::{Reason, troubleshooting};
+pub use storage_provider::{
+    Addressing, AzureProvider, Capability, CapabilityStatus, CredentialsType, GcsProvider,
+    IdentityCredentials, RoleManagement, S3Provider, StorageProvider, StorageProviderSpec,
+    StorageProviderStatus, Vending, VendingRole,
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube::CustomResourceExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The audience of the projected token that a user pod presents: worth nothing to the API
+/// server or to anybody but the broker.
+pub const AUDIENCE: &str = "hubstorage.io";
+
+/// The annotation that says which account created a pod: written by the webhook at admission,
+/// held by the guard against everybody else.
+pub const STAMP_ANNOTATION: &str = "hubstorage.io/created-by";
+
+/// The annotation that says what the webhook did to a pod, for people and for status.
+pub const INJECTED_ANNOTATION: &str = "hubstorage.io/injected";
+
+/// The annotation in which KubeSpawner writes the username as it is.
+pub const USERNAME_ANNOTATION: &str = "hub.jupyter.org/username";
+
+/// The label in which KubeSpawner writes a slug of the username: it selects the pods of users,
+/// but its 32 bits of hash are no authorization key.
+pub const USERNAME_LABEL: &str = "hub.jupyter.org/username";
+
+/// The finalizer of a HubStorage, set before the first call to a store.
+pub const FINALIZER: &str = "hubstorage.io/finalizer";
+
+/// The tag that alone decides whose bucket it is: `<installation>/<namespace>/<name>`.
+pub const OWNER_TAG: &str = "hubstorage.io/owner";
+
+/// The tag with the nonce of the creation intent.
+pub const CREATION_TAG: &str = "hubstorage.io/creation";
+
+/// Where Secrets with managing keys, the CA and the leases live.
+pub const SYSTEM_NAMESPACE: &str = "hubstorage-system";
+
+/// Where Secrets with vending keys live: the only ones that `hubstorage serve` may read.
+pub const VENDING_NAMESPACE: &str = "hubstorage-vending";
+
+/// A reference to a cluster-scoped object, or to one in a fixed namespace, by name.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NameReference {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The CustomResourceDefinitions of the three kinds, in the order in which they are applied.
+///
+/// `status` defaults to `observedGeneration: -1`: kstatus takes an object without status for
+/// ready, and a fresh one is not.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [StorageProvider::crd(), HubStorage::crd(), HubUser::crd()]
+        .into_iter()
+        .map(|mut crd| {
+            let versions = crd.spec.versions.iter_mut();
+            let schemas =
+                versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+            for schema in schemas {
+                null_is_absent(schema);
+                let status = schema
+                    .properties
+                    .as_mut()
+                    .and_then(|fields| fields.get_mut("status"));
+                if let Some(status) = status {
+                    status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+                }
+            }
+            crd
+        })
+        .collect()
+}
+
+/// Takes `nullable` from every field, which schemars gives to each `Option`: without it the API
+/// server drops a null, such as a template leaves behind; with it, the null would stay and count
+/// as set in CEL (`has(self.field)`).
+fn null_is_absent(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema
+        .properties
+        .iter_mut()
+        .flat_map(|fields| fields.values_mut())
+        .for_each(null_is_absent);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        null_is_absent(items);
+    }
+}
+
+/// `observedGeneration` of an object that no reconcile has seen yet.
+fn never_observed() -> i64 {
+    -1
+}

@@ -1,0 +1,257 @@
+//! The one list of reasons: conditions, events, metric labels and `docs/troubleshooting.md`
+//! all take them from here.
+
+use strum::{Display, EnumIter, IntoEnumIterator, IntoStaticStr};
+
+/// Why something is as it is, for machines; CamelCase, stable API.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, Display, EnumIter,
+)]
+pub enum Reason {
+    // All is well.
+    /// Everything declared is true.
+    Ready,
+    /// Every part of it is as declared.
+    Applied,
+    /// Nothing of the kind is declared.
+    NotDeclared,
+    /// Applied but for what the store cannot do.
+    PartlyApplied,
+    // Under way.
+    /// Changes are being made.
+    Progressing,
+    // About the spec and what it refers to.
+    /// providerRef names no StorageProvider.
+    ProviderNotFound,
+    /// The StorageProvider has a problem of its own.
+    ProviderNotReady,
+    /// The provider is not for this namespace.
+    NamespaceNotAllowed,
+    /// The provider does not let hubs claim this bucket name.
+    BucketNameNotAllowed,
+    /// No store takes this bucket name.
+    BucketNameInvalid,
+    /// Another HubStorage was in the namespace first.
+    SecondHubStorage,
+    /// The operator cannot do this yet.
+    Unsupported,
+    /// A field of the provider cannot be used.
+    InvalidConfiguration,
+    // About the store.
+    /// The Secret with keys is missing or incomplete.
+    CredentialsMissing,
+    /// The store does not accept the keys.
+    CredentialsRejected,
+    /// The store does not answer.
+    EndpointUnreachable,
+    /// The identity lacks a permission.
+    AccessDenied,
+    /// The bucket belongs to somebody else.
+    BucketOwnedByOthers,
+    /// The store asks for fewer calls.
+    Throttled,
+    /// The store failed in another way.
+    StoreFailed,
+    // About isolation.
+    /// Admission policies that make stamps trustworthy are missing or changed.
+    GuardMissing,
+    /// Nobody has tried yet whether the store holds users apart.
+    ProbePending,
+    /// It could not be tried.
+    ProbeInconclusive,
+    /// The store does not hold users apart.
+    ProbeLeaks,
+    /// The provider vends nothing.
+    VendingNotConfigured,
+    /// Credentials are held apart; whether pods reach a metadata service is not known.
+    MetadataServiceUntried,
+    // About injection.
+    /// The mutating webhook is not registered.
+    WebhookMissing,
+    /// The webhook is registered with a certificate authority that is not ours.
+    CertificateAuthorityMismatch,
+    // Events.
+    /// A bucket was created.
+    BucketCreated,
+    /// A bucket was marked as ours.
+    BucketTagged,
+    /// Lifecycle rules were written for the first time or after an edit of the spec.
+    LifecycleRulesSet,
+    /// The store was found changed, and was put back.
+    DriftCorrected,
+    /// A bucket was left in the store at deletion.
+    BucketRetained,
+}
+
+impl Reason {
+    /// What this reason means, in one sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ready => "Everything declared is true.",
+            Self::Applied => "Every part is as declared.",
+            Self::NotDeclared => "The spec declares nothing of the kind, so nothing is managed.",
+            Self::PartlyApplied => {
+                "Everything is applied but what this store cannot do; the message names it."
+            }
+            Self::Progressing => "Changes are being made.",
+            Self::ProviderNotFound => {
+                "spec.providerRef names a StorageProvider that does not exist."
+            }
+            Self::ProviderNotReady => "The StorageProvider is not Ready, for a reason of its own.",
+            Self::NamespaceNotAllowed => {
+                "spec.namespaces of the StorageProvider does not select this namespace."
+            }
+            Self::BucketNameNotAllowed => {
+                "spec.bucketNames of the StorageProvider does not allow this bucket name."
+            }
+            Self::BucketNameInvalid => {
+                "The bucket name breaks a rule of the store; the message says which."
+            }
+            Self::SecondHubStorage => {
+                "A namespace has one HubStorage, and another one was there first."
+            }
+            Self::Unsupported => "The operator does not support this yet.",
+            Self::InvalidConfiguration => {
+                "A field of the StorageProvider cannot be used; the message names it."
+            }
+            Self::CredentialsMissing => {
+                "The Secret with the provider's keys is missing, or lacks a key."
+            }
+            Self::CredentialsRejected => {
+                "The store does not know the access key, or the secret key does not match it."
+            }
+            Self::EndpointUnreachable => "The store's endpoint does not answer.",
+            Self::AccessDenied => {
+                "The managing or vending identity lacks a permission; the message names it."
+            }
+            Self::BucketOwnedByOthers => {
+                "A bucket of this name exists and bears no tag of this HubStorage."
+            }
+            Self::Throttled => "The store asks for fewer calls.",
+            Self::StoreFailed => "The store failed in a way that may pass.",
+            Self::GuardMissing => {
+                "The admission policies that protect usernames and stamps are missing, changed or too new, so nothing is vended."
+            }
+            Self::ProbePending => {
+                "Nobody has tried yet whether this store holds users apart; nothing is vended until then."
+            }
+            Self::ProbeInconclusive => {
+                "The try whether this store holds users apart could not be carried out; nothing is vended."
+            }
+            Self::ProbeLeaks => {
+                "A credential limited to one prefix reached another: this store does not hold users apart, so nothing is vended."
+            }
+            Self::VendingNotConfigured => {
+                "The StorageProvider has no spec.s3.vending, so users get no credentials."
+            }
+            Self::MetadataServiceUntried => {
+                "Vended credentials are held apart and the guard is in force; whether user pods also reach a cloud metadata service has not been tried."
+            }
+            Self::WebhookMissing => {
+                "The MutatingWebhookConfiguration is not there, so new pods are given nothing."
+            }
+            Self::CertificateAuthorityMismatch => {
+                "The webhook is registered with another certificate authority, so the API server does not reach it."
+            }
+            Self::BucketCreated => "A bucket was created.",
+            Self::BucketTagged => "A bucket was marked with the owner tag.",
+            Self::LifecycleRulesSet => "Lifecycle rules were written.",
+            Self::DriftCorrected => {
+                "The store was found changed by somebody else, and was put back."
+            }
+            Self::BucketRetained => {
+                "The HubStorage was deleted, its bucket and data were left in the store."
+            }
+        }
+    }
+
+    /// What a person can do about it; `None` where nothing needs to be done.
+    pub fn remedy(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Ready
+            | Self::Applied
+            | Self::NotDeclared
+            | Self::Progressing
+            | Self::BucketCreated
+            | Self::BucketTagged
+            | Self::LifecycleRulesSet => return None,
+            Self::PartlyApplied => {
+                "Nothing, or use a setting of the store itself: MinIO purges unfinished uploads by `mc admin config set … api stale_uploads_expiry=24h`."
+            }
+            Self::ProviderNotFound => {
+                "Create the StorageProvider, or make a new HubStorage with the right name: providerRef is immutable."
+            }
+            Self::ProviderNotReady => "`kubectl describe hsp NAME` and follow its own reason.",
+            Self::NamespaceNotAllowed => {
+                "Label the namespace, or widen spec.namespaces of the StorageProvider."
+            }
+            Self::BucketNameNotAllowed => {
+                "Choose an allowed bucketName, or add a pattern to spec.bucketNames of the StorageProvider."
+            }
+            Self::BucketNameInvalid => "Choose another bucketName.",
+            Self::SecondHubStorage => {
+                "Delete one of the two; `kubectl get hs -n NAMESPACE` lists them."
+            }
+            Self::Unsupported => "Use another kind of provider, or remove the field.",
+            Self::InvalidConfiguration => "Correct the field that the message names.",
+            Self::CredentialsMissing => {
+                "Create the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: managing keys in hubstorage-system, vending keys in hubstorage-vending."
+            }
+            Self::CredentialsRejected => {
+                "Correct the keys in the Secret; the change takes effect by itself."
+            }
+            Self::EndpointUnreachable => {
+                "Check spec.s3.endpoint, spec.s3.caBundle, name resolution and network policies."
+            }
+            Self::AccessDenied => "Add the permission to the identity's policy.",
+            Self::BucketOwnedByOthers => {
+                "Choose another bucketName. If the bucket is yours, tag it hubstorage.io/owner with the value that the message gives."
+            }
+            Self::Throttled => {
+                "Nothing: it is tried again with growing pauses. Raise driftCheckInterval if it stays."
+            }
+            Self::StoreFailed => {
+                "Nothing if it passes; it is tried again with growing pauses. Otherwise the message and the store's own log."
+            }
+            Self::GuardMissing => {
+                "`hubstorage manifests | kubectl apply --server-side -f -`, then restart the users' pods that were made before."
+            }
+            Self::ProbePending => {
+                "See that `hubstorage serve` runs, and that the vending credentials are there."
+            }
+            Self::ProbeInconclusive => {
+                "See the message: most often the vending identity lacks a permission on the bucket."
+            }
+            Self::ProbeLeaks => {
+                "Restrict the vending identity's own policy as docs/security.md shows, or use a store that enforces session policies."
+            }
+            Self::VendingNotConfigured => "Add spec.s3.vending to the StorageProvider.",
+            Self::MetadataServiceUntried => {
+                "Nothing here; block 169.254.169.254 for user pods (Zero to JupyterHub does by default)."
+            }
+            Self::WebhookMissing => "`hubstorage manifests | kubectl apply --server-side -f -`.",
+            Self::CertificateAuthorityMismatch => {
+                "See that `hubstorage controller` runs: it writes caBundle. If something else writes it too, stop that."
+            }
+            Self::DriftCorrected => {
+                "Find out who changed it: the operator will put it back every time."
+            }
+            Self::BucketRetained => {
+                "Delete the bucket in the store if its data is no longer needed; the event names it."
+            }
+        })
+    }
+}
+
+/// The body of `docs/troubleshooting.md`: one section for each reason.
+pub fn troubleshooting() -> String {
+    Reason::iter()
+        .map(|reason| {
+            let remedy = reason.remedy().map_or_else(
+                || "Nothing needs to be done.".to_owned(),
+                |r| format!("What to do: {r}"),
+            );
+            format!("### {reason}\n\n{}\n\n{remedy}\n\n", reason.meaning())
+        })
+        .collect()
+}

@@ -1,0 +1,256 @@
+//! `StorageProvider`: one cloud account or S3-compatible endpoint.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::NameReference;
+
+/// One cloud account or S3-compatible endpoint: who may use it, which buckets may be claimed
+/// there, and with which two identities it is managed and vended from.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "hubstorage.io",
+    version = "v1alpha1",
+    kind = "StorageProvider",
+    shortname = "hsp",
+    category = "hubstorage",
+    status = "StorageProviderStatus",
+    derive = "PartialEq",
+    doc = "StorageProvider is one cloud account or S3-compatible endpoint, with the namespaces that may use it.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.s3.endpoint"),
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.s3.region"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure)].filter(set, set).size() == 1")
+    .message("exactly one of s3, gcs and azure must be set: one StorageProvider is one account; make a second StorageProvider for the other"))]
+pub struct StorageProviderSpec {
+    /// Namespaces whose HubStorage may refer to this provider, by their labels. `{}` is every
+    /// namespace.
+    pub namespaces: LabelSelector,
+
+    /// Bucket names that hubs may claim, existing buckets included; `*` stands for any
+    /// characters. Also the ceiling of what can be vended.
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(max = 63), pattern(r"^[a-z0-9*][a-z0-9*-]*$"))
+    )]
+    pub bucket_names: Vec<String>,
+
+    /// How often everything declared is compared with the store, ± 10 %. At least 5s.
+    #[serde(default = "default_drift_check_interval")]
+    #[schemars(length(max = 20), pattern(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s')").message("driftCheckInterval must be at least 5s"))]
+    pub drift_check_interval: String,
+
+    /// Amazon S3, or anything that speaks its protocol: MinIO, Ceph RGW, Wasabi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Provider>,
+
+    /// Google Cloud Storage. Not built yet: such a provider is Stalled with reason Unsupported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<GcsProvider>,
+
+    /// Azure Blob Storage. Not built yet: such a provider is Stalled with reason Unsupported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureProvider>,
+}
+
+fn default_drift_check_interval() -> String {
+    "10m".to_owned()
+}
+
+/// Amazon S3 or a compatible store.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.caBundle) || has(self.endpoint)")
+    .message("caBundle goes with endpoint: Amazon's own endpoints have public certificates"))]
+pub struct S3Provider {
+    /// Region of the buckets, for example us-west-2. Stores without regions take us-east-1.
+    #[schemars(length(min = 1, max = 64), pattern(r"^[a-z0-9-]+$"))]
+    pub region: String,
+
+    /// URL of the store, for everybody but Amazon, for example https://minio.example.org. No
+    /// path; pods get it as AWS_ENDPOINT_URL_S3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getEscapedPath() in ['', '/'] && url(self).getQuery().size() == 0")
+        .message("endpoint must be an http or https URL without path or query, for example https://minio.example.org:9000"))]
+    #[x_kube(validation = Rule::new("!isURL(self) || !url(self).getHostname().startsWith('169.254.')")
+        .message("endpoint must not be a link-local address: those belong to metadata services"))]
+    pub endpoint: Option<String>,
+
+    /// Whether the bucket's name goes into the path or the host name of a URL.
+    #[serde(default)]
+    pub addressing: Addressing,
+
+    /// Certificates (PEM, base64) that the endpoint's certificate is verified with, instead of
+    /// the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "byte"))]
+    pub ca_bundle: Option<ByteString>,
+
+    /// The identity that manages buckets. It never leaves the controller.
+    pub credentials: IdentityCredentials,
+
+    /// The identity that issues users' credentials. Without it nothing is vended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vending: Option<Vending>,
+}
+
+/// Where a bucket's name goes in a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Addressing {
+    /// `https://endpoint/bucket/key`: what most compatible stores take.
+    Path,
+    /// `https://bucket.endpoint/key`: what Amazon prefers.
+    #[default]
+    VirtualHost,
+}
+
+/// How an identity proves itself to the store.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.type == 'Secret') == has(self.secretRef)")
+    .message("secretRef must be set with type Secret, and only then"))]
+pub struct IdentityCredentials {
+    /// Ambient: what the process finds in its environment (IRSA, Pod Identity, an instance
+    /// role). Secret: static keys.
+    #[serde(rename = "type")]
+    pub type_: CredentialsType,
+
+    /// Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: managing keys in the namespace
+    /// hubstorage-system, vending keys in hubstorage-vending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<NameReference>,
+}
+
+/// Kind of credentials.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialsType {
+    /// What the process finds in its environment.
+    Ambient,
+    /// Static keys in a Secret.
+    Secret,
+}
+
+/// The identity that issues users' credentials, and the role they are issued for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Vending {
+    /// The identity that calls AssumeRole; its own policy is the ceiling of every session.
+    pub credentials: IdentityCredentials,
+
+    /// The role that users' sessions assume.
+    #[serde(default)]
+    pub role: VendingRole,
+}
+
+/// The role that users' sessions assume.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.management == 'Given') == has(self.arn)")
+    .message("arn must be set with management Given, and only then"))]
+pub struct VendingRole {
+    /// None: the store has no roles (MinIO), sessions narrow the vending identity itself.
+    /// Given: the role in arn.
+    #[serde(default)]
+    pub management: RoleManagement,
+
+    /// ARN of the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 20, max = 2048),
+        pattern(r"^arn:[a-z-]+:iam::[0-9a-zA-Z_-]*:role/.+$")
+    )]
+    pub arn: Option<String>,
+}
+
+/// Who makes the role.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RoleManagement {
+    /// There is none.
+    #[default]
+    None,
+    /// Somebody else.
+    Given,
+}
+
+/// Google Cloud Storage.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GcsProvider {
+    /// Project id.
+    pub project: String,
+}
+
+/// Azure Blob Storage.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AzureProvider {
+    /// Name of the storage account.
+    pub storage_account: String,
+}
+
+/// What is known of a provider.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageProviderStatus {
+    /// Generation of the spec that this status describes; -1 before the first look.
+    #[serde(default = "super::never_observed")]
+    pub observed_generation: i64,
+
+    /// Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// What the store was found to be able to do, and not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub capabilities: Vec<CapabilityStatus>,
+}
+
+/// One thing that stores differ in.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CapabilityStatus {
+    /// The capability.
+    pub name: Capability,
+    /// Whether the store has it.
+    pub supported: bool,
+    /// Generation of the spec under which this was found out; a newer one is tried again.
+    pub observed_generation: i64,
+}
+
+/// Something that not every store can do.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+)]
+pub enum Capability {
+    /// A lifecycle rule that aborts multipart uploads nobody finished.
+    AbortIncompleteUploads,
+}

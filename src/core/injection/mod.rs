@@ -1,0 +1,348 @@
+//! What a user pod is given when it is admitted.
+//!
+//! The answer is a JSON patch of minimal operations on the pod as it was sent: a typed pod,
+//! read and written again, would drop the fields that this build does not know. Nothing is added
+//! that the kubelet has to pull or wait for, so that a pod starts the same with or without us.
+//! Applied twice, it changes nothing the second time.
+
+mod patch;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::{
+    Bucket, EnvFormat, HubStorage, OnConflict, S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION,
+    USERNAME_LABEL,
+};
+use crate::names::{BucketName, Prefix, PrefixScheme, Username};
+use patch::PodPatch;
+
+pub use json_patch::Patch;
+
+/// Where the token is mounted in a user's container.
+pub const TOKEN_MOUNT_PATH: &str = "/var/run/secrets/hubstorage.io/serviceaccount";
+
+/// Name of the volume that holds the token; the guard lets no ephemeral container mount it.
+pub const TOKEN_VOLUME: &str = "hubstorage-token";
+
+/// File name of the token in its volume.
+pub const TOKEN_FILE: &str = "token";
+
+/// Lifetime that is asked for; the kubelet renews a projected token after 80 % of it.
+pub const TOKEN_SECONDS: u64 = 3600;
+
+/// Where the agent answers, on every node.
+pub const AGENT_URL: &str = "http://169.254.170.23:8180/v1/credentials";
+
+/// The container that KubeSpawner runs the notebook server in; a pod without one of this name
+/// runs it in its first.
+const NOTEBOOK_CONTAINER: &str = "notebook";
+
+/// What the pods of one hub are given; made once for each change of a HubStorage.
+#[derive(Debug, Clone)]
+pub struct HubInjection {
+    namespace: String,
+    hub: String,
+    generation: i64,
+    scheme: PrefixScheme,
+    sources: Vec<UserPods>,
+    locations: Vec<Location>,
+    settings: Vec<(&'static str, String)>,
+    vends: bool,
+}
+
+/// One kind of user pod, ready to be compared with.
+#[derive(Debug, Clone)]
+pub struct UserPods {
+    name: String,
+    selector: Selector,
+    creators: Vec<String>,
+}
+
+/// A variable that holds the location of the user's prefix in a bucket.
+#[derive(Debug, Clone)]
+struct Location {
+    variable: String,
+    bucket: BucketName,
+    format: EnvFormat,
+    on_conflict: OnConflict,
+}
+
+/// A selector that no pod can be compared with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("spec.users.sources[{source_name}].podSelector is not valid: {cause}")]
+pub struct InvalidSelector {
+    source_name: String,
+    cause: String,
+}
+
+impl UserPods {
+    /// The kinds of user pods of a hub.
+    ///
+    /// # Errors
+    /// [`InvalidSelector`] names the source whose selector has an unknown operator.
+    pub fn of(hub: &HubStorage, namespace: &str) -> Result<Vec<Self>, InvalidSelector> {
+        hub.spec
+            .users
+            .sources
+            .iter()
+            .map(|source| {
+                Ok(Self {
+                    name: source.name.clone(),
+                    selector: selector(&source.name, &source.pod_selector)?,
+                    creators: source
+                        .creators
+                        .iter()
+                        .map(|creator| creator.username(namespace))
+                        .collect(),
+                })
+            })
+            .collect()
+    }
+
+    /// The source by which the username on a pod is taken for true: one that selects its labels
+    /// and trusts the account that made it. Sources may overlap, so the first that selects is
+    /// not always the one.
+    pub fn trusting<'s>(
+        sources: &'s [Self],
+        labels: &BTreeMap<String, String>,
+        account: &str,
+    ) -> Option<&'s Self> {
+        sources
+            .iter()
+            .find(|source| source.selects(labels) && source.trusts(account))
+    }
+
+    /// The source's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a pod with these labels is of this kind.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.matches(labels)
+    }
+
+    /// Whether the word of `account` is taken for the username on such a pod.
+    pub fn trusts(&self, account: &str) -> bool {
+        self.creators.iter().any(|creator| creator == account)
+    }
+}
+
+fn selector(source: &str, selector: &LabelSelector) -> Result<Selector, InvalidSelector> {
+    Selector::try_from(selector.clone()).map_err(|error| InvalidSelector {
+        source_name: source.to_owned(),
+        cause: error.to_string(),
+    })
+}
+
+impl HubInjection {
+    /// What pods of `hub` are given, with its buckets under the names in the store.
+    ///
+    /// # Errors
+    /// [`InvalidSelector`] names the source whose selector has an unknown operator.
+    pub fn new(
+        hub: &HubStorage,
+        buckets: &[(Bucket, BucketName)],
+        provider: &S3Provider,
+    ) -> Result<Self, InvalidSelector> {
+        let namespace = hub.metadata.namespace.clone().unwrap_or_default();
+        let locations = buckets
+            .iter()
+            .flat_map(|(bucket, name)| {
+                bucket.env.iter().map(|env| Location {
+                    variable: env.name.clone(),
+                    bucket: name.clone(),
+                    format: env.format,
+                    on_conflict: env.on_conflict,
+                })
+            })
+            .collect();
+        Ok(Self {
+            sources: UserPods::of(hub, &namespace)?,
+            namespace,
+            hub: hub.metadata.name.clone().unwrap_or_default(),
+            generation: hub.metadata.generation.unwrap_or_default(),
+            scheme: hub.spec.users.prefix_scheme,
+            locations,
+            settings: sdk_settings(provider),
+            vends: provider.vending.is_some(),
+        })
+    }
+
+    /// The namespace whose pods this is for.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+/// What every SDK needs to know of the store.
+fn sdk_settings(provider: &S3Provider) -> Vec<(&'static str, String)> {
+    // The AWS SDKs read AWS_REGION, botocore only AWS_DEFAULT_REGION.
+    let mut settings = vec![
+        ("AWS_REGION", provider.region.clone()),
+        ("AWS_DEFAULT_REGION", provider.region.clone()),
+    ];
+    if let Some(endpoint) = &provider.endpoint {
+        settings.push(("AWS_ENDPOINT_URL_S3", endpoint.clone()));
+        // Since January 2025 SDKs add checksum trailers that older compatible stores reject.
+        settings.push((
+            "AWS_REQUEST_CHECKSUM_CALCULATION",
+            "when_required".to_owned(),
+        ));
+        settings.push((
+            "AWS_RESPONSE_CHECKSUM_VALIDATION",
+            "when_required".to_owned(),
+        ));
+    }
+    settings
+}
+
+/// What was decided about a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It carries no username: not ours to touch.
+    NotAUser,
+    /// It is stamped and given nothing, for this reason.
+    StampedOnly(String),
+    /// It is stamped and given what the hub declares.
+    Injected(Report),
+}
+
+/// What an injected pod was given, for its annotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Name of the HubStorage.
+    pub hub: String,
+    /// Generation of the HubStorage.
+    pub generation: i64,
+    /// Variables that the pod already had with another value, and kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
+}
+
+/// A decision and the patch that carries it out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admission {
+    /// What was decided.
+    pub decision: Decision,
+    /// What to change; empty where nothing is.
+    pub patch: Patch,
+}
+
+/// Decides about a pod that `creator` asks the API server to create.
+///
+/// `hub` is the namespace's, `None` if it has none that could be injected.
+pub fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admission {
+    let annotations = pod.pointer("/metadata/annotations");
+    let username = annotations
+        .and_then(|a| a.get(USERNAME_ANNOTATION))
+        .and_then(Value::as_str);
+    let labels: BTreeMap<String, String> = pod
+        .pointer("/metadata/labels")
+        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        .unwrap_or_default();
+    if username.is_none() && !labels.contains_key(USERNAME_LABEL) {
+        return Admission {
+            decision: Decision::NotAUser,
+            patch: Patch::default(),
+        };
+    }
+
+    let mut patch = PodPatch::new(pod);
+    patch.annotate(STAMP_ANNOTATION, creator);
+    let decision = match recognise(username, &labels, creator, hub) {
+        Ok((hub, prefix)) => Decision::Injected(hub.inject(&mut patch, &prefix)),
+        Err(why) => Decision::StampedOnly(why),
+    };
+    if let Decision::Injected(report) = &decision {
+        patch.annotate(
+            crate::api::INJECTED_ANNOTATION,
+            &serde_json::to_string(report).unwrap_or_default(),
+        );
+    }
+    Admission {
+        decision,
+        patch: patch.finish(),
+    }
+}
+
+fn recognise<'h>(
+    username: Option<&str>,
+    labels: &BTreeMap<String, String>,
+    creator: &str,
+    hub: Option<&'h HubInjection>,
+) -> Result<(&'h HubInjection, Prefix), String> {
+    let hub = hub.ok_or(
+        "this namespace has no HubStorage whose buckets exist; \
+         `kubectl get hs` in it says why, or that there is none",
+    )?;
+    let name = username.ok_or_else(|| {
+        format!("the pod has no annotation {USERNAME_ANNOTATION}, so nobody knows whose it is; KubeSpawner sets it")
+    })?;
+    let user = Username::parse(name)
+        .map_err(|error| format!("annotation {USERNAME_ANNOTATION}: {error}"))?;
+    let selecting = hub.sources.iter().find(|source| source.selects(labels));
+    let source = selecting.ok_or_else(|| {
+        format!(
+            "its labels match no source of HubStorage {} (spec.users.sources)",
+            hub.hub
+        )
+    })?;
+    if UserPods::trusting(&hub.sources, labels, creator).is_none() {
+        return Err(format!(
+            "it was created by {creator}, which is not among spec.users.sources[{}].creators of HubStorage {}",
+            source.name, hub.hub
+        ));
+    }
+    let prefix = Prefix::of(&user, hub.scheme).map_err(|error| error.to_string())?;
+    Ok((hub, prefix))
+}
+
+impl HubInjection {
+    fn inject(&self, patch: &mut PodPatch<'_>, prefix: &Prefix) -> Report {
+        let container = patch.container_named(NOTEBOOK_CONTAINER).unwrap_or(0);
+        let mut kept = Vec::new();
+        let mut env = |patch: &mut PodPatch<'_>, name: &str, value: &str, on_conflict| {
+            if !patch.env(container, name, value, on_conflict) {
+                kept.push(name.to_owned());
+            }
+        };
+        for location in &self.locations {
+            let slash = match location.format {
+                EnvFormat::URL => "",
+                EnvFormat::URLWithSlash => "/",
+            };
+            let url = format!("s3://{}/{prefix}{slash}", location.bucket);
+            env(patch, &location.variable, &url, location.on_conflict);
+        }
+        for (name, value) in &self.settings {
+            env(patch, name, value, OnConflict::Keep);
+        }
+        if self.vends {
+            env(
+                patch,
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                AGENT_URL,
+                OnConflict::Keep,
+            );
+            let file = format!("{TOKEN_MOUNT_PATH}/{TOKEN_FILE}");
+            env(
+                patch,
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                &file,
+                OnConflict::Keep,
+            );
+            patch.token_volume(container);
+        }
+        Report {
+            hub: self.hub.clone(),
+            generation: self.generation,
+            kept,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The pure part of HubStorage: no client, no clock, no async.
+//!
+//! Everything that decides something lives here and takes what it needs as arguments, so that
+//! it can be tested without a cluster or a store:
+//!
+//! - [`api`]: the three kinds, their conditions and reasons.
+//! - [`names`]: usernames to key prefixes, bucket names, object names.
+//! - [`lifecycle`]: the rules a bucket should have, merged with those of others.
+//! - [`policies`]: session policies, the boundary of what a vended credential reaches.
+//! - [`plan`]: declared and observed state to a list of actions.
+//! - [`hubs`]: which HubStorage of a namespace counts.
+//! - [`injection`]: what a user pod is given when it is admitted.
+
+pub mod api;
+pub mod hubs;
+pub mod injection;
+pub mod lifecycle;
+pub mod names;
+pub mod plan;
+pub mod policies;

@@ -1,0 +1,437 @@
+//! The plan, case by case: what is done about a bucket, why, and in which words.
+
+use hubstorage_core::api::Reason;
+use hubstorage_core::lifecycle::{Difference, Effect, Rule, RuleBody, Supports, expiring};
+use hubstorage_core::names::BucketName;
+use hubstorage_core::plan::{
+    Action, BucketPlan, Cause, Declared, Intent, Observed, Owner, Refusal, Remembered, owner_tags,
+    plan_bucket,
+};
+use jiff::Timestamp;
+
+use crate::strategies::days;
+
+const FIRST_TIME: Remembered = Remembered {
+    intent: None,
+    settled: false,
+};
+const SETTLED: Remembered = Remembered {
+    intent: None,
+    settled: true,
+};
+const WITHOUT_ABORT: Supports = Supports {
+    abort_incomplete_uploads: false,
+};
+
+/// The second at which the intents of these tests were written.
+const INTENT_AT: i64 = 1_800_000_000;
+
+fn owner() -> Owner {
+    Owner {
+        installation: "0b7a9c1e".into(),
+        namespace: "earth".into(),
+        name: "hub".into(),
+    }
+}
+
+fn bucket() -> BucketName {
+    BucketName::parse("earth-scratch").unwrap()
+}
+
+/// The bucket `scratch`, whose data expires after a week.
+fn declared() -> Declared {
+    Declared {
+        name: "scratch".into(),
+        bucket: bucket(),
+        lifecycle: Some(expiring(days(7))),
+    }
+}
+
+/// The same without a word about lifecycle.
+fn unmanaged() -> Declared {
+    Declared {
+        lifecycle: None,
+        ..declared()
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn intending() -> Remembered {
+    let intent = Intent {
+        nonce: "c0ffee".into(),
+        time: at(INTENT_AT),
+    };
+    Remembered {
+        intent: Some(intent),
+        settled: false,
+    }
+}
+
+/// An empty bucket without tags that was made when the intent had just been written.
+fn just_made() -> Observed {
+    Observed::Untagged {
+        created: at(INTENT_AT + 1),
+        empty: true,
+        rules: vec![],
+    }
+}
+
+fn rules(effects: &[Effect]) -> Vec<Rule<()>> {
+    effects
+        .iter()
+        .map(|effect| Rule {
+            id: effect.rule_id(),
+            body: RuleBody::Known(*effect),
+        })
+        .collect()
+}
+
+fn ours(effects: &[Effect]) -> Observed {
+    Observed::Ours {
+        rules: rules(effects),
+    }
+}
+
+fn plan(declared: &Declared, observed: &Observed, remembered: &Remembered) -> BucketPlan {
+    plan_bucket(declared, observed, remembered, &owner(), Supports::ALL)
+}
+
+/// Writing the full set for a week where `missing` was not there.
+fn set_week(missing: &[Effect], cause: Cause) -> Action {
+    let found = Difference {
+        missing: missing.to_vec(),
+        changed: vec![],
+    };
+    Action::SetLifecycle {
+        bucket: bucket(),
+        effects: expiring(days(7)),
+        found,
+        cause,
+    }
+}
+
+fn refusal_of(plan: BucketPlan) -> Refusal {
+    assert_eq!(plan.actions, [], "a refused bucket is left as it is");
+    assert_eq!(plan.in_force, [], "nothing is in force on a refused bucket");
+    plan.refusal.expect("a refusal")
+}
+
+#[test]
+fn a_missing_bucket_is_created_and_then_given_its_rules() {
+    let plan = plan(&declared(), &Observed::Missing, &FIRST_TIME);
+    assert_eq!(
+        plan,
+        BucketPlan {
+            name: "scratch".into(),
+            bucket: bucket(),
+            actions: vec![
+                Action::Create {
+                    bucket: bucket(),
+                    cause: Cause::Declared
+                },
+                set_week(&expiring(days(7)), Cause::Declared),
+            ],
+            refusal: None,
+            in_force: expiring(days(7)),
+            omitted: vec![],
+        }
+    );
+}
+
+#[test]
+fn a_bucket_that_is_ours_and_right_is_left_alone() {
+    for remembered in [FIRST_TIME, SETTLED, intending()] {
+        let plan = plan(&declared(), &ours(&expiring(days(7))), &remembered);
+        assert_eq!((plan.actions, plan.refusal), (vec![], None));
+    }
+}
+
+#[test]
+fn a_rule_that_is_absent_before_the_spec_was_ever_applied_is_no_drift() {
+    let effects = expiring(days(7));
+    let plan = plan(&declared(), &ours(&effects[1..]), &FIRST_TIME);
+    assert_eq!(plan.actions, [set_week(&effects[..1], Cause::Declared)]);
+}
+
+#[test]
+fn a_rule_that_is_absent_after_the_spec_was_applied_is_drift() {
+    let effects = expiring(days(7));
+    let plan = plan(&declared(), &ours(&effects[1..]), &SETTLED);
+    assert_eq!(plan.actions, [set_week(&effects[..1], Cause::Drift)]);
+}
+
+#[test]
+fn a_bucket_that_vanished_after_the_spec_was_applied_is_drift() {
+    let plan = plan(&unmanaged(), &Observed::Missing, &SETTLED);
+    assert_eq!(
+        plan.actions,
+        [Action::Create {
+            bucket: bucket(),
+            cause: Cause::Drift
+        }]
+    );
+}
+
+#[test]
+fn an_empty_untagged_bucket_that_is_younger_than_our_intent_is_tagged_and_given_its_rules() {
+    let plan = plan(&declared(), &just_made(), &intending());
+    assert_eq!(
+        plan.actions,
+        [
+            Action::Tag { bucket: bucket() },
+            set_week(&expiring(days(7)), Cause::Declared)
+        ]
+    );
+}
+
+#[test]
+fn a_bucket_made_in_the_second_of_the_intent_is_ours_although_stores_round_down() {
+    let time = at(INTENT_AT) + jiff::SignedDuration::from_millis(900);
+    let intent = Some(Intent {
+        nonce: "c0ffee".into(),
+        time,
+    });
+    let made = Observed::Untagged {
+        created: at(INTENT_AT),
+        empty: true,
+        rules: vec![],
+    };
+    let plan = plan(
+        &unmanaged(),
+        &made,
+        &Remembered {
+            intent,
+            settled: false,
+        },
+    );
+    assert_eq!(plan.actions, [Action::Tag { bucket: bucket() }]);
+}
+
+#[test]
+fn an_untagged_bucket_is_not_ours_without_an_intent() {
+    let refusal = refusal_of(plan(&declared(), &just_made(), &FIRST_TIME));
+    assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
+}
+
+#[test]
+fn an_untagged_bucket_is_not_ours_when_it_holds_anything() {
+    let used = Observed::Untagged {
+        created: at(INTENT_AT + 1),
+        empty: false,
+        rules: vec![],
+    };
+    let refusal = refusal_of(plan(&declared(), &used, &intending()));
+    assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
+}
+
+#[test]
+fn an_untagged_bucket_is_not_ours_when_it_is_older_than_the_intent() {
+    let older = Observed::Untagged {
+        created: at(INTENT_AT - 1),
+        empty: true,
+        rules: vec![],
+    };
+    let refusal = refusal_of(plan(&declared(), &older, &intending()));
+    assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
+}
+
+#[test]
+fn an_untagged_bucket_is_not_ours_when_the_intent_was_followed_up_and_forgotten() {
+    // The spec was applied once, then somebody took the tag away: that is no proof that the
+    // bucket is still the one we made.
+    let refusal = refusal_of(plan(&declared(), &just_made(), &SETTLED));
+    assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
+}
+
+#[test]
+fn an_intent_gives_no_right_to_a_bucket_that_bears_the_tag_of_others() {
+    let theirs = Observed::OthersOwn {
+        owner: Some("0b7a9c1e/mars/hub".into()),
+    };
+    let refusal = refusal_of(plan(&declared(), &theirs, &intending()));
+    assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
+}
+
+#[test]
+fn the_refusal_of_others_bucket_names_the_owner_the_field_the_bucket_and_the_way_out() {
+    let theirs = Observed::OthersOwn {
+        owner: Some("0b7a9c1e/mars/hub".into()),
+    };
+    assert_eq!(
+        refusal_of(plan(&declared(), &theirs, &FIRST_TIME)).message,
+        "spec.buckets[scratch]: bucket earth-scratch exists and it belongs to 0b7a9c1e/mars/hub (tag hubstorage.io/owner); \
+         it is left as it is. Choose another bucketName, or, if the bucket is yours to give, set its tag \
+         hubstorage.io/owner to 0b7a9c1e/earth/hub"
+    );
+}
+
+#[test]
+fn the_refusal_of_a_bucket_without_a_tag_names_the_tag_to_set() {
+    let out_of_reach = Observed::OthersOwn { owner: None };
+    for observed in [out_of_reach, just_made()] {
+        assert_eq!(
+            refusal_of(plan(&declared(), &observed, &FIRST_TIME)).message,
+            "spec.buckets[scratch]: bucket earth-scratch exists and it bears no tag hubstorage.io/owner of this HubStorage; \
+             it is left as it is. Choose another bucketName, or, if the bucket is yours to give, set its tag \
+             hubstorage.io/owner to 0b7a9c1e/earth/hub"
+        );
+    }
+}
+
+#[test]
+fn rules_stay_as_they_are_where_the_spec_does_not_manage_them() {
+    let mut there = rules(&[Effect::Expire(days(365))]);
+    there.push(Rule {
+        id: "logs".into(),
+        body: RuleBody::Other(()),
+    });
+    let plan = plan(&unmanaged(), &Observed::Ours { rules: there }, &SETTLED);
+    assert_eq!(
+        (plan.actions, plan.in_force, plan.omitted),
+        (vec![], vec![], vec![])
+    );
+}
+
+#[test]
+fn rules_of_others_are_no_reason_to_write() {
+    let mut there = rules(&expiring(days(7)));
+    there.insert(
+        0,
+        Rule {
+            id: "logs".into(),
+            body: RuleBody::Other(()),
+        },
+    );
+    let plan = plan(&declared(), &Observed::Ours { rules: there }, &SETTLED);
+    assert_eq!(plan.actions, []);
+}
+
+#[test]
+fn a_rule_that_the_store_cannot_have_is_omitted_and_said_so() {
+    let abort = Effect::AbortIncompleteUploads(days(7));
+    let rest: Vec<Effect> = expiring(days(7))
+        .into_iter()
+        .filter(|effect| *effect != abort)
+        .collect();
+    let plan = plan_bucket(
+        &declared(),
+        &Observed::Missing,
+        &FIRST_TIME,
+        &owner(),
+        WITHOUT_ABORT,
+    );
+    let Some(Action::SetLifecycle { effects, .. }) = plan.actions.last() else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(
+        (effects, &plan.in_force, &plan.omitted),
+        (&rest, &rest, &vec![abort])
+    );
+}
+
+#[test]
+fn a_rule_that_the_store_cannot_have_is_no_difference() {
+    let there = [
+        Effect::Expire(days(7)),
+        Effect::ExpireNoncurrent(days(1)),
+        Effect::RemoveExpiredDeleteMarkers,
+    ];
+    let plan = plan_bucket(
+        &declared(),
+        &ours(&there),
+        &SETTLED,
+        &owner(),
+        WITHOUT_ABORT,
+    );
+    assert_eq!(plan.actions, []);
+}
+
+#[test]
+fn the_actions_of_a_new_bucket_read_like_this() {
+    let plan = plan(&declared(), &Observed::Missing, &FIRST_TIME);
+    let words: Vec<String> = plan.actions.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        words,
+        [
+            "create bucket earth-scratch",
+            "set lifecycle rules of bucket earth-scratch: expire objects after 7 days, abort incomplete uploads after \
+             7 days, expire noncurrent versions after 1 day, remove expired delete markers",
+        ]
+    );
+}
+
+#[test]
+fn the_tagging_of_a_bucket_reads_like_this() {
+    let plan = plan(&unmanaged(), &just_made(), &intending());
+    assert_eq!(
+        plan.actions[0].to_string(),
+        "mark bucket earth-scratch with the owner tag"
+    );
+}
+
+#[test]
+fn a_bucket_that_vanished_is_told_with_its_loss() {
+    let plan = plan(&unmanaged(), &Observed::Missing, &SETTLED);
+    assert_eq!(
+        plan.actions[0].to_string(),
+        "create bucket earth-scratch again: it was gone, with all data in it"
+    );
+}
+
+#[test]
+fn drift_is_told_with_what_was_found() {
+    let mut there = rules(&[
+        Effect::Expire(days(365)),
+        Effect::RemoveExpiredDeleteMarkers,
+    ]);
+    there.push(Rule {
+        id: "hubstorage/old".into(),
+        body: RuleBody::Other(()),
+    });
+    let short = Declared {
+        lifecycle: Some(vec![
+            Effect::Expire(days(7)),
+            Effect::ExpireNoncurrent(days(1)),
+        ]),
+        ..declared()
+    };
+    let plan = plan(&short, &Observed::Ours { rules: there }, &SETTLED);
+    assert_eq!(
+        plan.actions[0].to_string(),
+        "set lifecycle rules of bucket earth-scratch: expire objects after 7 days, expire noncurrent versions after 1 day; \
+         found no rule to expire noncurrent versions after 1 day, rule hubstorage/expire changed, \
+         rule hubstorage/remove-expired-delete-markers, which nobody declared, rule hubstorage/old, which nobody declared"
+    );
+}
+
+#[test]
+fn each_action_has_the_reason_of_its_event() {
+    let reasons =
+        |plan: BucketPlan| -> Vec<Reason> { plan.actions.iter().map(Action::reason).collect() };
+    assert_eq!(
+        reasons(plan(&declared(), &Observed::Missing, &FIRST_TIME)),
+        [Reason::BucketCreated, Reason::LifecycleRulesSet]
+    );
+    assert_eq!(
+        reasons(plan(&declared(), &just_made(), &intending())),
+        [Reason::BucketTagged, Reason::LifecycleRulesSet]
+    );
+    assert_eq!(
+        reasons(plan(&declared(), &Observed::Missing, &SETTLED)),
+        [Reason::DriftCorrected, Reason::DriftCorrected]
+    );
+}
+
+#[test]
+fn a_bucket_bears_its_owner_and_the_nonce_of_its_intent() {
+    assert_eq!(
+        owner_tags(&owner(), "c0ffee"),
+        [
+            ("hubstorage.io/owner", "0b7a9c1e/earth/hub".to_owned()),
+            ("hubstorage.io/creation", "c0ffee".to_owned())
+        ]
+    );
+}
