@@ -1,0 +1,108 @@
+//! What HubStorage asks of an object store.
+//!
+//! [`ObjectStore`] is the managing side, [`CredentialSource`] the vending side: two identities,
+//! never the same keys. [`s3`] speaks to S3 and its compatibles, [`memory`] keeps a store in
+//! memory for tests; one contract suite (`tests/contract.rs`) runs against all of them, so that
+//! the one in memory stays honest.
+
+pub mod faults;
+pub mod memory;
+pub mod s3;
+
+mod credential;
+mod error;
+mod probe;
+mod tags;
+
+pub use credential::{Credential, Secret};
+pub use error::{CloudError, Disposition};
+pub use probe::{IsolationProbe, ProbeVerdict};
+pub use tags::Tags;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hubstorage_core::lifecycle::{Effect, Rule};
+use hubstorage_core::names::BucketName;
+use hubstorage_core::policies::PolicyDocument;
+use jiff::Timestamp;
+
+/// What happened when a bucket was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// The bucket is new; whether it already bears its tags is said by `tagged`.
+    Created {
+        /// True where the store took the tags in the call that created (AWS, but for us-east-1:
+        /// there a bucket of ours that was there before gets the same answer).
+        tagged: bool,
+    },
+    /// A bucket of this name is there, reachable with our keys. That does not make it ours:
+    /// MinIO answers `BucketAlreadyOwnedByYou` whoever made it.
+    AlreadyThere,
+}
+
+/// What tells whether an untagged bucket can only be one that we made and did not get to tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unclaimed {
+    /// When the store says that it was created, in whole seconds or better.
+    pub created: Timestamp,
+    /// Whether it holds no object, no noncurrent version and no upload in progress.
+    pub empty: bool,
+}
+
+/// The managing side of a store. Every call is safe to repeat.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + std::fmt::Debug {
+    /// Proves that the endpoint answers and takes the keys.
+    async fn check_access(&self) -> Result<(), CloudError>;
+
+    /// The bucket's tags; `None` if there is no such bucket, empty if it has none.
+    ///
+    /// # Errors
+    /// [`CloudError::OwnedByOthers`] if it exists but is not reachable with our keys.
+    async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError>;
+
+    /// The bucket's lifecycle rules, in the store's order; none if it has no configuration.
+    async fn lifecycle_rules(&self, bucket: &BucketName) -> Result<Vec<Rule<()>>, CloudError>;
+
+    /// When an untagged bucket was created, and whether it is empty.
+    async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError>;
+
+    /// Creates the bucket, with its tags in the same call where the store can.
+    ///
+    /// # Errors
+    /// [`CloudError::OwnedByOthers`] if somebody else has a bucket of this name,
+    /// [`CloudError::InvalidBucketName`] if the store does not take the name.
+    async fn create_bucket(&self, bucket: &BucketName, tags: &Tags)
+    -> Result<Creation, CloudError>;
+
+    /// Sets these tags; other tags of the bucket stay as they are (read, merged, written).
+    async fn set_bucket_tags(&self, bucket: &BucketName, tags: &Tags) -> Result<(), CloudError>;
+
+    /// Makes `declared` the whole of our rules; rules of others stay as they are (read, merged
+    /// by rule-id prefix, written).
+    ///
+    /// # Errors
+    /// [`CloudError::Unsupported`] names the effect that the store does not take; all others
+    /// are in force then. [`CloudError::UnknownRules`] if rules of others would not survive.
+    async fn set_lifecycle_rules(
+        &self,
+        bucket: &BucketName,
+        declared: &[Effect],
+    ) -> Result<(), CloudError>;
+}
+
+/// The vending side of a store.
+#[async_trait]
+pub trait CredentialSource: Send + Sync + std::fmt::Debug {
+    /// Issues a credential that reaches what `policy` allows and the vending identity may.
+    ///
+    /// `session` is the name under which the store logs its use: 2 to 64 characters of
+    /// `[\w+=,.@-]`. Stores round `lifetime` up to their own minimum (900 s on AWS and MinIO).
+    async fn assume(
+        &self,
+        session: &str,
+        policy: &PolicyDocument,
+        lifetime: Duration,
+    ) -> Result<Credential, CloudError>;
+}

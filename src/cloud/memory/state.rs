@@ -1,0 +1,170 @@
+//! What the cloud holds and how it behaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hubstorage_core::lifecycle::{Rule, Supports};
+use hubstorage_core::names::BucketName;
+use jiff::Timestamp;
+
+use super::calls::{Call, Operation};
+use super::policy::Policy;
+use crate::{CloudError, Tags};
+
+/// In which respects stores differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Lifecycle effects that it takes.
+    pub supports: Supports,
+    /// Whether tags are taken in the call that creates.
+    pub tags_on_create: bool,
+    /// Whether every account reaches every bucket, as on MinIO, where `AlreadyThere` is the
+    /// answer whoever made it.
+    pub shared_buckets: bool,
+    /// Whether a session policy limits a session, or is only accepted.
+    pub enforces_session_policies: bool,
+    /// Names that this store does not take, though others do.
+    pub refused_names: BTreeSet<String>,
+    /// Permissions that every account lacks, for example `s3:PutBucketTagging`.
+    pub missing_permissions: BTreeSet<&'static str>,
+}
+
+impl Behaviour {
+    /// As AWS does.
+    pub fn aws() -> Self {
+        Self {
+            supports: Supports::ALL,
+            tags_on_create: true,
+            shared_buckets: false,
+            enforces_session_policies: true,
+            refused_names: BTreeSet::new(),
+            missing_permissions: BTreeSet::new(),
+        }
+    }
+
+    /// As MinIO does.
+    pub fn minio() -> Self {
+        Self {
+            supports: Supports {
+                abort_incomplete_uploads: false,
+            },
+            tags_on_create: false,
+            shared_buckets: true,
+            refused_names: BTreeSet::from(["minio".to_owned()]),
+            ..Self::aws()
+        }
+    }
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// The account that made it.
+    pub owner: String,
+    /// When.
+    pub created: Timestamp,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its lifecycle rules; those of others are only words here.
+    pub rules: Vec<Rule<String>>,
+    /// Its objects.
+    pub objects: BTreeMap<String, Vec<u8>>,
+    /// Keys of noncurrent versions.
+    pub noncurrent: Vec<String>,
+    /// Keys of uploads in progress.
+    pub uploads: Vec<String>,
+}
+
+impl Bucket {
+    /// A new and empty bucket.
+    pub fn new(owner: &str, created: Timestamp) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            created,
+            tags: Tags::default(),
+            rules: Vec::new(),
+            objects: BTreeMap::new(),
+            noncurrent: Vec::new(),
+            uploads: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.noncurrent.is_empty() && self.uploads.is_empty()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub policy: Policy,
+    pub expires: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub behaviour: Behaviour,
+    pub now: Timestamp,
+    pub outage: Option<CloudError>,
+    pub buckets: BTreeMap<BucketName, Bucket>,
+    pub sessions: BTreeMap<String, Session>,
+    pub calls: Vec<Call>,
+}
+
+impl State {
+    pub fn new(behaviour: Behaviour) -> Self {
+        Self {
+            behaviour,
+            // Any fixed time does: 2026-01-01, so that tests read naturally.
+            now: Timestamp::constant(1_767_225_600, 0),
+            outage: None,
+            buckets: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Notes the call and refuses it if everything or this fails.
+    pub fn enter(
+        &mut self,
+        account: &str,
+        operation: Operation,
+        bucket: Option<&BucketName>,
+    ) -> Result<(), CloudError> {
+        self.calls.push(Call {
+            account: account.to_owned(),
+            operation,
+            bucket: bucket.cloned(),
+        });
+        if let Some(error) = &self.outage {
+            return Err(error.clone());
+        }
+        let permission = operation.permission();
+        if self.behaviour.missing_permissions.contains(permission) {
+            let resource = bucket.map_or_else(|| "*".to_owned(), ToString::to_string);
+            return Err(CloudError::AccessDenied {
+                permission,
+                resource,
+            });
+        }
+        Ok(())
+    }
+
+    /// The bucket, if it is there and `account` reaches it.
+    pub fn reach(
+        &mut self,
+        account: &str,
+        operation: Operation,
+        bucket: &BucketName,
+    ) -> Result<&mut Bucket, CloudError> {
+        let shared = self.behaviour.shared_buckets;
+        match self.buckets.get_mut(bucket) {
+            None => Err(CloudError::NoSuchBucket {
+                bucket: bucket.clone(),
+            }),
+            Some(found) if shared || found.owner == account => Ok(found),
+            Some(_) => Err(CloudError::AccessDenied {
+                permission: operation.permission(),
+                resource: bucket.to_string(),
+            }),
+        }
+    }
+}

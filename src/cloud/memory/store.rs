@@ -1,0 +1,123 @@
+//! [`ObjectStore`] in memory.
+
+use async_trait::async_trait;
+use hubstorage_core::lifecycle::{self, Effect, Rule, RuleBody};
+use hubstorage_core::names::BucketName;
+
+use super::{Bucket, MemoryCloud, Operation};
+use crate::{CloudError, Creation, ObjectStore, Tags, Unclaimed};
+
+/// The managing side, as one account.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    pub(super) cloud: MemoryCloud,
+    pub(super) account: String,
+}
+
+impl MemoryStore {
+    /// One call on a bucket that has to be there.
+    fn on<T>(
+        &self,
+        operation: Operation,
+        bucket: &BucketName,
+        effect: impl FnOnce(&mut Bucket) -> T,
+    ) -> Result<T, CloudError> {
+        let mut state = self.cloud.state();
+        state.enter(&self.account, operation, Some(bucket))?;
+        state.reach(&self.account, operation, bucket).map(effect)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for MemoryStore {
+    async fn check_access(&self) -> Result<(), CloudError> {
+        self.cloud
+            .state()
+            .enter(&self.account, Operation::CheckAccess, None)
+    }
+
+    async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {
+        let mut state = self.cloud.state();
+        state.enter(&self.account, Operation::BucketTags, Some(bucket))?;
+        match state.reach(&self.account, Operation::BucketTags, bucket) {
+            Ok(found) => Ok(Some(found.tags.clone())),
+            Err(CloudError::NoSuchBucket { .. }) => Ok(None),
+            Err(_) => Err(CloudError::OwnedByOthers {
+                bucket: bucket.clone(),
+            }),
+        }
+    }
+
+    async fn lifecycle_rules(&self, bucket: &BucketName) -> Result<Vec<Rule<()>>, CloudError> {
+        let without_words = |rule: &Rule<String>| Rule {
+            id: rule.id.clone(),
+            body: match rule.body {
+                RuleBody::Known(effect) => RuleBody::Known(effect),
+                RuleBody::Other(_) => RuleBody::Other(()),
+            },
+        };
+        self.on(Operation::LifecycleRules, bucket, |bucket| {
+            bucket.rules.iter().map(without_words).collect()
+        })
+    }
+
+    async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
+        self.on(Operation::Unclaimed, bucket, |bucket| Unclaimed {
+            created: bucket.created,
+            empty: bucket.is_empty(),
+        })
+    }
+
+    async fn create_bucket(
+        &self,
+        bucket: &BucketName,
+        tags: &Tags,
+    ) -> Result<Creation, CloudError> {
+        let mut state = self.cloud.state();
+        state.enter(&self.account, Operation::CreateBucket, Some(bucket))?;
+        if state.behaviour.refused_names.contains(bucket.as_str()) {
+            return Err(CloudError::InvalidBucketName {
+                bucket: bucket.clone(),
+                cause: "The specified bucket is not valid.".into(),
+            });
+        }
+        if let Some(there) = state.buckets.get(bucket) {
+            return if state.behaviour.shared_buckets || there.owner == self.account {
+                Ok(Creation::AlreadyThere)
+            } else {
+                Err(CloudError::OwnedByOthers {
+                    bucket: bucket.clone(),
+                })
+            };
+        }
+        let mut new = Bucket::new(&self.account, state.now);
+        let tagged = state.behaviour.tags_on_create;
+        if tagged {
+            new.tags = tags.clone();
+        }
+        state.buckets.insert(bucket.clone(), new);
+        Ok(Creation::Created { tagged })
+    }
+
+    async fn set_bucket_tags(&self, bucket: &BucketName, tags: &Tags) -> Result<(), CloudError> {
+        self.on(Operation::SetBucketTags, bucket, |bucket| {
+            bucket.tags.0.extend(tags.0.clone())
+        })
+    }
+
+    async fn set_lifecycle_rules(
+        &self,
+        bucket: &BucketName,
+        declared: &[Effect],
+    ) -> Result<(), CloudError> {
+        let supports = self.cloud.state().behaviour.supports;
+        let achievable = lifecycle::achievable(declared, supports);
+        self.on(Operation::SetLifecycleRules, bucket, |bucket| {
+            bucket.rules = lifecycle::merge(&bucket.rules, &achievable.apply);
+        })?;
+        match achievable.omitted.first() {
+            Some(effect) => Err(CloudError::Unsupported { effect: *effect }),
+            None => Ok(()),
+        }
+    }
+}

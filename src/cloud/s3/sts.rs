@@ -1,0 +1,111 @@
+//! [`CredentialSource`] over STS.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_sts::Client;
+use hubstorage_core::policies::PolicyDocument;
+use jiff::Timestamp;
+
+use super::errors::Call;
+use super::{S3Config, S3Store, transport};
+use crate::{CloudError, Credential, CredentialSource, ObjectStore, Secret};
+
+/// What MinIO is given as role: it has none and ignores the parameter, but the API demands at
+/// least 20 characters.
+pub(super) const NO_ROLE: &str = "arn:aws:iam:::role/hubstorage";
+
+/// The shortest session of AWS and MinIO; both refuse a shorter one.
+const SHORTEST: Duration = Duration::from_secs(900);
+
+/// The vending side of S3 or a compatible: `AssumeRole` with an inline session policy.
+#[derive(Debug)]
+pub struct StsSource {
+    client: Client,
+    endpoint: String,
+    role: String,
+    /// The store of a compatible, which knows the same keys.
+    store: Option<S3Store>,
+}
+
+impl StsSource {
+    /// Prepares the client with the vending identity's own keys; nothing is called yet.
+    ///
+    /// Compatibles answer STS at the store's own endpoint, AWS at the region's.
+    ///
+    /// # Errors
+    /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`].
+    pub async fn connect(config: &S3Config, role: Option<String>) -> Result<Self, CloudError> {
+        let sdk = transport::connect(config).await?;
+        let store = match config.endpoint {
+            Some(_) => Some(S3Store::connect(config).await?),
+            None => None,
+        };
+        Ok(Self {
+            client: Client::new(&sdk),
+            endpoint: config.endpoint_name(),
+            role: role.unwrap_or_else(|| NO_ROLE.into()),
+            store,
+        })
+    }
+
+    /// MinIO's STS answers `AccessDenied` also to keys that it does not know; its store tells
+    /// the two apart. On AWS it is about the role.
+    async fn refused(&self, error: CloudError) -> CloudError {
+        match (&error, &self.store) {
+            (CloudError::AccessDenied { .. }, Some(store)) => match store.check_access().await {
+                Err(rejected @ CloudError::CredentialsRejected { .. }) => rejected,
+                _ => error,
+            },
+            (CloudError::AccessDenied { permission, .. }, None) => CloudError::AccessDenied {
+                permission,
+                resource: self.role.clone(),
+            },
+            _ => error,
+        }
+    }
+}
+
+#[async_trait]
+impl CredentialSource for StsSource {
+    async fn assume(
+        &self,
+        session: &str,
+        policy: &PolicyDocument,
+        lifetime: Duration,
+    ) -> Result<Credential, CloudError> {
+        let call = Call {
+            endpoint: &self.endpoint,
+            permission: "sts:AssumeRole",
+            bucket: None,
+        };
+        let seconds = i32::try_from(lifetime.max(SHORTEST).as_secs()).unwrap_or(i32::MAX);
+        let asked = self
+            .client
+            .assume_role()
+            .role_arn(&self.role)
+            .role_session_name(session)
+            .policy(policy.as_str())
+            .duration_seconds(seconds)
+            .send()
+            .await;
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.refused(call.failed(&error)).await),
+        };
+        let issued = answer.credentials.and_then(|issued| {
+            Some(Credential {
+                expires: Timestamp::new(issued.expiration.secs(), 0).ok()?,
+                access_key_id: issued.access_key_id,
+                secret_access_key: Secret::new(issued.secret_access_key),
+                session_token: Secret::new(issued.session_token),
+            })
+        });
+        issued.ok_or_else(|| CloudError::Failed {
+            permission: call.permission,
+            resource: "*".into(),
+            code: "InvalidAnswer".into(),
+            message: "the answer holds no credentials".into(),
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! One contract, every store: each behaviour below is a test of its own on each store.
+//!
+//! MinIO takes part when `HUBSTORAGE_MINIO_ENDPOINT`, `HUBSTORAGE_MINIO_MANAGE_KEY`, `…_SECRET`,
+//! `HUBSTORAGE_MINIO_VEND_KEY` and `…_SECRET` are set. Without them its tests are ignored, or
+//! fail where `HUBSTORAGE_REQUIRE=all` says that nothing may be left out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these are tests"
+)]
+
+#[path = "contract/buckets.rs"]
+mod buckets;
+#[path = "contract/memory.rs"]
+mod memory;
+#[path = "contract/minio.rs"]
+mod minio;
+#[path = "contract/probing.rs"]
+mod probing;
+#[path = "contract/rules.rs"]
+mod rules;
+#[path = "contract/trouble.rs"]
+mod trouble;
+#[path = "contract/vending.rs"]
+mod vending;
+#[path = "contract/world.rs"]
+mod world;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use hubstorage_cloud::memory::Behaviour;
+use libtest_mimic::{Arguments, Failed, Trial};
+use world::World;
+
+/// One behaviour of the contract.
+type Check = for<'a> fn(&'a dyn World) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Names each behaviour by its function.
+macro_rules! contract {
+    ($($module:ident::$behaviour:ident,)*) => {
+        &[$((stringify!($behaviour), |world| Box::pin($module::$behaviour(world)))),*]
+    };
+}
+
+const CONTRACT: &[(&str, Check)] = contract![
+    buckets::a_bucket_that_is_created_exists_without_rules,
+    buckets::a_bucket_created_a_second_time_is_already_there,
+    buckets::tags_are_set_and_tags_of_others_survive,
+    buckets::tags_set_at_creation_are_there_where_the_store_says_so,
+    buckets::a_bucket_of_somebody_else_is_named_as_such,
+    buckets::a_bucket_that_is_not_there_is_told_as_such_by_every_call,
+    buckets::a_name_that_the_store_does_not_take_is_refused,
+    buckets::a_new_bucket_is_unclaimed_of_now_and_empty,
+    buckets::an_object_makes_a_bucket_not_empty,
+    buckets::a_version_left_behind_makes_a_bucket_not_empty,
+    rules::rules_read_back_as_declared,
+    rules::rules_set_twice_stay_the_same,
+    rules::rules_of_others_survive_a_change_of_ours,
+    rules::rules_that_are_no_longer_declared_are_removed,
+    rules::the_last_rule_can_be_removed,
+    rules::a_rule_removed_by_hand_is_seen_and_put_back,
+    rules::a_rule_changed_by_hand_is_seen,
+    rules::an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_force,
+    trouble::keys_that_work_have_access,
+    trouble::keys_that_the_store_does_not_know_are_rejected,
+    trouble::a_secret_that_does_not_fit_its_key_is_rejected,
+    trouble::vending_keys_that_do_not_fit_are_rejected,
+    trouble::a_closed_port_is_unreachable,
+    vending::a_session_does_everything_under_its_own_prefix,
+    vending::a_session_is_refused_under_every_other_prefix,
+    vending::a_session_for_bob_does_not_list_bobby,
+    vending::a_prefix_made_of_a_hostile_name_holds,
+    vending::a_session_for_one_bucket_is_refused_in_another,
+    vending::a_read_only_session_does_not_write,
+    vending::a_session_ends_in_900_seconds_or_later,
+    vending::a_policy_with_several_buckets_reaches_each_as_granted,
+    probing::a_session_with_its_policy_is_isolated,
+    probing::a_session_that_also_reaches_the_other_prefix_leaks,
+    probing::a_session_without_its_own_prefix_proves_nothing,
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for (name, behaviour) in [
+        ("memory as AWS", Behaviour::aws()),
+        ("memory as MinIO", Behaviour::minio()),
+    ] {
+        trials.extend(CONTRACT.iter().map(|(check, run)| {
+            let behaviour = behaviour.clone();
+            Trial::test(sentence(check), move || {
+                on_a_runtime(memory::Memory::new(behaviour), *run)
+            })
+            .with_kind(name)
+        }));
+    }
+    let settings = minio::Settings::from_env();
+    let is_required = std::env::var("HUBSTORAGE_REQUIRE").is_ok_and(|tiers| tiers == "all");
+    trials.extend(CONTRACT.iter().map(|(check, run)| {
+        let given = settings.clone();
+        Trial::test(sentence(check), move || {
+            let settings =
+                given.map_err(|missing| Failed::from(format!("{missing} is not set")))?;
+            on_a_runtime(minio::Minio::new(settings), *run)
+        })
+        .with_kind("MinIO")
+        .with_ignored_flag(settings.is_err() && !is_required)
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn sentence(function: &str) -> String {
+    function.replace('_', " ")
+}
+
+fn on_a_runtime(world: impl World, check: Check) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        check(&world).await;
+        world.clean_up().await;
+    });
+    Ok(())
+}

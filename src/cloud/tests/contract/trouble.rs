@@ -1,0 +1,58 @@
+//! What goes wrong between here and the store.
+
+use std::time::Duration;
+
+use hubstorage_cloud::{CloudError, Disposition, Tags};
+use hubstorage_core::names::Prefix;
+use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+
+use crate::world::World;
+
+pub async fn keys_that_work_have_access(world: &dyn World) {
+    assert_eq!(world.store().await.check_access().await, Ok(()));
+}
+
+pub async fn keys_that_the_store_does_not_know_are_rejected(world: &dyn World) {
+    assert_rejected(world.store_with_unknown_key().await.check_access().await);
+}
+
+pub async fn a_secret_that_does_not_fit_its_key_is_rejected(world: &dyn World) {
+    assert_rejected(world.store_with_wrong_secret().await.check_access().await);
+}
+
+pub async fn vending_keys_that_do_not_fit_are_rejected(world: &dyn World) {
+    let bob = Reach {
+        bucket: world.new_name(),
+        prefix: Prefix::escaped(b"bob"),
+        access: Access::ReadWrite,
+    };
+    let policy = PolicyDocument::allowing(&[bob]).unwrap();
+    let source = world.source_with_wrong_secret().await;
+    assert_rejected(
+        source
+            .assume("bob", &policy, Duration::from_secs(900))
+            .await
+            .map(drop),
+    );
+}
+
+fn assert_rejected(answer: Result<(), CloudError>) {
+    let error = answer.unwrap_err();
+    assert!(
+        matches!(error, CloudError::CredentialsRejected { .. }),
+        "{error:?}"
+    );
+    assert_eq!(error.disposition(), Disposition::Stall);
+}
+
+pub async fn a_closed_port_is_unreachable(world: &dyn World) {
+    let store = world.store_at_a_closed_port().await;
+    let (bucket, tags) = (world.new_name(), Tags::default());
+    for error in [
+        store.check_access().await.unwrap_err(),
+        store.create_bucket(&bucket, &tags).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, CloudError::Unreachable { .. }), "{error:?}");
+        assert_eq!(error.disposition(), Disposition::Retry);
+    }
+}

@@ -1,0 +1,96 @@
+//! What a behaviour needs of a store beside the traits under test: somebody who changes things
+//! by hand, and users.
+
+use async_trait::async_trait;
+use hubstorage_cloud::{Credential, CredentialSource, IsolationProbe, ObjectStore};
+use hubstorage_core::names::BucketName;
+use jiff::Timestamp;
+
+/// The id of the rule that [`World::add_rule_of_others`] makes.
+pub const RULE_OF_OTHERS: &str = "somebody-else";
+
+/// Why a user did not get what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The store's own AccessDenied.
+    AccessDenied,
+    /// 404.
+    NotFound,
+    /// Anything else, which no behaviour expects.
+    Other(String),
+}
+
+/// In which respects this store may differ from others.
+#[derive(Debug, Clone)]
+pub struct Traits {
+    pub aborts_incomplete_uploads: bool,
+    pub tells_owners_apart: bool,
+    /// A valid name that this store does not take.
+    pub refused_name: Option<BucketName>,
+}
+
+/// A store under test.
+#[async_trait]
+pub trait World: Send + Sync {
+    fn traits(&self) -> Traits;
+    fn now(&self) -> Timestamp;
+    async fn store(&self) -> Box<dyn ObjectStore>;
+    async fn source(&self) -> Box<dyn CredentialSource>;
+    async fn probe(&self) -> Box<dyn IsolationProbe>;
+
+    /// The store with a key that it does not know, and with the wrong secret of one that it does.
+    async fn store_with_unknown_key(&self) -> Box<dyn ObjectStore>;
+    async fn store_with_wrong_secret(&self) -> Box<dyn ObjectStore>;
+    async fn source_with_wrong_secret(&self) -> Box<dyn CredentialSource>;
+    async fn store_at_a_closed_port(&self) -> Box<dyn ObjectStore>;
+
+    /// A name that no other test uses.
+    fn new_name(&self) -> BucketName;
+    /// A bucket of somebody else, where the store knows of owners.
+    async fn bucket_of_others(&self) -> BucketName;
+
+    async fn put_by_hand(&self, bucket: &BucketName, key: &str);
+    async fn leave_a_version_behind(&self, bucket: &BucketName);
+    async fn tag_by_hand(&self, bucket: &BucketName, key: &str, value: &str);
+    /// Adds a rule that is not ours: objects under `part/` expire after 30 days.
+    async fn add_rule_of_others(&self, bucket: &BucketName);
+    /// Whether that rule is there, word for word.
+    async fn has_rule_of_others(&self, bucket: &BucketName) -> bool;
+    async fn remove_rule_by_hand(&self, bucket: &BucketName, id: &str);
+    async fn disable_rule_by_hand(&self, bucket: &BucketName, id: &str);
+
+    fn user(&self, credential: &Credential) -> Box<dyn User>;
+
+    async fn clean_up(&self) {}
+}
+
+/// Somebody with a vended credential.
+#[async_trait]
+pub trait User: Send + Sync {
+    async fn put(&self, bucket: &BucketName, key: &str, body: &str) -> Result<(), Denial>;
+    async fn get(&self, bucket: &BucketName, key: &str) -> Result<String, Denial>;
+    async fn list(&self, bucket: &BucketName, prefix: &str) -> Result<Vec<String>, Denial>;
+    async fn copy(&self, bucket: &BucketName, from: &str, to: &str) -> Result<(), Denial>;
+    async fn delete(&self, bucket: &BucketName, key: &str) -> Result<(), Denial>;
+    /// Deletes in one bulk call; the first denial of any key.
+    async fn delete_all(&self, bucket: &BucketName, keys: &[&str]) -> Result<(), Denial>;
+    /// Creates a multipart upload, uploads a part, lists parts and completes it.
+    async fn upload_in_parts(
+        &self,
+        bucket: &BucketName,
+        key: &str,
+        body: &str,
+    ) -> Result<(), Denial>;
+}
+
+/// A new bucket.
+pub async fn new_bucket(world: &dyn World) -> BucketName {
+    let bucket = world.new_name();
+    world
+        .store()
+        .await
+        .create_bucket(&bucket, &Default::default())
+        .await
+        .unwrap();
+    bucket
+}
