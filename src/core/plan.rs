@@ -38,6 +38,15 @@ pub struct Intent {
     pub time: Timestamp,
 }
 
+impl Intent {
+    /// Whether an untagged bucket, created then, can only be the one that was about to be
+    /// created: nobody has used it, and it is younger than the intent.
+    pub fn explains(&self, created: Timestamp, empty: bool) -> bool {
+        // Stores give creation times in whole seconds, rounded down.
+        empty && created.as_second() >= self.time.as_second()
+    }
+}
+
 /// A bucket as the spec wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
@@ -122,6 +131,15 @@ pub enum Action {
 }
 
 impl Action {
+    /// The bucket that it is about.
+    pub fn bucket(&self) -> &BucketName {
+        match self {
+            Self::Create { bucket, .. }
+            | Self::Tag { bucket }
+            | Self::SetLifecycle { bucket, .. } => bucket,
+        }
+    }
+
     /// Why the action is needed; tagging always finishes what the spec asked for.
     pub fn cause(&self) -> Cause {
         match self {
@@ -292,10 +310,8 @@ fn claim(
     remembered: &Remembered,
     owner: &Owner,
 ) -> Result<Action, Refusal> {
-    // Stores give creation times in whole seconds, rounded down.
-    let is_ours = |intent: &Intent| empty && created.as_second() >= intent.time.as_second();
     match &remembered.intent {
-        Some(intent) if is_ours(intent) => Ok(Action::Tag {
+        Some(intent) if intent.explains(created, empty) => Ok(Action::Tag {
             bucket: declared.bucket.clone(),
         }),
         _ => Err(refuse_foreign(declared, None, owner)),

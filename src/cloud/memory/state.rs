@@ -17,6 +17,9 @@ pub struct Behaviour {
     pub supports: Supports,
     /// Whether tags are taken in the call that creates.
     pub tags_on_create: bool,
+    /// Whether creating a bucket that the account has already is answered like the first time,
+    /// as in us-east-1.
+    pub creates_again: bool,
     /// Whether every account reaches every bucket, as on MinIO, where `AlreadyThere` is the
     /// answer whoever made it.
     pub shared_buckets: bool,
@@ -34,10 +37,20 @@ impl Behaviour {
         Self {
             supports: Supports::ALL,
             tags_on_create: true,
+            creates_again: false,
             shared_buckets: false,
             enforces_session_policies: true,
             refused_names: BTreeSet::new(),
             missing_permissions: BTreeSet::new(),
+        }
+    }
+
+    /// As AWS does in us-east-1, where tags do not go with the create call.
+    pub fn aws_us_east_1() -> Self {
+        Self {
+            tags_on_create: false,
+            creates_again: true,
+            ..Self::aws()
         }
     }
 

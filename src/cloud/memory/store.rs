@@ -82,6 +82,9 @@ impl ObjectStore for MemoryStore {
             });
         }
         if let Some(there) = state.buckets.get(bucket) {
+            if state.behaviour.creates_again && there.owner == self.account {
+                return Ok(Creation::Created { tagged: false });
+            }
             return if state.behaviour.shared_buckets || there.owner == self.account {
                 Ok(Creation::AlreadyThere)
             } else {

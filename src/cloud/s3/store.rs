@@ -278,8 +278,9 @@ impl ObjectStore for S3Store {
         };
         let failed = self.call("s3:GetBucketTagging", bucket).failed(&error);
         match (error.code(), &failed) {
-            // MinIO gives this answer for a bucket that does not exist, too.
-            (Some("NoSuchTagSet"), _) => Ok(self.exists(bucket).await.then(Tags::default)),
+            // MinIO gives this answer for a bucket that does not exist too, and for names that it
+            // keeps to itself. One that is not listed is not ours; creating it tells why.
+            (Some("NoSuchTagSet"), _) => Ok(self.listed(bucket).await?.map(|_| Tags::default())),
             (_, CloudError::NoSuchBucket { .. }) => Ok(None),
             (_, CloudError::AccessDenied { .. }) => Err(self.denied(bucket, failed).await),
             // A redirect proves that the bucket exists, in another region: AWS tells everybody.

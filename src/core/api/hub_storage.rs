@@ -27,7 +27,11 @@ use crate::names::PrefixScheme;
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a HubStorage may have at most 63 characters: it goes into bucket tags"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
-    printcolumn(name = "Buckets", type_ = "string", json_path = ".status.buckets[*].bucketName"),
+    printcolumn(
+        name = "Buckets",
+        type_ = "string",
+        json_path = ".status.bucketsReady"
+    ),
     printcolumn(name = "Users", type_ = "integer", json_path = ".status.users"),
     printcolumn(name = "Isolated", type_ = "string", json_path = ".status.conditions[?(@.type=='IsolationReady')].status"),
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.providerRef.name"),
@@ -303,6 +307,10 @@ pub struct HubStorageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub buckets: Vec<BucketStatus>,
+
+    /// Buckets that exist and are ours, of those declared, for example 2/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets_ready: Option<String>,
 
     /// Number of HubUser objects of this hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]

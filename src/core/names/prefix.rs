@@ -36,6 +36,9 @@ const HASH_BYTES: usize = 20;
 /// Readable characters kept in a hashed prefix: 3 + 26 + 1 + 32 = 62.
 const HASHED_STEM: usize = 26;
 
+/// The longest username, in characters (`users.name` in JupyterHub's database).
+const LONGEST_USERNAME: usize = 255;
+
 /// A username as JupyterHub knows it: not empty, otherwise any bytes that UTF-8 allows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Username(String);
@@ -46,8 +49,8 @@ pub enum InvalidUsername {
     /// The annotation is there but holds nothing.
     #[error("the username is empty")]
     Empty,
-    /// JupyterHub's own limit (`users.name`, 255 characters), with room for UTF-8.
-    #[error("the username has {0} bytes; JupyterHub allows 255 characters, at most 1020 bytes")]
+    /// JupyterHub's own limit (`users.name`), and that of HubUser's `spec.username`.
+    #[error("the username has {0} characters; JupyterHub allows 255")]
     TooLong(usize),
 }
 
@@ -57,9 +60,9 @@ impl Username {
     /// # Errors
     /// [`InvalidUsername`] if it is empty or longer than JupyterHub lets a name be.
     pub fn parse(name: &str) -> Result<Self, InvalidUsername> {
-        match name.len() {
+        match name.chars().count() {
             0 => Err(InvalidUsername::Empty),
-            len if len > 1020 => Err(InvalidUsername::TooLong(len)),
+            length if length > LONGEST_USERNAME => Err(InvalidUsername::TooLong(length)),
             _ => Ok(Self(name.to_owned())),
         }
     }
