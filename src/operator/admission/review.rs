@@ -1,0 +1,324 @@
+//! `AdmissionReview` of `admission.k8s.io/v1`: the question and the answer.
+//!
+//! The pod stays raw JSON: only what decides is read, and unknown fields pass through untouched.
+
+use hubstorage_core::injection::{Admission, Decision, admit};
+use k8s_openapi::ByteString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::injections::ByNamespace;
+use super::metrics::Outcome;
+
+/// What goes back to the API server.
+pub(super) struct Answer {
+    /// An AdmissionReview.
+    pub(super) body: Vec<u8>,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review {
+    api_version: String,
+    request: Request,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    uid: String,
+    operation: String,
+    resource: Resource,
+    #[serde(default)]
+    sub_resource: String,
+    namespace: String,
+    user_info: UserInfo,
+    object: Value,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    #[serde(default)]
+    group: String,
+    version: String,
+    resource: String,
+}
+
+#[derive(Deserialize)]
+struct UserInfo {
+    username: String,
+}
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+
+/// Answers a review.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, String> {
+    let review: Review = serde_json::from_slice(body)
+        .map_err(|error| format!("no AdmissionReview of {API_VERSION}: {error}"))?;
+    if review.api_version != API_VERSION {
+        return Err(format!(
+            "apiVersion is {}; only {API_VERSION} is understood",
+            review.api_version
+        ));
+    }
+    let request = review.request;
+    request.is_about_a_new_pod()?;
+
+    let hub = injections.get(&request.namespace);
+    let creator = &request.user_info.username;
+    let Admission { decision, patch } = admit(&request.object, creator, hub.map(AsRef::as_ref));
+    let mut response = json!({"uid": request.uid, "allowed": true});
+    if !patch.0.is_empty() {
+        let patch = serde_json::to_vec(&patch)
+            .map_err(|error| format!("the patch cannot be written: {error}"))?;
+        response["patchType"] = json!("JSONPatch");
+        response["patch"] = json!(ByteString(patch));
+    }
+    let outcome = match decision {
+        Decision::NotAUser => Outcome::NotAUser,
+        Decision::Injected(_) => Outcome::Injected,
+        Decision::StampedOnly(why) => {
+            tracing::info!(
+                namespace = request.namespace,
+                creator,
+                why,
+                "a user pod is given nothing"
+            );
+            response["warnings"] = json!([format!("HubStorage gives this pod no storage: {why}")]);
+            Outcome::StampedOnly
+        }
+    };
+    let review =
+        json!({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response});
+    let body = serde_json::to_vec(&review)
+        .map_err(|error| format!("the answer cannot be written: {error}"))?;
+    Ok(Answer { body, outcome })
+}
+
+impl Request {
+    fn is_about_a_new_pod(&self) -> Result<(), String> {
+        let Resource {
+            group,
+            version,
+            resource,
+        } = &self.resource;
+        let is_pod = (group.as_str(), version.as_str(), resource.as_str()) == ("", "v1", "pods");
+        if is_pod && self.sub_resource.is_empty() && self.operation == "CREATE" {
+            return Ok(());
+        }
+        Err(format!(
+            "{} of {group}/{version} {resource}/{}: only CREATE of v1 pods is answered; the webhook's registration asks for more",
+            self.operation, self.sub_resource
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hubstorage_core::api::{
+        HubStorage, S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
+    };
+    use hubstorage_core::injection::HubInjection;
+    use hubstorage_core::names::BucketName;
+    use std::sync::Arc;
+
+    const HUB: &str = "system:serviceaccount:earth:hub";
+
+    fn pod(username: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": "jupyter-bob",
+                "labels": {"component": "singleuser-server", USERNAME_LABEL: "bob---7a1b2c3d"},
+                "annotations": {USERNAME_ANNOTATION: username},
+            },
+            "spec": {"containers": [{"name": "notebook", "image": "x", "fieldOfTheFuture": {"a": [1]}}]},
+        })
+    }
+
+    fn review(pod: Value) -> Value {
+        json!({
+            "apiVersion": "admission.k8s.io/v1",
+            "kind": "AdmissionReview",
+            "request": {
+                "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "operation": "CREATE",
+                "namespace": "earth",
+                "userInfo": {"username": HUB, "groups": ["system:serviceaccounts"]},
+                "object": pod,
+                "dryRun": false,
+            },
+        })
+    }
+
+    fn injections() -> ByNamespace {
+        let hub: HubStorage = serde_json::from_value(json!({
+            "apiVersion": "hubstorage.io/v1alpha1",
+            "kind": "HubStorage",
+            "metadata": {"namespace": "earth", "name": "earth", "generation": 3},
+            "spec": {
+                "providerRef": {"name": "minio"},
+                "buckets": [{"name": "scratch", "env": [{"name": "SCRATCH_BUCKET"}]}],
+            },
+        }))
+        .unwrap();
+        let s3: S3Provider = serde_json::from_value(json!({
+            "region": "us-east-1",
+            "endpoint": "http://127.0.0.1:9000",
+            "credentials": {"type": "Ambient"},
+            "vending": {"credentials": {"type": "Ambient"}},
+        }))
+        .unwrap();
+        let buckets = [(
+            hub.spec.buckets[0].clone(),
+            BucketName::parse("earth-scratch").unwrap(),
+        )];
+        [(
+            "earth".to_owned(),
+            Arc::new(HubInjection::new(&hub, &buckets, &s3).unwrap()),
+        )]
+        .into()
+    }
+
+    /// The response, and the pod as the API server goes on with it.
+    fn admitted(review: &Value, injections: &ByNamespace) -> (Value, Value, Outcome) {
+        let answer = answer(&serde_json::to_vec(review).unwrap(), injections).unwrap();
+        let written: Value = serde_json::from_slice(&answer.body).unwrap();
+        let response = written["response"].clone();
+        let mut pod = review["request"]["object"].clone();
+        if let Some(patch) = response.get("patch") {
+            let ByteString(patch) = serde_json::from_value(patch.clone()).unwrap();
+            json_patch::patch(
+                &mut pod,
+                &serde_json::from_slice::<json_patch::Patch>(&patch).unwrap(),
+            )
+            .unwrap();
+        }
+        (response, pod, answer.outcome)
+    }
+
+    #[test]
+    fn a_user_pod_is_stamped_and_given_its_location() {
+        let review = review(pod("bob"));
+        let (response, pod, outcome) = admitted(&review, &injections());
+        assert_eq!(outcome, Outcome::Injected);
+        assert_eq!(response["uid"], review["request"]["uid"]);
+        assert_eq!(
+            (&response["allowed"], &response["patchType"]),
+            (&json!(true), &json!("JSONPatch"))
+        );
+        assert_eq!(pod["metadata"]["annotations"][STAMP_ANNOTATION], HUB);
+        assert_eq!(
+            pod["spec"]["containers"][0]["fieldOfTheFuture"],
+            json!({"a": [1]})
+        );
+        let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        assert!(
+            env.contains(&json!({"name": "SCRATCH_BUCKET", "value": "s3://earth-scratch/bob"})),
+            "{env:?}"
+        );
+    }
+
+    #[test]
+    fn a_pod_of_a_namespace_without_a_hub_is_stamped_and_warned_about() {
+        let (response, pod, outcome) = admitted(&review(pod("bob")), &ByNamespace::new());
+        assert_eq!(outcome, Outcome::StampedOnly);
+        assert_eq!(pod["metadata"]["annotations"][STAMP_ANNOTATION], HUB);
+        let warning = response["warnings"][0].as_str().unwrap();
+        assert!(warning.contains("no HubStorage"), "{warning}");
+    }
+
+    #[test]
+    fn a_forged_stamp_is_overwritten() {
+        let mut pod = pod("bob");
+        pod["metadata"]["annotations"][STAMP_ANNOTATION] = json!(HUB);
+        let mut review = review(pod);
+        review["request"]["userInfo"]["username"] = json!("eve");
+        let (_, pod, outcome) = admitted(&review, &injections());
+        assert_eq!(outcome, Outcome::StampedOnly);
+        assert_eq!(pod["metadata"]["annotations"][STAMP_ANNOTATION], "eve");
+    }
+
+    #[test]
+    fn a_pod_that_is_nobodys_is_let_in_as_it_is() {
+        let bare = json!({"metadata": {"name": "a"}, "spec": {"containers": []}});
+        let (response, pod, outcome) = admitted(&review(bare.clone()), &injections());
+        assert_eq!((outcome, pod), (Outcome::NotAUser, bare));
+        assert_eq!(response.get("patch"), None);
+        assert_eq!(response["allowed"], true);
+    }
+
+    #[test]
+    fn a_dry_run_has_the_same_answer() {
+        let mut dry = review(pod("bob"));
+        dry["request"]["dryRun"] = json!(true);
+        assert_eq!(
+            admitted(&dry, &injections()).1,
+            admitted(&review(pod("bob")), &injections()).1
+        );
+    }
+
+    #[test]
+    fn a_pod_of_the_oddest_shape_is_let_in() {
+        for object in [
+            json!({}),
+            json!(null),
+            json!("pod"),
+            json!({"metadata": null, "spec": null}),
+            json!({"metadata": {"labels": [], "annotations": {USERNAME_ANNOTATION: 7, STAMP_ANNOTATION: "x"}}}),
+            json!({"metadata": {"labels": {USERNAME_LABEL: "bob"}, "annotations": "none"}, "spec": {"containers": 1}}),
+        ] {
+            let (response, _, _) = admitted(&review(object.clone()), &injections());
+            assert_eq!(response["allowed"], true, "{object}");
+        }
+    }
+
+    #[test]
+    fn a_review_that_cannot_be_read_says_which_field_is_wrong() {
+        for field in [
+            "uid",
+            "userInfo",
+            "namespace",
+            "object",
+            "operation",
+            "resource",
+        ] {
+            let mut review = review(pod("bob"));
+            review["request"].as_object_mut().unwrap().remove(field);
+            let why = answer(&serde_json::to_vec(&review).unwrap(), &injections())
+                .err()
+                .unwrap();
+            assert!(why.contains(&format!("`{field}`")), "{why}");
+        }
+        let mut beta = review(pod("bob"));
+        beta["apiVersion"] = json!("admission.k8s.io/v1beta1");
+        let why = answer(&serde_json::to_vec(&beta).unwrap(), &injections())
+            .err()
+            .unwrap();
+        assert!(why.contains("v1beta1"), "{why}");
+    }
+
+    #[test]
+    fn only_the_creation_of_a_pod_is_answered() {
+        for (pointer, value) in [
+            ("/request/operation", json!("UPDATE")),
+            ("/request/resource/resource", json!("deployments")),
+            ("/request/resource/group", json!("apps")),
+        ] {
+            let mut review = review(pod("bob"));
+            *review.pointer_mut(pointer).unwrap() = value;
+            let why = answer(&serde_json::to_vec(&review).unwrap(), &injections())
+                .err()
+                .unwrap();
+            assert!(why.contains("only CREATE of v1 pods"), "{why}");
+        }
+    }
+}

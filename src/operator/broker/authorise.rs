@@ -1,0 +1,369 @@
+//! Step 4, the heart: what this pod may have. No client, no clock, no async.
+//!
+//! Everything is decided anew for each request from what the watches have seen. What is not
+//! known is refused: no stamp, no guard, no verdict of the probe, no credential.
+
+mod denied;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hubstorage_core::api::{
+    AccessMode, Bucket, BucketVending, ConditionType, HubStorage, HubUser, IsolationVerdict,
+    Permission, Reason, STAMP_ANNOTATION, Scope, StorageProvider, SubjectKind, USERNAME_ANNOTATION,
+    condition,
+};
+use hubstorage_core::hubs::hub_of_namespace;
+use hubstorage_core::injection::UserPods;
+use hubstorage_core::names::{BucketName, BucketNamePattern, Prefix, Username, hub_user_name};
+use hubstorage_core::policies::{Access, Reach};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+
+use crate::guard::GuardState;
+
+pub use denied::Denied;
+
+/// What the decision is made from; the watches, or a test.
+pub trait World {
+    /// The HubStorage objects of a namespace.
+    fn hubs(&self, namespace: &str) -> Vec<Arc<DeserializeGuard<HubStorage>>>;
+    /// A StorageProvider.
+    fn provider(&self, name: &str) -> Option<Arc<DeserializeGuard<StorageProvider>>>;
+    /// A HubUser.
+    fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>>;
+    /// Whether stamps and usernames can be trusted.
+    fn guard(&self) -> GuardState;
+}
+
+/// A user, and what they may have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grantee {
+    /// The user.
+    pub user: Username,
+    /// Their prefix in every bucket of the hub.
+    pub prefix: Prefix,
+    /// What they reach.
+    pub reaches: Vec<Reach>,
+    /// Name of the HubStorage.
+    pub hub: String,
+    /// UID of the HubStorage.
+    pub hub_uid: String,
+    /// Name of the HubUser, whether it exists or not.
+    pub hub_user: String,
+    /// The provider that issues.
+    pub provider: StorageProvider,
+}
+
+/// What the user of this pod may have.
+///
+/// # Errors
+/// [`Denied`] with the first reason for nothing.
+pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied> {
+    let namespace = pod.namespace.as_deref().unwrap_or_default();
+    let hubs = world.hubs(namespace);
+    let hub = hub_that_counts(&hubs, namespace)?;
+    refuse_hub_that_may_not(hub)?;
+    let user = user_of(pod, hub, namespace)?;
+    let prefix =
+        Prefix::of(&user, hub.spec.users.prefix_scheme).map_err(|error| Denied::PrefixUnsafe {
+            cause: error.to_string(),
+        })?;
+    refuse_older_than_guard(pod, world.guard())?;
+    let hub_user = hub_user_name(&hub.name_any(), &user);
+    refuse_suspended(world, namespace, &hub_user, &user)?;
+    let provider = provider_of(world, hub)?;
+    let reaches = reaches(hub, &provider, &prefix)?;
+    Ok(Grantee {
+        user,
+        prefix,
+        reaches,
+        hub: hub.name_any(),
+        hub_uid: hub.uid().unwrap_or_default(),
+        hub_user,
+        provider,
+    })
+}
+
+fn hub_that_counts<'h>(
+    hubs: &'h [Arc<DeserializeGuard<HubStorage>>],
+    namespace: &str,
+) -> Result<&'h HubStorage, Denied> {
+    // One that cannot be read may be the one that counts.
+    let readable: Vec<&HubStorage> = hubs
+        .iter()
+        .map(|hub| {
+            hub.0
+                .as_ref()
+                .map_err(|error| unreadable("HubStorage", &error.metadata, &error.error))
+        })
+        .collect::<Result<_, _>>()?;
+    hub_of_namespace(&readable)
+        .copied()
+        .ok_or_else(|| Denied::NoHubStorage {
+            namespace: namespace.to_owned(),
+        })
+}
+
+fn unreadable(kind: &str, metadata: &ObjectMeta, cause: &str) -> Denied {
+    let name = metadata.name.clone().unwrap_or_default();
+    Denied::ObjectUnreadable {
+        object: format!("{kind} {name}"),
+        cause: cause.to_owned(),
+    }
+}
+
+fn refuse_hub_that_may_not(hub: &HubStorage) -> Result<(), Denied> {
+    if hub.metadata.deletion_timestamp.is_some() {
+        return Err(Denied::HubStorageDeleting {
+            hub: hub.name_any(),
+        });
+    }
+    // Namespaces' labels are the controller's to read; it says what follows from them.
+    let conditions = hub
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let not_allowed = condition(conditions, ConditionType::Stalled).filter(|stalled| {
+        stalled.status == "True" && stalled.reason == Reason::NamespaceNotAllowed.to_string()
+    });
+    match not_allowed {
+        Some(stalled) => Err(Denied::HubStorageNotAllowed {
+            hub: hub.name_any(),
+            why: stalled.message.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The user that a trusted creator put on the pod.
+fn user_of(pod: &ObjectMeta, hub: &HubStorage, namespace: &str) -> Result<Username, Denied> {
+    let name = hub.name_any();
+    let sources = UserPods::of(hub, namespace).map_err(|error| Denied::SelectorInvalid {
+        hub: name.clone(),
+        cause: error.to_string(),
+    })?;
+    let labels = pod.labels.clone().unwrap_or_default();
+    let source = sources
+        .iter()
+        .find(|source| source.selects(&labels))
+        .ok_or_else(|| Denied::NotAUserPod { hub: name.clone() })?;
+    let annotation = |key: &str| {
+        pod.annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(key))
+    };
+    let stamp = annotation(STAMP_ANNOTATION).ok_or(Denied::StampMissing)?;
+    if !source.trusts(stamp) {
+        let source_name = source.name().to_owned();
+        return Err(Denied::StampUntrusted {
+            stamp: stamp.clone(),
+            source_name,
+            hub: name,
+        });
+    }
+    let username = annotation(USERNAME_ANNOTATION).ok_or(Denied::UsernameMissing)?;
+    Username::parse(username).map_err(|error| Denied::UsernameInvalid {
+        cause: error.to_string(),
+    })
+}
+
+fn refuse_older_than_guard(pod: &ObjectMeta, guard: GuardState) -> Result<(), Denied> {
+    let since = match guard {
+        GuardState::InForce { since } => since,
+        GuardState::Missing { why } => return Err(Denied::GuardMissing { why }),
+    };
+    // In whole seconds, rounded down: a pod of the same second counts as older.
+    let created = pod
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::MIN, |time| time.0);
+    if created < since {
+        Err(Denied::PodOlderThanGuard { created, since })
+    } else {
+        Ok(())
+    }
+}
+
+fn refuse_suspended(
+    world: &impl World,
+    namespace: &str,
+    hub_user: &str,
+    user: &Username,
+) -> Result<(), Denied> {
+    let Some(found) = world.user(namespace, hub_user) else {
+        return Ok(());
+    };
+    let found = found
+        .0
+        .as_ref()
+        .map_err(|error| unreadable("HubUser", &error.metadata, &error.error))?;
+    match found.spec.access {
+        AccessMode::Active => Ok(()),
+        AccessMode::Suspended => Err(Denied::UserSuspended {
+            user: user.to_string(),
+            hub_user: hub_user.to_owned(),
+        }),
+    }
+}
+
+fn provider_of(world: &impl World, hub: &HubStorage) -> Result<StorageProvider, Denied> {
+    let name = &hub.spec.provider_ref.name;
+    let found = world
+        .provider(name)
+        .ok_or_else(|| Denied::ProviderNotFound {
+            provider: name.clone(),
+            hub: hub.name_any(),
+        })?;
+    let provider = found
+        .0
+        .as_ref()
+        .map_err(|error| unreadable("StorageProvider", &error.metadata, &error.error))?;
+    if provider
+        .spec
+        .s3
+        .as_ref()
+        .is_none_or(|s3| s3.vending.is_none())
+    {
+        return Err(Denied::VendingNotConfigured {
+            provider: name.clone(),
+        });
+    }
+    Ok(provider.clone())
+}
+
+/// What the grants come to, in buckets that exist and were seen to hold users apart.
+fn reaches(
+    hub: &HubStorage,
+    provider: &StorageProvider,
+    prefix: &Prefix,
+) -> Result<Vec<Reach>, Denied> {
+    let granting: Vec<(&Bucket, Access)> = hub
+        .spec
+        .buckets
+        .iter()
+        .filter_map(|bucket| Some((bucket, access(bucket)?)))
+        .collect();
+    if granting.is_empty() {
+        return Err(Denied::NothingGranted {
+            hub: hub.name_any(),
+        });
+    }
+    let mut reaches = BTreeSet::new();
+    let mut why = Vec::new();
+    for (bucket, access) in granting {
+        match vendable(hub, provider, &bucket.name) {
+            Ok(bucket) => {
+                _ = reaches.insert(Reach {
+                    bucket,
+                    prefix: prefix.clone(),
+                    access,
+                })
+            }
+            Err(reason) => why.push(format!("bucket {}: {reason}", bucket.name)),
+        }
+    }
+    if reaches.is_empty() {
+        return Err(Denied::NothingVendable {
+            hub: hub.name_any(),
+            why,
+        });
+    }
+    Ok(reaches.into_iter().collect())
+}
+
+/// What a bucket's grants let a user do with their own prefix; the widest counts.
+fn access(bucket: &Bucket) -> Option<Access> {
+    bucket
+        .grants
+        .iter()
+        .filter(|grant| {
+            grant
+                .subjects
+                .iter()
+                .any(|subject| matches!(subject.kind, SubjectKind::Everyone))
+        })
+        .map(|grant| match (grant.scope, grant.permission) {
+            (Scope::UserPrefix, Permission::ReadOnly) => Access::ReadOnly,
+            (Scope::UserPrefix, Permission::ReadWrite) => Access::ReadWrite,
+        })
+        .max()
+}
+
+/// The bucket's name in the store, if credentials may be issued for it.
+fn vendable(
+    hub: &HubStorage,
+    provider: &StorageProvider,
+    name: &str,
+) -> Result<BucketName, String> {
+    let bucket = bucket_in_store(hub, provider, name)?;
+    let verdict = verdict(hub, provider, name, &bucket)
+        .ok_or("whether the store holds users apart is still being tried")?;
+    match verdict.verdict {
+        IsolationVerdict::Isolated => Ok(bucket),
+        IsolationVerdict::Leaks => Err(format!(
+            "the store does not hold users apart ({})",
+            verdict.message
+        )),
+        IsolationVerdict::Unknown => Err(format!(
+            "whether the store holds users apart could not be tried ({})",
+            verdict.message
+        )),
+    }
+}
+
+/// The name in the store of a bucket that exists, is ours, and is one that the provider lets
+/// hubs claim.
+///
+/// # Errors
+/// Why there is none, for people.
+pub(super) fn bucket_in_store(
+    hub: &HubStorage,
+    provider: &StorageProvider,
+    name: &str,
+) -> Result<BucketName, String> {
+    let buckets = hub
+        .status
+        .as_ref()
+        .map(|status| status.buckets.as_slice())
+        .unwrap_or_default();
+    let found = buckets
+        .iter()
+        .find(|bucket| bucket.name == name)
+        .ok_or("it does not exist yet")?;
+    if found.creation.is_some() {
+        // Written before the bucket is created: whose it is will be known after.
+        return Err("it is being created".to_owned());
+    }
+    let bucket = BucketName::parse(&found.bucket_name).map_err(|error| error.to_string())?;
+    let allows = |pattern: &String| BucketNamePattern::new(pattern).allows(&bucket);
+    if !provider.spec.bucket_names.iter().any(allows) {
+        return Err(format!(
+            "spec.bucketNames of StorageProvider {} does not allow {bucket}",
+            provider.name_any()
+        ));
+    }
+    Ok(bucket)
+}
+
+/// What the probe found about exactly this bucket at exactly this provider.
+pub(super) fn verdict<'h>(
+    hub: &'h HubStorage,
+    provider: &StorageProvider,
+    name: &str,
+    bucket: &BucketName,
+) -> Option<&'h BucketVending> {
+    let vending = hub.status.as_ref()?.vending.as_ref()?;
+    vending.buckets.iter().find(|found| {
+        found.name == name
+            && found.bucket_name == bucket.as_str()
+            && Some(&found.provider_uid) == provider.metadata.uid.as_ref()
+            && Some(found.provider_generation) == provider.metadata.generation
+    })
+}
+
+#[cfg(test)]
+mod tests;

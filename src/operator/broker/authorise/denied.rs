@@ -1,0 +1,170 @@
+//! Why a pod may have nothing.
+
+use axum::http::StatusCode;
+use hubstorage_core::api::{STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use jiff::Timestamp;
+
+/// Why a pod may have nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+pub enum Denied {
+    /// Nothing is declared for the namespace.
+    #[error(
+        "namespace {namespace} has no HubStorage, so its pods get no storage; create one, or use a token of a hub's pod"
+    )]
+    NoHubStorage {
+        /// The namespace of the pod.
+        namespace: String,
+    },
+    /// This build cannot read it.
+    #[error(
+        "{object} cannot be read ({cause}), so nothing is vended; is a newer CustomResourceDefinition installed than this version of hubstorage knows?"
+    )]
+    ObjectUnreadable {
+        /// Kind and name.
+        object: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// On its way out.
+    #[error("HubStorage {hub} is being deleted, and its users get no new credentials")]
+    HubStorageDeleting {
+        /// Name of the HubStorage.
+        hub: String,
+    },
+    /// Its provider does not allow it.
+    #[error("HubStorage {hub} may not use its StorageProvider: {why}")]
+    HubStorageNotAllowed {
+        /// Name of the HubStorage.
+        hub: String,
+        /// The condition's message.
+        why: String,
+    },
+    /// A selector with an unknown operator.
+    #[error("HubStorage {hub}: {cause}")]
+    SelectorInvalid {
+        /// Name of the HubStorage.
+        hub: String,
+        /// Which selector, and what is wrong.
+        cause: String,
+    },
+    /// Not a pod of a user.
+    #[error(
+        "the labels of this pod match no source of HubStorage {hub} (spec.users.sources), so it is not a user's pod"
+    )]
+    NotAUserPod {
+        /// Name of the HubStorage.
+        hub: String,
+    },
+    /// The webhook has not seen it.
+    #[error(
+        "this pod has no annotation {STAMP_ANNOTATION}: it was created while HubStorage was not running; restart the server"
+    )]
+    StampMissing,
+    /// Made by somebody whose word is not taken.
+    #[error(
+        "this pod was created by {stamp}, which is not among spec.users.sources[{source_name}].creators of HubStorage \
+         {hub}; start the server through the hub"
+    )]
+    StampUntrusted {
+        /// Who made it.
+        stamp: String,
+        /// The source that it matches.
+        source_name: String,
+        /// Name of the HubStorage.
+        hub: String,
+    },
+    /// Nobody's pod.
+    #[error(
+        "this pod has no annotation {USERNAME_ANNOTATION}, so nobody knows whose it is; KubeSpawner sets it on every server"
+    )]
+    UsernameMissing,
+    /// A name that nobody can have.
+    #[error("annotation {USERNAME_ANNOTATION} of this pod: {cause}")]
+    UsernameInvalid {
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Only under prefixScheme Raw.
+    #[error("{cause}")]
+    PrefixUnsafe {
+        /// What is wrong with it, and the way out.
+        cause: String,
+    },
+    /// Stamps and usernames cannot be trusted.
+    #[error(
+        "the admission policies that protect usernames are not in force ({why}), so nothing is vended; \
+         tell the administrators of the hub: `hubstorage manifests | kubectl apply --server-side -f -`"
+    )]
+    GuardMissing {
+        /// What is missing.
+        why: String,
+    },
+    /// Made when stamps and usernames could not be trusted.
+    #[error(
+        "this pod was created at {created}, before the admission policies that protect usernames were in force ({since}); \
+         restart the server"
+    )]
+    PodOlderThanGuard {
+        /// When the pod was created.
+        created: Timestamp,
+        /// Since when the guard is in force.
+        since: Timestamp,
+    },
+    /// An admin said so.
+    #[error(
+        "access of user {user:?} is suspended (spec.access of HubUser {hub_user}); ask the administrators of the hub"
+    )]
+    UserSuspended {
+        /// The user.
+        user: String,
+        /// Name of the HubUser.
+        hub_user: String,
+    },
+    /// providerRef points nowhere.
+    #[error(
+        "StorageProvider {provider}, which HubStorage {hub} refers to, does not exist; create it"
+    )]
+    ProviderNotFound {
+        /// Name of the StorageProvider.
+        provider: String,
+        /// Name of the HubStorage.
+        hub: String,
+    },
+    /// The provider vends nothing.
+    #[error(
+        "StorageProvider {provider} has no spec.s3.vending, so users get no credentials; add it"
+    )]
+    VendingNotConfigured {
+        /// Name of the StorageProvider.
+        provider: String,
+    },
+    /// No bucket grants anything.
+    #[error("no bucket of HubStorage {hub} grants anything to its users (spec.buckets[].grants)")]
+    NothingGranted {
+        /// Name of the HubStorage.
+        hub: String,
+    },
+    /// What is granted cannot be vended now.
+    #[error("no bucket of HubStorage {hub} can be vended for now: {}; retry in a minute", why.join("; "))]
+    NothingVendable {
+        /// Name of the HubStorage.
+        hub: String,
+        /// For each bucket, why not.
+        why: Vec<String>,
+    },
+}
+
+impl Denied {
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoHubStorage { .. } => StatusCode::NOT_FOUND,
+            Self::ObjectUnreadable { .. }
+            | Self::SelectorInvalid { .. }
+            | Self::GuardMissing { .. }
+            | Self::ProviderNotFound { .. }
+            | Self::NothingVendable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::FORBIDDEN,
+        }
+    }
+}

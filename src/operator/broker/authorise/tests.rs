@@ -1,0 +1,502 @@
+//! Each refusal by its name, and what a user gets otherwise.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What the watches have seen, as JSON: edited by each test, read by [`authorise`].
+struct Seen {
+    pod: Value,
+    hubs: Vec<Value>,
+    providers: Vec<Value>,
+    users: Vec<Value>,
+    guard: GuardState,
+}
+
+fn seconds(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+impl Seen {
+    /// Everything as it should be: bob's notebook at the hub earth.
+    fn new() -> Self {
+        Self {
+            pod: json!({
+                "name": "jupyter-bob", "namespace": "earth", "uid": "uid-1",
+                "creationTimestamp": "2026-05-01T10:00:00Z",
+                "labels": {"component": "singleuser-server"},
+                "annotations": {
+                    "hub.jupyter.org/username": "bob",
+                    "hubstorage.io/created-by": "system:serviceaccount:earth:hub",
+                },
+            }),
+            hubs: vec![hub("earth", "2026-01-01T00:00:00Z")],
+            providers: vec![json!({
+                "apiVersion": "hubstorage.io/v1alpha1", "kind": "StorageProvider",
+                "metadata": {"name": "minio", "uid": "provider-1", "generation": 3},
+                "spec": {
+                    "namespaces": {}, "bucketNames": ["earth-*"],
+                    "s3": {
+                        "region": "us-east-1", "credentials": {"type": "Ambient"},
+                        "vending": {"credentials": {"type": "Ambient"}},
+                    },
+                },
+            })],
+            users: Vec::new(),
+            guard: GuardState::InForce {
+                since: seconds("2026-04-01T00:00:00Z"),
+            },
+        }
+    }
+
+    fn with(edit: impl FnOnce(&mut Self)) -> Result<Grantee, Denied> {
+        let mut seen = Self::new();
+        edit(&mut seen);
+        seen.authorise()
+    }
+
+    fn authorise(&self) -> Result<Grantee, Denied> {
+        authorise(&serde_json::from_value(self.pod.clone()).unwrap(), self)
+    }
+}
+
+fn hub(name: &str, created: &str) -> Value {
+    json!({
+        "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage",
+        "metadata": {"name": name, "namespace": "earth", "uid": format!("uid-of-{name}"), "creationTimestamp": created},
+        "spec": {"providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}, {"name": "persistent"}]},
+        "status": {
+            "buckets": [
+                {"name": "scratch", "bucketName": "earth-scratch"},
+                {"name": "persistent", "bucketName": "earth-persistent"},
+            ],
+            "vending": {"buckets": [verdict_on("scratch", "Isolated"), verdict_on("persistent", "Isolated")]},
+        },
+    })
+}
+
+fn verdict_on(bucket: &str, verdict: &str) -> Value {
+    json!({
+        "name": bucket, "bucketName": format!("earth-{bucket}"),
+        "providerUid": "provider-1", "providerGeneration": 3, "verdict": verdict, "message": "get got through",
+    })
+}
+
+fn guarded<K: serde::de::DeserializeOwned + kube::Resource>(
+    object: &Value,
+) -> Arc<DeserializeGuard<K>> {
+    Arc::new(serde_json::from_value(object.clone()).unwrap())
+}
+
+fn is_named(object: &Value, namespace: Option<&str>, name: &str) -> bool {
+    object["metadata"]["name"] == name
+        && namespace.is_none_or(|namespace| object["metadata"]["namespace"] == namespace)
+}
+
+impl World for Seen {
+    fn hubs(&self, namespace: &str) -> Vec<Arc<DeserializeGuard<HubStorage>>> {
+        self.hubs
+            .iter()
+            .filter(|hub| hub["metadata"]["namespace"] == namespace)
+            .map(guarded)
+            .collect()
+    }
+
+    fn provider(&self, name: &str) -> Option<Arc<DeserializeGuard<StorageProvider>>> {
+        self.providers
+            .iter()
+            .find(|provider| is_named(provider, None, name))
+            .map(guarded)
+    }
+
+    fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>> {
+        self.users
+            .iter()
+            .find(|user| is_named(user, Some(namespace), name))
+            .map(guarded)
+    }
+
+    fn guard(&self) -> GuardState {
+        self.guard.clone()
+    }
+}
+
+fn denied(edit: impl FnOnce(&mut Seen)) -> (&'static str, u16, String) {
+    let denied = Seen::with(edit).unwrap_err();
+    let message = denied.to_string();
+    assert!(!message.contains('\n'), "{message}");
+    ((&denied).into(), denied.status().as_u16(), message)
+}
+
+fn buckets(grantee: &Grantee) -> Vec<&str> {
+    grantee
+        .reaches
+        .iter()
+        .map(|reach| reach.bucket.as_str())
+        .collect()
+}
+
+#[test]
+fn a_user_gets_their_own_prefix_in_every_bucket_that_grants_it() {
+    let grantee = Seen::new().authorise().unwrap();
+    assert_eq!(
+        (grantee.user.as_str(), grantee.prefix.as_str()),
+        ("bob", "bob")
+    );
+    assert_eq!(
+        (grantee.hub.as_str(), grantee.hub_uid.as_str()),
+        ("earth", "uid-of-earth")
+    );
+    assert_eq!(buckets(&grantee), ["earth-persistent", "earth-scratch"]);
+    assert!(
+        grantee
+            .reaches
+            .iter()
+            .all(|reach| reach.prefix == grantee.prefix && reach.access == Access::ReadWrite)
+    );
+}
+
+#[test]
+fn two_users_never_get_the_same_prefix() {
+    let prefix_of = |name: &str| {
+        Seen::with(|seen| seen.pod["annotations"]["hub.jupyter.org/username"] = json!(name))
+            .unwrap()
+            .prefix
+    };
+    assert_ne!(prefix_of("bob"), prefix_of("Bob"));
+    assert_ne!(prefix_of("b*"), prefix_of("bob"));
+    assert!(!prefix_of("b*").as_str().contains('*'));
+}
+
+#[test]
+fn the_oldest_hub_of_the_namespace_counts() {
+    let older = hub("mars", "2025-01-01T00:00:00Z");
+    assert_eq!(
+        Seen::with(|seen| seen.hubs.push(older)).unwrap().hub,
+        "mars"
+    );
+}
+
+#[test]
+fn a_read_only_grant_gives_no_more_and_the_widest_grant_counts() {
+    let grant = |name: &str, permission: &str| json!({"name": name, "subjects": [{"kind": "Everyone"}], "scope": "UserPrefix", "permission": permission});
+    let access = |grants: Value| {
+        Seen::with(|seen| {
+            seen.hubs[0]["spec"]["buckets"] = json!([{"name": "scratch", "grants": grants}]);
+        })
+        .map(|grantee| grantee.reaches[0].access)
+    };
+    assert_eq!(
+        access(json!([grant("r", "ReadOnly")])),
+        Ok(Access::ReadOnly)
+    );
+    assert_eq!(
+        access(json!([grant("r", "ReadOnly"), grant("w", "ReadWrite")])),
+        Ok(Access::ReadWrite)
+    );
+}
+
+#[test]
+fn a_pod_of_a_namespace_without_hub_gets_nothing() {
+    let (code, status, message) = denied(|seen| seen.pod["namespace"] = json!("mars"));
+    assert_eq!((code, status), ("NoHubStorage", 404));
+    assert!(message.contains("mars"), "{message}");
+}
+
+#[test]
+fn a_hub_that_is_being_deleted_vends_nothing() {
+    let edit = |seen: &mut Seen| {
+        seen.hubs[0]["metadata"]["deletionTimestamp"] = json!("2026-05-01T00:00:00Z")
+    };
+    assert_eq!(denied(edit).0, "HubStorageDeleting");
+}
+
+#[test]
+fn a_hub_whose_namespace_the_provider_no_longer_allows_vends_nothing() {
+    let stalled = |status: &str, reason: &str| {
+        json!([{"type": "Stalled", "status": status, "reason": reason, "message": "label the namespace",
+                "lastTransitionTime": "2026-05-01T00:00:00Z"}])
+    };
+    let (code, _, message) = denied(|seen| {
+        seen.hubs[0]["status"]["conditions"] = stalled("True", "NamespaceNotAllowed")
+    });
+    assert_eq!(code, "HubStorageNotAllowed");
+    assert!(message.contains("label the namespace"), "{message}");
+    // The managing side's troubles are not the users'.
+    Seen::with(|seen| {
+        seen.hubs[0]["status"]["conditions"] = stalled("True", "CredentialsRejected")
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_not_taken_for_absent() {
+    let (code, status, message) = denied(|seen| {
+        seen.hubs.push(hub("broken", "2027-01-01T00:00:00Z"));
+        seen.hubs[1]["spec"]["users"] = json!({"prefixScheme": "Reversed"});
+    });
+    assert_eq!((code, status), ("ObjectUnreadable", 503));
+    assert!(message.contains("HubStorage broken"), "{message}");
+    let broken_provider =
+        |seen: &mut Seen| seen.providers[0]["spec"]["s3"]["addressing"] = json!("Diagonal");
+    assert_eq!(denied(broken_provider).0, "ObjectUnreadable");
+    assert_eq!(
+        denied(|seen| seen.users.push(hub_user("Vacationing"))).0,
+        "ObjectUnreadable"
+    );
+}
+
+#[test]
+fn a_pod_whose_labels_match_no_source_is_no_users_pod() {
+    assert_eq!(
+        denied(|seen| seen.pod["labels"] = json!({"component": "hub"})).0,
+        "NotAUserPod"
+    );
+    assert_eq!(
+        denied(|seen| seen.pod["labels"] = Value::Null).0,
+        "NotAUserPod"
+    );
+}
+
+#[test]
+fn a_pod_without_stamp_gets_nothing() {
+    let edit = |seen: &mut Seen| _ = annotations(seen).remove(STAMP_ANNOTATION);
+    assert_eq!(denied(edit).0, "StampMissing");
+}
+
+#[test]
+fn a_stamp_of_an_account_that_is_no_creator_gets_nothing() {
+    for account in [
+        "system:serviceaccount:earth:default",
+        "system:serviceaccount:mars:hub",
+        "kubernetes-admin",
+        "",
+        "system:serviceaccount:earth:hub ",
+    ] {
+        let (code, status, message) = denied(|seen| {
+            annotations(seen).insert(STAMP_ANNOTATION.into(), json!(account));
+        });
+        assert_eq!((code, status), ("StampUntrusted", 403));
+        assert!(
+            message.contains("spec.users.sources[notebook].creators"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_creators_of_one_source_do_not_vouch_for_pods_of_another() {
+    let (code, _, message) = denied(|seen| {
+        seen.hubs[0]["spec"]["users"] = json!({"sources": [
+            {"name": "notebook", "podSelector": {"matchLabels": {"component": "singleuser-server"}},
+             "creators": [{"serviceAccount": {"name": "spawner"}}]},
+            {"name": "dask", "podSelector": {"matchLabels": {"app": "dask"}},
+             "creators": [{"serviceAccount": {"name": "hub"}}]},
+        ]});
+    });
+    assert_eq!(code, "StampUntrusted");
+    assert!(message.contains("sources[notebook]"), "{message}");
+}
+
+#[test]
+fn a_selector_with_an_unknown_operator_selects_nothing() {
+    let (code, _, message) = denied(|seen| {
+        seen.hubs[0]["spec"]["users"] = json!({"sources": [{
+            "name": "notebook", "creators": [{"serviceAccount": {"name": "hub"}}],
+            "podSelector": {"matchExpressions": [{"key": "component", "operator": "Like", "values": ["x"]}]},
+        }]});
+    });
+    assert_eq!(code, "SelectorInvalid");
+    assert!(
+        message.contains("sources[notebook].podSelector"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_pod_without_username_or_with_an_empty_one_gets_nothing() {
+    let missing = |seen: &mut Seen| _ = annotations(seen).remove(USERNAME_ANNOTATION);
+    assert_eq!(denied(missing).0, "UsernameMissing");
+    let empty =
+        |seen: &mut Seen| _ = annotations(seen).insert(USERNAME_ANNOTATION.into(), json!(""));
+    let (code, status, message) = denied(empty);
+    assert_eq!((code, status), ("UsernameInvalid", 403));
+    assert!(message.contains("the username is empty"), "{message}");
+}
+
+#[test]
+fn a_username_that_is_unsafe_under_raw_gets_nothing_rather_than_another_prefix() {
+    let (code, _, message) = denied(|seen| {
+        seen.hubs[0]["spec"]["users"] = json!({"prefixScheme": "Raw"});
+        annotations(seen).insert(USERNAME_ANNOTATION.into(), json!("b*"));
+    });
+    assert_eq!(code, "PrefixUnsafe");
+    assert!(message.contains("prefixScheme"), "{message}");
+}
+
+#[test]
+fn nothing_is_vended_while_the_guard_is_missing() {
+    let (code, status, message) = denied(|seen| {
+        seen.guard = GuardState::Missing {
+            why: "no policy pods".into(),
+        }
+    });
+    assert_eq!((code, status), ("GuardMissing", 503));
+    assert!(message.contains("no policy pods"), "{message}");
+}
+
+#[test]
+fn a_pod_that_is_older_than_the_guard_has_to_be_restarted() {
+    let since = |time: &str| {
+        let since = seconds(time);
+        move |seen: &mut Seen| seen.guard = GuardState::InForce { since }
+    };
+    Seen::with(since("2026-05-01T10:00:00Z")).unwrap();
+    // Of the same second, and nobody knows which was first.
+    let (code, status, message) = denied(since("2026-05-01T10:00:00.3Z"));
+    assert_eq!((code, status), ("PodOlderThanGuard", 403));
+    assert!(message.contains("restart the server"), "{message}");
+    assert_eq!(
+        denied(|seen| seen.pod["creationTimestamp"] = Value::Null).0,
+        "PodOlderThanGuard"
+    );
+}
+
+#[test]
+fn a_suspended_user_gets_nothing_and_an_active_one_everything() {
+    Seen::with(|seen| seen.users.push(hub_user("Active"))).unwrap();
+    let (code, status, message) = denied(|seen| seen.users.push(hub_user("Suspended")));
+    assert_eq!((code, status), ("UserSuspended", 403));
+    assert!(message.contains("HubUser bob-"), "{message}");
+}
+
+#[test]
+fn a_suspended_user_of_another_namespace_is_somebody_else() {
+    Seen::with(|seen| {
+        let mut elsewhere = hub_user("Suspended");
+        elsewhere["metadata"]["namespace"] = json!("mars");
+        seen.users.push(elsewhere);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_hub_without_provider_or_with_one_that_does_not_vend_gives_nothing() {
+    let (code, _, message) = denied(|seen| seen.providers.clear());
+    assert_eq!(code, "ProviderNotFound");
+    assert!(message.contains("minio"), "{message}");
+    let no_vending = |seen: &mut Seen| {
+        _ = seen.providers[0]["spec"]["s3"]
+            .as_object_mut()
+            .unwrap()
+            .remove("vending")
+    };
+    assert_eq!(denied(no_vending).0, "VendingNotConfigured");
+    let other_kind = |seen: &mut Seen| {
+        seen.providers[0]["spec"] =
+            json!({"namespaces": {}, "bucketNames": ["*"], "gcs": {"project": "p"}});
+    };
+    assert_eq!(denied(other_kind).0, "VendingNotConfigured");
+}
+
+#[test]
+fn a_hub_whose_buckets_grant_nothing_gives_nothing() {
+    let edit = |seen: &mut Seen| {
+        seen.hubs[0]["spec"]["buckets"] = json!([{"name": "scratch", "grants": []}])
+    };
+    assert_eq!(denied(edit).0, "NothingGranted");
+}
+
+#[test]
+fn a_bucket_that_does_not_exist_yet_is_left_out() {
+    let grantee = Seen::with(|seen| {
+        seen.hubs[0]["status"]["buckets"]
+            .as_array_mut()
+            .unwrap()
+            .truncate(1)
+    })
+    .unwrap();
+    assert_eq!(buckets(&grantee), ["earth-scratch"]);
+    let (code, status, message) = denied(|seen| seen.hubs[0]["status"]["buckets"] = json!([]));
+    assert_eq!((code, status), ("NothingVendable", 503));
+    assert!(
+        message.contains("bucket scratch: it does not exist yet"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_bucket_that_is_only_about_to_be_created_may_be_somebody_elses() {
+    let grantee = Seen::with(|seen| {
+        seen.hubs[0]["status"]["buckets"][1]["creation"] =
+            json!({"nonce": "n", "time": "2026-05-01T10:00:00Z"});
+    });
+    assert_eq!(buckets(&grantee.unwrap()), ["earth-scratch"]);
+}
+
+#[test]
+fn a_bucket_name_that_the_provider_does_not_allow_is_left_out() {
+    let (code, _, message) =
+        denied(|seen| seen.providers[0]["spec"]["bucketNames"] = json!(["mars-*"]));
+    assert_eq!(code, "NothingVendable");
+    assert!(message.contains("spec.bucketNames"), "{message}");
+}
+
+#[test]
+fn a_bucket_whose_store_does_not_hold_users_apart_is_left_out() {
+    for (verdict, why) in [
+        ("Leaks", "does not hold users apart (get got through)"),
+        ("Unknown", "could not be tried"),
+    ] {
+        let set = |seen: &mut Seen, index: usize, bucket: &str| {
+            seen.hubs[0]["status"]["vending"]["buckets"][index] = verdict_on(bucket, verdict);
+        };
+        assert_eq!(
+            buckets(&Seen::with(|seen| set(seen, 0, "scratch")).unwrap()),
+            ["earth-persistent"]
+        );
+        let (code, status, message) = denied(|seen| {
+            set(seen, 0, "scratch");
+            set(seen, 1, "persistent");
+        });
+        assert_eq!((code, status), ("NothingVendable", 503));
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn a_verdict_on_another_provider_generation_or_bucket_does_not_count() {
+    for (field, value) in [
+        ("providerUid", json!("provider-2")),
+        ("providerGeneration", json!(2)),
+        ("bucketName", json!("earth-other")),
+    ] {
+        let (code, _, message) = denied(|seen| {
+            for entry in seen.hubs[0]["status"]["vending"]["buckets"]
+                .as_array_mut()
+                .unwrap()
+            {
+                entry[field] = value.clone();
+            }
+        });
+        assert_eq!(code, "NothingVendable", "{field}");
+        assert!(message.contains("still being tried"), "{message}");
+    }
+    assert_eq!(
+        denied(|seen| seen.hubs[0]["status"]["vending"] = Value::Null).0,
+        "NothingVendable"
+    );
+}
+
+fn annotations(seen: &mut Seen) -> &mut serde_json::Map<String, Value> {
+    seen.pod["annotations"].as_object_mut().unwrap()
+}
+
+fn hub_user(access: &str) -> Value {
+    let name = hub_user_name("earth", &Username::parse("bob").unwrap());
+    json!({
+        "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubUser",
+        "metadata": {"name": name, "namespace": "earth", "uid": "hub-user-1"},
+        "spec": {"hubRef": {"name": "earth"}, "username": "bob", "access": access},
+    })
+}

@@ -1,0 +1,110 @@
+//! How a request that gets no credential is answered.
+//!
+//! Each step has its own error; its variant's name is the `code` of the answer and its text the
+//! `message`, which the SDK shows to a scientist in a traceback and an engineer reads in the
+//! log. No message holds a token or a key.
+
+use axum::http::StatusCode;
+
+use super::authorise::Denied;
+use super::pods::PodError;
+use super::review::ReviewError;
+use super::token::TokenError;
+use super::vend::VendError;
+
+/// Why a request gets no credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Before any step.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The token itself.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// What the API server says of it.
+    #[error(transparent)]
+    Review(#[from] ReviewError),
+    /// The pod that it was issued for.
+    #[error(transparent)]
+    Pod(#[from] PodError),
+    /// What this pod may have.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The store that issues the credential.
+    #[error(transparent)]
+    Vend(#[from] VendError),
+}
+
+/// What is wrong with a request as such, or with the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+pub enum RequestError {
+    /// The watches have not seen everything yet.
+    #[error(
+        "the HubStorage broker has just started and is still reading from the API server; retry in a few seconds"
+    )]
+    NotReady,
+    /// Only [`super::server::ANSWER_WITHIN`] is left of the SDK's patience.
+    #[error("the HubStorage broker could not finish in time; retry: what took long is remembered")]
+    TooSlow,
+    /// A pod that keeps sending bad tokens.
+    #[error(
+        "this pod has sent too many tokens that are not valid; wait a few seconds, and restart the server if it goes on"
+    )]
+    TooManyFailures,
+    /// Not sent by the agent.
+    #[error(
+        "the request has no valid header Hubstorage-Peer: ask the agent on the pod's node \
+         (AWS_CONTAINER_CREDENTIALS_FULL_URI), not the broker"
+    )]
+    PeerMissing,
+    /// Another path.
+    #[error("there is nothing at this path: credentials are at GET /v1/credentials")]
+    NotFound,
+    /// Another method.
+    #[error("credentials are fetched with GET; no other method is known here")]
+    MethodNotAllowed,
+}
+
+impl RequestError {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NotReady | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
+            Self::PeerMissing => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+}
+
+impl Refusal {
+    /// The `code` of the answer, and the outcome in metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Request(error) => error.into(),
+            Self::Token(error) => error.into(),
+            Self::Review(error) => error.into(),
+            Self::Pod(error) => error.into(),
+            Self::Denied(error) => error.into(),
+            Self::Vend(error) => error.into(),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Request(error) => error.status(),
+            Self::Token(error) => error.status(),
+            Self::Review(error) => error.status(),
+            Self::Pod(error) => error.status(),
+            Self::Denied(error) => error.status(),
+            Self::Vend(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Whether the sender could not show who they are; such refusals cost the sender patience
+    /// and are logged only now and then.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.status() == StatusCode::UNAUTHORIZED || matches!(self, Self::Request(_))
+    }
+}

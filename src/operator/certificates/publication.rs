@@ -1,0 +1,185 @@
+//! The authority in the cluster: a Secret that replicas sign with, a ConfigMap that agents trust,
+//! and the caBundle that the API server trusts.
+
+use anyhow::{Context as _, bail};
+use hubstorage_core::api::SYSTEM_NAMESPACE;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Error, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::authority::{Authority, Step};
+use super::{AUTHORITY_NAME, BUNDLE_KEY};
+use crate::manifests::{WEBHOOK_CONFIGURATION, WEBHOOK_NAME};
+
+/// Whether the API server can reach the webhook with a certificate that it trusts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookState {
+    /// It is registered with our authority.
+    Registered,
+    /// It is not registered.
+    Missing,
+    /// It is registered, and our authority could not be written, or has not been yet.
+    AuthorityMismatch,
+}
+
+const FIELD_MANAGER: &str = "hubstorage-controller";
+
+/// Two controllers may both be at it for a moment; whoever is second takes what the first made.
+const TRIES: usize = 5;
+
+/// Makes Secret, ConfigMap and caBundle what they should be; writes nothing where they are.
+///
+/// # Errors
+/// If the API server refuses something, or is not there.
+pub async fn ensure(client: &Client, now: Timestamp) -> anyhow::Result<WebhookState> {
+    let authority = ensure_secret(client, now).await?;
+    let bundle = authority.bundle(now);
+    ensure_config_map(client, &bundle).await?;
+    ensure_webhook(client, &bundle).await
+}
+
+async fn ensure_secret(client: &Client, now: Timestamp) -> anyhow::Result<Authority> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let what = || format!("Secret {SYSTEM_NAMESPACE}/{AUTHORITY_NAME}");
+    for _ in 0..TRIES {
+        let stored = secrets.get_opt(AUTHORITY_NAME).await.with_context(what)?;
+        let found = stored.as_ref().and_then(readable);
+        let step = Authority::step(found.as_ref(), now);
+        let authority = Authority::after(found, step, now).with_context(what)?;
+        if step == Step::Keep {
+            return Ok(authority);
+        }
+        let written = match &stored {
+            None => {
+                secrets
+                    .create(&PostParams::default(), &secret(&authority, None))
+                    .await
+            }
+            Some(stored) => {
+                let secret = secret(&authority, stored.resource_version());
+                secrets
+                    .replace(AUTHORITY_NAME, &PostParams::default(), &secret)
+                    .await
+            }
+        };
+        match written {
+            Ok(_) => {
+                tracing::info!(?step, "certificate authority");
+                return Ok(authority);
+            }
+            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
+            Err(error) => return Err(error).with_context(what),
+        }
+    }
+    bail!("{}: somebody else wrote it {TRIES} times in a row", what())
+}
+
+fn readable(secret: &Secret) -> Option<Authority> {
+    Authority::parse(secret.data.as_ref()?)
+        .inspect_err(|error| {
+            tracing::warn!(%error, "the certificate authority in Secret {AUTHORITY_NAME} is of no use, and is made anew");
+        })
+        .ok()
+}
+
+fn secret(authority: &Authority, resource_version: Option<String>) -> Secret {
+    Secret {
+        metadata: ObjectMeta {
+            resource_version,
+            ..metadata()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(authority.data()),
+        ..Secret::default()
+    }
+}
+
+fn metadata() -> ObjectMeta {
+    ObjectMeta {
+        name: Some(AUTHORITY_NAME.to_owned()),
+        namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+        labels: Some(
+            [(
+                "app.kubernetes.io/part-of".to_owned(),
+                "hubstorage".to_owned(),
+            )]
+            .into(),
+        ),
+        ..ObjectMeta::default()
+    }
+}
+
+async fn ensure_config_map(client: &Client, bundle: &str) -> anyhow::Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let what = || format!("ConfigMap {SYSTEM_NAMESPACE}/{AUTHORITY_NAME}");
+    let found = maps.get_opt(AUTHORITY_NAME).await.with_context(what)?;
+    let published = found.and_then(|map| map.data?.remove(BUNDLE_KEY));
+    if published.as_deref() == Some(bundle) {
+        return Ok(());
+    }
+    let map = ConfigMap {
+        metadata: metadata(),
+        data: Some([(BUNDLE_KEY.to_owned(), bundle.to_owned())].into()),
+        ..ConfigMap::default()
+    };
+    maps.patch(AUTHORITY_NAME, &apply(), &Patch::Apply(map))
+        .await
+        .map(drop)
+        .with_context(what)
+}
+
+async fn ensure_webhook(client: &Client, bundle: &str) -> anyhow::Result<WebhookState> {
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let what = || format!("MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION}");
+    let found = configurations
+        .get_opt(WEBHOOK_CONFIGURATION)
+        .await
+        .with_context(what)?;
+    let Some(registered) = found.as_ref().and_then(registered_bundle) else {
+        return Ok(WebhookState::Missing);
+    };
+    if registered != bundle.as_bytes() {
+        let patch = Patch::Apply(ca_bundle_alone(bundle));
+        configurations
+            .patch(WEBHOOK_CONFIGURATION, &apply(), &patch)
+            .await
+            .with_context(what)?;
+    }
+    Ok(WebhookState::Registered)
+}
+
+/// The caBundle of our webhook, empty if there is none yet; `None` without our webhook.
+fn registered_bundle(configuration: &MutatingWebhookConfiguration) -> Option<&[u8]> {
+    let webhooks = configuration.webhooks.as_deref()?;
+    let ours = webhooks
+        .iter()
+        .find(|webhook| webhook.name == WEBHOOK_NAME)?;
+    Some(
+        ours.client_config
+            .ca_bundle
+            .as_ref()
+            .map_or(&[], |bundle| &bundle.0),
+    )
+}
+
+/// The one field that is ours; whoever installed the registration owns the rest. Server-side apply
+/// merges webhooks by name and takes a part of one (seen on Kubernetes 1.36).
+fn ca_bundle_alone(bundle: &str) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": WEBHOOK_CONFIGURATION},
+        "webhooks": [{
+            "name": WEBHOOK_NAME,
+            "clientConfig": {"caBundle": ByteString(bundle.as_bytes().to_vec())},
+        }],
+    })
+}
+
+fn apply() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}

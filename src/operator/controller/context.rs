@@ -1,0 +1,88 @@
+//! What every reconciler is given.
+
+use std::sync::Arc;
+
+use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::store::WriterDropped;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::watch;
+
+use super::{Backoff, Events, Metrics};
+use crate::certificates::WebhookState;
+use crate::guard::GuardState;
+use crate::providers::Connect;
+
+/// The clock: handed in, so that tests move it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The clock of the machine.
+pub fn system_clock() -> Clock {
+    Arc::new(Timestamp::now)
+}
+
+/// What the watches have seen. Read-only: reconcilers write through the client.
+#[derive(Clone)]
+pub struct Stores {
+    /// All providers.
+    pub providers: Store<StorageProvider>,
+    /// All hubs.
+    pub hubs: Store<HubStorage>,
+    /// All users.
+    pub users: Store<HubUser>,
+    /// Metadata of all namespaces.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// Metadata of pods with the label `hub.jupyter.org/username`.
+    pub pods: Store<PartialObjectMeta<Pod>>,
+}
+
+impl Stores {
+    /// Waits until every watch has listed what there is. Before that, an object that was not
+    /// seen yet looks like one that does not exist.
+    ///
+    /// # Errors
+    /// If a watch has ended for good.
+    pub async fn synced(&self) -> Result<(), WriterDropped> {
+        self.providers.wait_until_ready().await?;
+        self.hubs.wait_until_ready().await?;
+        self.users.wait_until_ready().await?;
+        self.namespaces.wait_until_ready().await?;
+        self.pods.wait_until_ready().await
+    }
+}
+
+/// What every reconciler is given.
+pub struct Context {
+    /// To the API server.
+    pub client: Client,
+    /// To the stores.
+    pub connect: Arc<dyn Connect>,
+    /// What the watches have seen.
+    pub stores: Stores,
+    /// Whether the guard is in force.
+    pub guard: watch::Receiver<GuardState>,
+    /// Whether the webhook is registered.
+    pub webhook: watch::Receiver<WebhookState>,
+    /// Id of this installation, the first part of every owner tag.
+    pub installation: String,
+    /// Publishes events.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The time.
+    pub clock: Clock,
+    /// Pauses between tries, by hub.
+    pub hub_backoff: Backoff<ObjectRef<HubStorage>>,
+    /// Pauses between tries, by provider.
+    pub provider_backoff: Backoff<ObjectRef<StorageProvider>>,
+}
+
+impl Context {
+    /// The provider of this name, as the watch has seen it.
+    pub fn provider(&self, name: &str) -> Option<Arc<StorageProvider>> {
+        self.stores.providers.get(&ObjectRef::new(name))
+    }
+}

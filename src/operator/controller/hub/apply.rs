@@ -1,0 +1,236 @@
+//! Carries plans out: one safe-to-repeat call after the other, and stops at the first that
+//! fails.
+
+use std::collections::BTreeMap;
+
+use hubstorage_cloud::{CloudError, Creation, Tags};
+use hubstorage_core::api::{HubStorage, OWNER_TAG, Reason};
+use hubstorage_core::lifecycle::Effect;
+use hubstorage_core::names::BucketName;
+use hubstorage_core::plan::{Action, BucketPlan, Declared, Intent, Remembered, owner_tags};
+use jiff::Timestamp;
+use kube::Resource as _;
+use rand::distr::{Alphanumeric, SampleString as _};
+
+use super::Target;
+use super::status::Pending;
+use crate::controller::{Context, Step};
+
+/// What became of one bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketOutcome {
+    /// What was to be done.
+    pub plan: BucketPlan,
+    /// How it ended.
+    pub step: Step,
+    /// Whether the bucket exists and is ours.
+    pub ours: bool,
+    /// An intent to create that is not followed up yet.
+    pub intent: Option<Intent>,
+    /// What the store turned out not to support.
+    pub unsupported: Option<Effect>,
+}
+
+impl BucketOutcome {
+    /// A bucket that could not be observed: nothing was planned, nothing is known.
+    pub fn unobserved(declared: &Declared, error: &CloudError, intent: Option<&Intent>) -> Self {
+        let plan = BucketPlan {
+            name: declared.name.clone(),
+            bucket: declared.bucket.clone(),
+            actions: Vec::new(),
+            refusal: None,
+            in_force: Vec::new(),
+            omitted: Vec::new(),
+        };
+        Self {
+            plan,
+            step: Step::from(error),
+            ours: false,
+            intent: intent.cloned(),
+            unsupported: None,
+        }
+    }
+}
+
+/// What is pending once these plans are about to be carried out, by the bucket's name within the
+/// hub: intents that are not followed up yet, and a new one for each bucket to create.
+pub fn pending<'p>(
+    plans: impl Iterator<Item = &'p BucketPlan>,
+    remembered: &BTreeMap<String, Remembered>,
+    now: Timestamp,
+) -> BTreeMap<String, Pending> {
+    let creates = |plan: &BucketPlan| {
+        plan.actions
+            .iter()
+            .any(|action| matches!(action, Action::Create { .. }))
+    };
+    plans
+        .filter_map(|plan| {
+            let before = remembered
+                .get(&plan.name)
+                .and_then(|remembered| remembered.intent.clone());
+            let intent = before.or_else(|| creates(plan).then(|| new_intent(now)))?;
+            Some((
+                plan.name.clone(),
+                Pending {
+                    bucket: plan.bucket.clone(),
+                    intent,
+                },
+            ))
+        })
+        .collect()
+}
+
+fn new_intent(now: Timestamp) -> Intent {
+    // 16 alphanumeric characters, 95 bits: two intents never share a nonce. Whole seconds, as
+    // the API server stores them: the intent must read back as it was written.
+    Intent {
+        nonce: Alphanumeric.sample_string(&mut rand::rng(), 16),
+        time: Timestamp::from_second(now.as_second()).unwrap_or(now),
+    }
+}
+
+/// Carries the plan of one bucket out.
+pub async fn bucket(
+    hub: &HubStorage,
+    target: &Target,
+    plan: BucketPlan,
+    intent: Option<&Intent>,
+    context: &Context,
+) -> BucketOutcome {
+    let mut outcome = BucketOutcome {
+        plan,
+        step: Step::Done,
+        ours: false,
+        intent: intent.cloned(),
+        unsupported: None,
+    };
+    if let Some(refusal) = &outcome.plan.refusal {
+        outcome.step = Step::stalled(refusal.reason, &refusal.message);
+        return outcome;
+    }
+    // A plan that does not have to create or claim the bucket has found our tag on it.
+    outcome.ours = !outcome
+        .plan
+        .actions
+        .iter()
+        .any(|a| matches!(a, Action::Create { .. } | Action::Tag { .. }));
+
+    for action in outcome.plan.actions.clone() {
+        let result = act(target, &action, outcome.intent.as_ref()).await;
+        context.metrics.action(action.reason(), result.is_ok());
+        match result {
+            Ok(()) => {
+                tracing::info!(
+                    namespace = target.owner.namespace,
+                    name = target.owner.name,
+                    reason = %action.reason(),
+                    "{action}"
+                );
+                context.events.done(&hub.object_ref(&()), &action).await;
+            }
+            Err(Failure::Store(error)) => {
+                if let CloudError::Unsupported { effect } = error {
+                    outcome.unsupported = Some(effect);
+                    // All other rules are in force by now.
+                    context
+                        .events
+                        .done(&hub.object_ref(&()), &without(action, effect))
+                        .await;
+                }
+                outcome.step = Step::from(&error);
+                return outcome;
+            }
+            Err(Failure::Raced(message)) => {
+                outcome.step = Step::retry(Reason::Progressing, message);
+                return outcome;
+            }
+        }
+        outcome.ours = true;
+    }
+    if outcome.ours {
+        outcome.intent = None;
+    }
+    outcome
+}
+
+/// The action as it was carried out by a store that does not support `effect`.
+fn without(action: Action, effect: Effect) -> Action {
+    match action {
+        Action::SetLifecycle {
+            bucket,
+            mut effects,
+            mut found,
+            cause,
+        } => {
+            effects.retain(|declared| *declared != effect);
+            found.missing.retain(|missing| *missing != effect);
+            Action::SetLifecycle {
+                bucket,
+                effects,
+                found,
+                cause,
+            }
+        }
+        other => other,
+    }
+}
+
+enum Failure {
+    Store(CloudError),
+    /// The bucket appeared between observing and creating: look again whose it is.
+    Raced(String),
+}
+
+impl From<CloudError> for Failure {
+    fn from(error: CloudError) -> Self {
+        Self::Store(error)
+    }
+}
+
+async fn act(target: &Target, action: &Action, intent: Option<&Intent>) -> Result<(), Failure> {
+    let nonce = intent.map_or("", |intent| intent.nonce.as_str());
+    let tags: Tags = owner_tags(&target.owner, nonce).into_iter().collect();
+    match action {
+        Action::Create { bucket, .. } => match target.store.create_bucket(bucket, &tags).await? {
+            Creation::Created { tagged: true } => Ok(()),
+            Creation::Created { tagged: false } => claim(target, bucket, intent, &tags).await,
+            Creation::AlreadyThere => Err(Failure::Raced(format!(
+                "bucket {bucket} appeared while it was being created; looking whose it is"
+            ))),
+        },
+        Action::Tag { bucket } => tag(target, bucket, &tags).await,
+        Action::SetLifecycle {
+            bucket, effects, ..
+        } => Ok(target.store.set_lifecycle_rules(bucket, effects).await?),
+    }
+}
+
+/// Marks a bucket as ours that was just created, if it was: in us-east-1, AWS answers the same
+/// when the account has had the bucket for long (CreateBucket, `BucketAlreadyOwnedByYou`).
+async fn claim(
+    target: &Target,
+    bucket: &BucketName,
+    intent: Option<&Intent>,
+    tags: &Tags,
+) -> Result<(), Failure> {
+    let found = target.store.unclaimed(bucket).await?;
+    if intent.is_some_and(|intent| intent.explains(found.created, found.empty)) {
+        return tag(target, bucket, tags).await;
+    }
+    Err(Failure::Raced(format!(
+        "bucket {bucket} was there before it was created; looking whose it is"
+    )))
+}
+
+/// Marks a bucket as ours, unless somebody else's tag is on it by now.
+async fn tag(target: &Target, bucket: &BucketName, tags: &Tags) -> Result<(), Failure> {
+    match target.store.bucket_tags(bucket).await? {
+        Some(found) if found.get(OWNER_TAG).is_none() => {
+            Ok(target.store.set_bucket_tags(bucket, tags).await?)
+        }
+        _ => Err(Failure::Raced(format!(
+            "bucket {bucket} changed hands while it was being tagged; looking whose it is"
+        ))),
+    }
+}

@@ -1,0 +1,224 @@
+//! From references to what they refer to. Everything comes from memory (the watches), but the
+//! connection, which may read a Secret.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hubstorage_cloud::ObjectStore;
+use hubstorage_core::api::{
+    Bucket, Capability, ConditionType, HubStorage, Reason, StorageProvider, condition,
+};
+use hubstorage_core::hubs::hub_of_namespace;
+use hubstorage_core::lifecycle::{Supports, expiring};
+use hubstorage_core::names::{BucketName, BucketNamePattern};
+use hubstorage_core::plan::{Declared, Owner};
+use kube::ResourceExt as _;
+use kube::core::{Selector, SelectorExt as _};
+use kube::runtime::reflector::ObjectRef;
+
+use crate::controller::provider::drift_check_interval;
+use crate::controller::{Context, Step};
+
+/// Everything a reconcile needs, checked: from here on nothing is looked up by name.
+pub struct Target {
+    /// The provider.
+    pub provider: Arc<StorageProvider>,
+    /// The connection to its store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Whose the buckets are.
+    pub owner: Owner,
+    /// The buckets that are declared.
+    pub buckets: Vec<Declared>,
+    /// What the store can do, as far as it is known.
+    pub supports: Supports,
+    /// When to look again.
+    pub drift_check_interval: Duration,
+}
+
+/// Looks up everything that `hub` refers to.
+///
+/// # Errors
+/// The step that the reconcile ends with: which reference does not hold, and the way out.
+pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step> {
+    only_one_in_namespace(hub, context)?;
+    let provider = provider(hub, context)?;
+    let owner = Owner {
+        installation: context.installation.clone(),
+        namespace: hub.namespace().unwrap_or_default(),
+        name: hub.name_any(),
+    };
+    let buckets = declared(hub, &provider, &owner)?;
+    let store = context
+        .connect
+        .store(&provider)
+        .await
+        .map_err(|error| Step::from(&error))?;
+    let (supports, drift_check_interval) = (supports(&provider), drift_check_interval(&provider));
+    Ok(Target {
+        provider,
+        store,
+        owner,
+        buckets,
+        supports,
+        drift_check_interval,
+    })
+}
+
+fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step> {
+    let namespace = hub.namespace();
+    let rivals = context
+        .stores
+        .hubs
+        .state_filter(|other| other.namespace() == namespace);
+    match hub_of_namespace(&rivals) {
+        // Not in the watch's memory yet: then it is certainly not the older one.
+        Some(first) if first.uid() != hub.uid() => Err(Step::stalled(
+            Reason::SecondHubStorage,
+            format!(
+                "HubStorage {} was in namespace {} first, and a namespace has one; this one changes nothing. Delete \
+                 one of the two",
+                first.name_any(),
+                namespace.unwrap_or_default()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn provider(hub: &HubStorage, context: &Context) -> Result<Arc<StorageProvider>, Step> {
+    let name = &hub.spec.provider_ref.name;
+    let provider = context.provider(name).ok_or_else(|| {
+        Step::stalled(
+            Reason::ProviderNotFound,
+            format!(
+                "spec.providerRef.name: there is no StorageProvider {name}. Create it, or make a new HubStorage with \
+                 the right name"
+            ),
+        )
+    })?;
+    let namespace = hub.namespace().unwrap_or_default();
+    let labels = namespace_labels(&namespace, context);
+    let selector = Selector::try_from(provider.spec.namespaces.clone()).map_err(|error| {
+        Step::stalled(
+            Reason::NamespaceNotAllowed,
+            format!("spec.namespaces of StorageProvider {name} is not a valid selector: {error}"),
+        )
+    })?;
+    if !selector.matches(&labels) {
+        return Err(Step::stalled(
+            Reason::NamespaceNotAllowed,
+            format!(
+                "StorageProvider {name} is not for namespace {namespace}: its spec.namespaces wants {selector}. Label \
+                 the namespace, or widen the selector"
+            ),
+        ));
+    }
+    let ready = condition(
+        provider.status.as_ref().map_or(&[], |s| &s.conditions),
+        ConditionType::Ready,
+    );
+    match ready {
+        Some(ready) if ready.status == "False" => Err(Step::retry(
+            Reason::ProviderNotReady,
+            format!(
+                "StorageProvider {name} is not Ready ({}): {}",
+                ready.reason, ready.message
+            ),
+        )),
+        // Not looked at yet: the store itself will say what is wrong with it.
+        _ => Ok(provider),
+    }
+}
+
+fn namespace_labels(namespace: &str, context: &Context) -> BTreeMap<String, String> {
+    let found = context.stores.namespaces.get(&ObjectRef::new(namespace));
+    found
+        .map(|namespace| namespace.labels().clone())
+        .unwrap_or_default()
+}
+
+fn declared(
+    hub: &HubStorage,
+    provider: &StorageProvider,
+    owner: &Owner,
+) -> Result<Vec<Declared>, Step> {
+    let mut buckets: Vec<Declared> = Vec::with_capacity(hub.spec.buckets.len());
+    for bucket in &hub.spec.buckets {
+        let declared = declared_bucket(bucket, provider, owner)?;
+        if let Some(first) = buckets.iter().find(|first| first.bucket == declared.bucket) {
+            return Err(Step::stalled(
+                Reason::BucketNameInvalid,
+                format!(
+                    "spec.buckets[{}].bucketName: {} is the bucket of spec.buckets[{}] already. Give each a bucket of \
+                     its own",
+                    declared.name, declared.bucket, first.name
+                ),
+            ));
+        }
+        buckets.push(declared);
+    }
+    Ok(buckets)
+}
+
+fn declared_bucket(
+    bucket: &Bucket,
+    provider: &StorageProvider,
+    owner: &Owner,
+) -> Result<Declared, Step> {
+    let field = format!("spec.buckets[{}].bucketName", bucket.name);
+    let name = match &bucket.bucket_name {
+        Some(name) => BucketName::parse(name).map_err(|error| {
+            Step::stalled(Reason::BucketNameInvalid, format!("{field}: {error}"))
+        })?,
+        None => BucketName::derive(
+            &owner.installation,
+            &owner.namespace,
+            &owner.name,
+            &bucket.name,
+        ),
+    };
+    let patterns = &provider.spec.bucket_names;
+    if !patterns
+        .iter()
+        .any(|pattern| BucketNamePattern::new(pattern).allows(&name))
+    {
+        return Err(Step::stalled(
+            Reason::BucketNameNotAllowed,
+            format!(
+                "{field}: StorageProvider {} lets hubs claim {}, and {name} is none of them. Choose another \
+                 bucketName, or add a pattern to its spec.bucketNames",
+                provider.name_any(),
+                patterns.join(", ")
+            ),
+        ));
+    }
+    let lifecycle = bucket
+        .lifecycle
+        .as_ref()
+        .map(|lifecycle| expiring(lifecycle.expire_after_days));
+    Ok(Declared {
+        name: bucket.name.clone(),
+        bucket: name,
+        lifecycle,
+    })
+}
+
+/// What the store can do: everything, but for what it was found unable to do under the present
+/// spec.
+fn supports(provider: &StorageProvider) -> Supports {
+    let known = provider
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.capabilities);
+    let lacks = |capability| {
+        known.iter().any(|known| {
+            known.name == capability
+                && !known.supported
+                && Some(known.observed_generation) == provider.metadata.generation
+        })
+    };
+    Supports {
+        abort_incomplete_uploads: !lacks(Capability::AbortIncompleteUploads),
+    }
+}

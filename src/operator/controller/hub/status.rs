@@ -1,0 +1,221 @@
+//! Status: computed from what was done, written once, and only if it says something new.
+
+mod verdicts;
+
+use std::collections::BTreeMap;
+
+use hubstorage_core::api::{
+    BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, condition,
+    update_conditions,
+};
+use hubstorage_core::lifecycle::Effect;
+use hubstorage_core::names::BucketName;
+use hubstorage_core::plan::{Declared, Intent, Remembered};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::{BucketOutcome, HubError};
+use crate::controller::{Context, FIELD_MANAGER, Step};
+
+pub use verdicts::summarise;
+
+/// What status tells of each declared bucket, by its name within the hub; nothing, where the
+/// name was another bucket's then.
+pub fn remembered(hub: &HubStorage, declared: &[Declared]) -> BTreeMap<String, Remembered> {
+    let Some(status) = &hub.status else {
+        return BTreeMap::new();
+    };
+    let generation = hub.metadata.generation;
+    let was_true = |type_| {
+        condition(&status.conditions, type_).is_some_and(|condition| {
+            condition.status == "True" && condition.observed_generation == generation
+        })
+    };
+    let settled =
+        was_true(ConditionType::BucketsReady) && was_true(ConditionType::LifecycleApplied);
+    let intent = |intent: &CreationIntent| Intent {
+        nonce: intent.nonce.clone(),
+        time: intent.time.0,
+    };
+    let is_declared = |known: &&BucketStatus| {
+        declared.iter().any(|declared| {
+            declared.name == known.name && declared.bucket.as_str() == known.bucket_name
+        })
+    };
+    let buckets = status.buckets.iter().filter(is_declared);
+    buckets
+        .map(|bucket| {
+            let intent = bucket.creation.as_ref().map(intent);
+            (
+                bucket.name.clone(),
+                Remembered {
+                    settled: settled && intent.is_none(),
+                    intent,
+                },
+            )
+        })
+        .collect()
+}
+
+/// A bucket that is about to be created, or was when a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Name in the store.
+    pub bucket: BucketName,
+    /// The intent.
+    pub intent: Intent,
+}
+
+/// Writes down which buckets are about to be created, before they are; what is written down
+/// already is not written again.
+///
+/// # Errors
+/// If the API server fails; then no bucket is created.
+pub async fn record_intents(
+    hub: &mut HubStorage,
+    pending: &BTreeMap<String, Pending>,
+    context: &Context,
+) -> Result<(), HubError> {
+    let before = hub.status.clone().unwrap_or_default();
+    let mut buckets = before.buckets.clone();
+    for (name, pending) in pending {
+        let creation = Some(creation(&pending.intent));
+        let is_known = |bucket: &BucketStatus| bucket.bucket_name == pending.bucket.as_str();
+        let new = BucketStatus {
+            name: name.clone(),
+            bucket_name: pending.bucket.to_string(),
+            creation: creation.clone(),
+            lifecycle: Vec::new(),
+            omitted: Vec::new(),
+        };
+        match buckets.iter_mut().find(|bucket| bucket.name == *name) {
+            Some(bucket) if is_known(bucket) => bucket.creation = creation,
+            Some(other) => *other = new,
+            None => buckets.push(new),
+        }
+    }
+    if buckets == before.buckets {
+        return Ok(());
+    }
+    let status = HubStorageStatus { buckets, ..before };
+    *hub = patch(hub, &status, context)
+        .await
+        .map_err(HubError::at("writing the intent to create into status"))?;
+    Ok(())
+}
+
+fn creation(intent: &Intent) -> CreationIntent {
+    CreationIntent {
+        nonce: intent.nonce.clone(),
+        time: Time(intent.time),
+    }
+}
+
+/// Computes status and writes it, if it differs.
+///
+/// # Errors
+/// If the API server fails.
+pub async fn write(
+    hub: &HubStorage,
+    step: &Step,
+    outcomes: &[BucketOutcome],
+    context: &Context,
+) -> Result<(), HubError> {
+    let before = hub.status.clone().unwrap_or_default();
+    let verdicts = verdicts::all(hub, step, outcomes, context);
+    let generation = hub.metadata.generation.unwrap_or_default();
+    let now = (context.clock)();
+    let mut status = HubStorageStatus {
+        observed_generation: generation,
+        conditions: update_conditions(&before.conditions, verdicts, generation, now),
+        buckets: if outcomes.is_empty() {
+            before.buckets.clone()
+        } else {
+            buckets(&before, outcomes)
+        },
+        buckets_ready: None,
+        // Written by others: the users' reconciler, and serve.
+        users: None,
+        vending: None,
+    };
+    let existing = status.existing_buckets().count();
+    status.buckets_ready = Some(format!("{existing}/{}", hub.spec.buckets.len()));
+    let unchanged = status.observed_generation == before.observed_generation
+        && status.conditions == before.conditions
+        && status.buckets == before.buckets
+        && status.buckets_ready == before.buckets_ready;
+    if unchanged {
+        return Ok(());
+    }
+    patch(hub, &status, context)
+        .await
+        .map_err(HubError::at("writing status"))?;
+    context
+        .events
+        .transition(&hub.object_ref(&()), &before.conditions, &status.conditions)
+        .await;
+    Ok(())
+}
+
+fn buckets(before: &HubStorageStatus, outcomes: &[BucketOutcome]) -> Vec<BucketStatus> {
+    outcomes
+        .iter()
+        .filter_map(|outcome| {
+            let known = before.buckets.iter().find(|bucket| {
+                bucket.name == outcome.plan.name
+                    && bucket.bucket_name == outcome.plan.bucket.as_str()
+            });
+            let creation = outcome.intent.as_ref().map(creation);
+            if !outcome.ours && creation.is_none() {
+                // Not ours: users' pods must not be sent there. Not to be seen just now (an
+                // outage, keys or a permission of the managing identity): what was known stays,
+                // so that nothing changes for them, and no bucket is forgotten.
+                let is_foreign = outcome.plan.refusal.is_some();
+                return known.filter(|_| !is_foreign).cloned();
+            }
+            let words = |effects: &[Effect]| effects.iter().map(ToString::to_string).collect();
+            let in_force = matches!(outcome.step, Step::Done);
+            Some(BucketStatus {
+                name: outcome.plan.name.clone(),
+                bucket_name: outcome.plan.bucket.to_string(),
+                creation,
+                lifecycle: if in_force {
+                    words(&outcome.plan.in_force)
+                } else {
+                    Vec::new()
+                },
+                omitted: words(&outcome.plan.omitted),
+            })
+        })
+        .collect()
+}
+
+/// Server-side apply of the part of status that is ours; the parts of others stay.
+///
+/// The resource version keeps an old view from being written over a newer one, and over a newer
+/// object of the same name: the API server ignores the UID in a patch of the status of a custom
+/// resource (apiextensions-apiserver, `statusStrategy.PrepareForUpdate`).
+async fn patch(
+    hub: &HubStorage,
+    status: &HubStorageStatus,
+    context: &Context,
+) -> Result<HubStorage, kube::Error> {
+    let mut ours = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    if let Value::Object(fields) = &mut ours {
+        fields.remove("users");
+        fields.remove("vending");
+    }
+    let api: Api<HubStorage> =
+        Api::namespaced(context.client.clone(), &hub.namespace().unwrap_or_default());
+    let document = json!({
+        "apiVersion": HubStorage::api_version(&()),
+        "kind": HubStorage::kind(&()),
+        "metadata": {"uid": hub.metadata.uid, "resourceVersion": hub.metadata.resource_version},
+        "status": ours,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&hub.name_any(), &params, &Patch::Apply(document))
+        .await
+}

@@ -1,0 +1,288 @@
+//! From outcomes to conditions: pure, but for what the watches have in memory.
+
+use hubstorage_core::api::{
+    BucketVending, ConditionStatus, ConditionType, HubStorage, IsolationVerdict, Reason,
+    StorageProvider, Verdict,
+};
+use hubstorage_core::lifecycle::Effect;
+use kube::ResourceExt as _;
+
+use super::BucketOutcome;
+use crate::certificates::WebhookState;
+use crate::controller::{Context, Step};
+use crate::guard::GuardState;
+
+use ConditionStatus::{False, True, Unknown};
+use ConditionType::{
+    BucketsReady, InjectionReady, IsolationReady, LifecycleApplied, Ready, Reconciling, Stalled,
+};
+
+/// How the whole hub stands: what waits goes before what stalls, since it is tried again sooner.
+pub fn summarise(outcomes: &[BucketOutcome]) -> Step {
+    let of = |wanted: fn(&Step) -> bool| {
+        outcomes
+            .iter()
+            .map(|outcome| &outcome.step)
+            .find(|step| wanted(step))
+    };
+    let waiting = of(|step| matches!(step, Step::Wait { .. }));
+    let stalled = of(|step| matches!(step, Step::Stalled { .. }));
+    waiting.or(stalled).cloned().unwrap_or(Step::Done)
+}
+
+/// All conditions of a hub.
+pub(super) fn all(
+    hub: &HubStorage,
+    step: &Step,
+    outcomes: &[BucketOutcome],
+    context: &Context,
+) -> Vec<Verdict> {
+    let provider = context.provider(&hub.spec.provider_ref.name);
+    let parts = [
+        buckets(step, outcomes),
+        lifecycle(step, outcomes),
+        isolation(hub, provider.as_deref(), outcomes, &context.guard.borrow()),
+        injection(&context.webhook.borrow()),
+    ];
+    let mut verdicts = summary(step, outcomes, &parts);
+    verdicts.extend(parts);
+    verdicts
+}
+
+/// `Ready`, and `Reconciling` or `Stalled` where one of them is true.
+fn summary(step: &Step, outcomes: &[BucketOutcome], parts: &[Verdict]) -> Vec<Verdict> {
+    let not_ready = |reason, message: &str, why| {
+        vec![
+            Verdict::new(Ready, False, reason, message),
+            Verdict::new(why, True, reason, message),
+        ]
+    };
+    match step {
+        Step::Stalled { reason, message } => not_ready(*reason, message, Stalled),
+        Step::Wait {
+            reason, message, ..
+        } => not_ready(*reason, message, Reconciling),
+        // The parts that others bring about (guard, webhook, probe) are waited for.
+        Step::Done => match parts.iter().find(|part| part.status == False) {
+            Some(part) => not_ready(part.reason, &part.message, Reconciling),
+            None => {
+                let buckets = outcomes
+                    .iter()
+                    .map(|outcome| outcome.plan.bucket.as_str())
+                    .collect::<Vec<_>>();
+                vec![Verdict::new(
+                    Ready,
+                    True,
+                    Reason::Ready,
+                    format!("as declared: {}", buckets.join(", ")),
+                )]
+            }
+        },
+    }
+}
+
+/// What a part says when the reconcile did not get as far as the store.
+fn not_reached(type_: ConditionType, step: &Step) -> Verdict {
+    match step {
+        Step::Stalled { reason, message }
+        | Step::Wait {
+            reason, message, ..
+        } => Verdict::new(type_, Unknown, *reason, message),
+        Step::Done => Verdict::new(type_, True, Reason::NotDeclared, "no bucket is declared"),
+    }
+}
+
+fn buckets(step: &Step, outcomes: &[BucketOutcome]) -> Verdict {
+    if outcomes.is_empty() {
+        return not_reached(BucketsReady, step);
+    }
+    let troubles: Vec<&BucketOutcome> = outcomes.iter().filter(|outcome| !outcome.ours).collect();
+    match troubles.first() {
+        None => Verdict::new(
+            BucketsReady,
+            True,
+            Reason::Applied,
+            format!("{} of {0} exist", outcomes.len()),
+        ),
+        Some(first) => trouble(BucketsReady, first, &troubles),
+    }
+}
+
+fn lifecycle(step: &Step, outcomes: &[BucketOutcome]) -> Verdict {
+    if outcomes.is_empty() {
+        return not_reached(LifecycleApplied, step);
+    }
+    let troubles: Vec<&BucketOutcome> = outcomes
+        .iter()
+        .filter(|outcome| outcome.step != Step::Done)
+        .collect();
+    if let Some(first) = troubles.first() {
+        return trouble(LifecycleApplied, first, &troubles);
+    }
+    let omitted: Vec<String> = outcomes.iter().filter_map(omission).collect();
+    if !omitted.is_empty() {
+        return Verdict::new(
+            LifecycleApplied,
+            True,
+            Reason::PartlyApplied,
+            omitted.join("; "),
+        );
+    }
+    let reason = if outcomes
+        .iter()
+        .all(|outcome| outcome.plan.in_force.is_empty())
+    {
+        Reason::NotDeclared
+    } else {
+        Reason::Applied
+    };
+    let rules: Vec<String> = outcomes
+        .iter()
+        .map(|o| format!("{}: {}", o.plan.name, words(&o.plan.in_force)))
+        .collect();
+    Verdict::new(LifecycleApplied, True, reason, rules.join("; "))
+}
+
+fn omission(outcome: &BucketOutcome) -> Option<String> {
+    let BucketOutcome { plan, .. } = outcome;
+    (!plan.omitted.is_empty()).then(|| {
+        format!(
+            "{}: {}; left out, because the store cannot: {}",
+            plan.name,
+            words(&plan.in_force),
+            words(&plan.omitted)
+        )
+    })
+}
+
+fn words(effects: &[Effect]) -> String {
+    if effects.is_empty() {
+        return "no rules".to_owned();
+    }
+    effects
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A part that is not as declared: the first trouble's reason, everybody's message.
+fn trouble(type_: ConditionType, first: &BucketOutcome, all: &[&BucketOutcome]) -> Verdict {
+    let told = |outcome: &&BucketOutcome| match &outcome.step {
+        Step::Stalled { message, .. } | Step::Wait { message, .. } => {
+            format!("{}: {message}", outcome.plan.name)
+        }
+        Step::Done => outcome.plan.name.clone(),
+    };
+    let reason = match &first.step {
+        Step::Stalled { reason, .. } | Step::Wait { reason, .. } => *reason,
+        Step::Done => Reason::Progressing,
+    };
+    Verdict::new(
+        type_,
+        False,
+        reason,
+        all.iter().map(told).collect::<Vec<_>>().join("; "),
+    )
+}
+
+fn isolation(
+    hub: &HubStorage,
+    provider: Option<&StorageProvider>,
+    outcomes: &[BucketOutcome],
+    guard: &GuardState,
+) -> Verdict {
+    let verdict = |status, reason: Reason, message: &str| {
+        Verdict::new(IsolationReady, status, reason, message)
+    };
+    if let GuardState::Missing { why } = guard {
+        return verdict(
+            False,
+            Reason::GuardMissing,
+            &format!("nothing is vended: {why}"),
+        );
+    }
+    let Some(provider) = provider else {
+        return verdict(
+            Unknown,
+            Reason::ProviderNotFound,
+            "without a StorageProvider nothing is vended",
+        );
+    };
+    if provider
+        .spec
+        .s3
+        .as_ref()
+        .is_none_or(|s3| s3.vending.is_none())
+    {
+        return verdict(
+            Unknown,
+            Reason::VendingNotConfigured,
+            Reason::VendingNotConfigured.meaning(),
+        );
+    }
+    let probes = hub
+        .status
+        .iter()
+        .flat_map(|status| &status.vending)
+        .flat_map(|vending| &vending.buckets);
+    let found: Vec<&BucketVending> = probes.filter(|probe| is_current(probe, provider)).collect();
+    let by = |wanted| found.iter().find(|probe| probe.verdict == wanted);
+    if let Some(leak) = by(IsolationVerdict::Leaks) {
+        return verdict(
+            False,
+            Reason::ProbeLeaks,
+            &format!("nothing is vended: {}: {}", leak.name, leak.message),
+        );
+    }
+    if let Some(unknown) = by(IsolationVerdict::Unknown) {
+        let message = format!("nothing is vended: {}: {}", unknown.name, unknown.message);
+        return verdict(Unknown, Reason::ProbeInconclusive, &message);
+    }
+    let untried = outcomes.iter().find(|outcome| {
+        !found
+            .iter()
+            .any(|probe| probe.bucket_name == outcome.plan.bucket.as_str())
+    });
+    if untried.is_some() || outcomes.is_empty() {
+        return verdict(
+            Unknown,
+            Reason::ProbePending,
+            Reason::ProbePending.meaning(),
+        );
+    }
+    verdict(
+        Unknown,
+        Reason::MetadataServiceUntried,
+        Reason::MetadataServiceUntried.meaning(),
+    )
+}
+
+/// A verdict counts for the provider as it is now, not as it once was.
+fn is_current(probe: &BucketVending, provider: &StorageProvider) -> bool {
+    Some(&probe.provider_uid) == provider.uid().as_ref()
+        && Some(probe.provider_generation) == provider.metadata.generation
+}
+
+fn injection(webhook: &WebhookState) -> Verdict {
+    match webhook {
+        WebhookState::Registered => Verdict::new(
+            InjectionReady,
+            True,
+            Reason::Applied,
+            "the webhook is registered with our certificate authority",
+        ),
+        WebhookState::Missing => Verdict::new(
+            InjectionReady,
+            False,
+            Reason::WebhookMissing,
+            Reason::WebhookMissing.meaning(),
+        ),
+        WebhookState::AuthorityMismatch => Verdict::new(
+            InjectionReady,
+            False,
+            Reason::CertificateAuthorityMismatch,
+            Reason::CertificateAuthorityMismatch.meaning(),
+        ),
+    }
+}

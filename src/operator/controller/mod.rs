@@ -1,0 +1,28 @@
+//! The controller: one leader makes the stores what HubStorage objects declare.
+//!
+//! Three reconcilers, one concern each: [`provider`] keeps StorageProvider status true, [`hub`]
+//! keeps buckets as declared, [`users`] keeps one HubUser for each user that has a pod. They
+//! talk through the API server, not to each other.
+
+mod api_failure;
+mod backoff;
+mod context;
+mod events;
+pub mod hub;
+mod leadership;
+mod metrics;
+pub mod provider;
+mod run;
+mod step;
+pub mod users;
+
+pub use api_failure::{ApiFailure, OUTDATED};
+pub use backoff::Backoff;
+pub use context::{Clock, Context, Stores, system_clock};
+pub use events::Events;
+pub use metrics::Metrics;
+pub use run::{Options, run};
+pub use step::Step;
+
+/// The field manager of everything that the controller applies.
+pub const FIELD_MANAGER: &str = "hubstorage-controller";

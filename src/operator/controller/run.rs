@@ -1,0 +1,337 @@
+//! Wires watches, reconcilers and leadership together, and runs them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt as _, stream};
+use hubstorage_core::api::{HubStorage, HubUser, StorageProvider, USERNAME_LABEL};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action as Requeue, Config as Concurrency};
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
+use kube::{Api, Client, ResourceExt};
+use prometheus_client::registry::Registry;
+use rand::distr::{Alphanumeric, SampleString as _};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::leadership::Leadership;
+use super::{Backoff, Context, Events, Metrics, Stores, hub, provider, system_clock, users};
+use crate::health::Health;
+use crate::providers::Connections;
+use crate::{certificates, guard};
+
+/// Options of `hubstorage controller`.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Where /healthz, /readyz and /metrics answer.
+    #[arg(long, default_value = "0.0.0.0:8080", env = "HUBSTORAGE_HEALTH_LISTEN")]
+    health_listen: SocketAddr,
+
+    /// The first part of every owner tag; tells this cluster's buckets from another's. Default:
+    /// the UID of the namespace kube-system.
+    #[arg(long, env = "HUBSTORAGE_INSTALLATION_ID")]
+    installation_id: Option<String>,
+
+    /// Name of this replica in the Lease. Default: the host's name and a random part.
+    #[arg(long, env = "HUBSTORAGE_IDENTITY")]
+    identity: Option<String>,
+}
+
+/// Reconciles of one kind that run at once. A reconcile waits for a store most of its time; 8
+/// keep 500 hubs with a check every ten minutes busy for less than a second of each.
+const CONCURRENCY: u16 = 8;
+
+/// Objects asked for at once when a watch starts: bounds the memory of a relist.
+const PAGE: u32 = 500;
+
+/// Reconciles what `client` reaches, while this process leads, until `stop`.
+///
+/// # Errors
+/// If the process cannot start, or if the lease is lost: then it must not go on.
+pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::default();
+    metrics.register(&mut registry);
+    let started = Arc::new(AtomicBool::new(false));
+    let ready = started.clone();
+    let is_ready = move || {
+        if ready.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("starting".to_owned())
+        }
+    };
+    let health = Health::new(registry).check("started", Arc::new(is_ready));
+    let health = tokio::spawn(health.serve(options.health_listen, stop.clone()));
+
+    kinds_are_installed(&client).await?;
+    let installation = match options.installation_id {
+        Some(id) => id,
+        None => kube_system_uid(&client).await?,
+    };
+    let identity = options.identity.unwrap_or_else(own_name);
+    started.store(true, Ordering::Relaxed);
+
+    let Some(mut leadership) = Leadership::acquire(client.clone(), &identity, &stop).await? else {
+        return Ok(());
+    };
+    metrics.leads(true);
+    let work = reconcile_all(client, installation, metrics.clone(), stop.clone());
+    tokio::select! {
+        () = work => {}
+        () = leadership.lost() => {
+            // Whatever is in flight ends with the process: another one may lead by now.
+            bail!("the lease was lost; exiting so that only one controller writes");
+        }
+        ended = health => ended.context("the health server's task failed")??,
+    }
+    metrics.leads(false);
+    leadership.release().await;
+    if !stop.is_cancelled() {
+        bail!("the reconcilers ended by themselves");
+    }
+    Ok(())
+}
+
+async fn kinds_are_installed(client: &Client) -> anyhow::Result<()> {
+    let one = ListParams::default().limit(1);
+    let hint = "the API server does not serve the kinds of hubstorage.io to this account; install them with: \
+                hubstorage manifests | kubectl apply --server-side -f -";
+    Api::<StorageProvider>::all(client.clone())
+        .list_metadata(&one)
+        .await
+        .context(hint)?;
+    Api::<HubStorage>::all(client.clone())
+        .list_metadata(&one)
+        .await
+        .context(hint)?;
+    Api::<HubUser>::all(client.clone())
+        .list_metadata(&one)
+        .await
+        .context(hint)?;
+    Ok(())
+}
+
+async fn kube_system_uid(client: &Client) -> anyhow::Result<String> {
+    let namespace = Api::<Namespace>::all(client.clone())
+        .get("kube-system")
+        .await
+        .context(
+            "the UID of namespace kube-system cannot be read; give --installation-id instead",
+        )?;
+    namespace.uid().context("namespace kube-system has no UID")
+}
+
+fn own_name() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "controller".to_owned());
+    format!(
+        "{host}-{}",
+        Alphanumeric
+            .sample_string(&mut rand::rng(), 6)
+            .to_lowercase()
+    )
+}
+
+async fn reconcile_all(
+    client: Client,
+    installation: String,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let config = watcher::Config::default().page_size(PAGE);
+    let concurrency = Concurrency::default().concurrency(CONCURRENCY);
+    let hubs_api: Api<HubStorage> = Api::all(client.clone());
+    let providers_api: Api<StorageProvider> = Api::all(client.clone());
+
+    let provider_controller =
+        Controller::new(providers_api.clone(), config.clone()).with_config(concurrency.clone());
+    let hub_controller =
+        Controller::new(hubs_api.clone(), config.clone()).with_config(concurrency.clone());
+    let user_controller =
+        Controller::new(hubs_api.clone(), config.clone()).with_config(concurrency);
+    let hubs = hub_controller.store();
+
+    let (namespaces, namespaces_writer) = store::<PartialObjectMeta<Namespace>>();
+    let (pods, pods_writer) = store::<PartialObjectMeta<Pod>>();
+    let (user_objects, users_writer) = store::<HubUser>();
+    let prune = |meta: &mut kube::core::ObjectMeta| meta.managed_fields = None;
+    let namespace_events = reflector(
+        namespaces_writer,
+        watcher(Api::all(client.clone()), config.clone())
+            .default_backoff()
+            .modify(move |namespace: &mut PartialObjectMeta<Namespace>| {
+                prune(&mut namespace.metadata)
+            }),
+    );
+    let pod_events = reflector(
+        pods_writer,
+        watcher(
+            Api::all(client.clone()),
+            config.clone().labels(USERNAME_LABEL),
+        )
+        .default_backoff()
+        .modify(move |pod: &mut PartialObjectMeta<Pod>| prune(&mut pod.metadata)),
+    );
+    let user_events = reflector(
+        users_writer,
+        watcher(Api::<HubUser>::all(client.clone()), config.clone())
+            .default_backoff()
+            .modify(move |user| prune(&mut user.metadata)),
+    );
+
+    let guard = guard::watch(client.clone(), stop.clone());
+    let webhook = certificates::maintain(client.clone(), stop.clone());
+    let context = Arc::new(Context {
+        connect: Arc::new(Connections::new(client.clone())),
+        stores: Stores {
+            providers: provider_controller.store(),
+            hubs: hubs.clone(),
+            users: user_objects,
+            namespaces,
+            pods,
+        },
+        guard: guard.clone(),
+        webhook: webhook.clone(),
+        installation,
+        events: Events::new(client.clone()),
+        metrics,
+        clock: system_clock(),
+        hub_backoff: Backoff::default(),
+        provider_backoff: Backoff::default(),
+        client,
+    });
+
+    let providers = provider_controller
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(provider::reconcile, on_error, context.clone())
+        .for_each(async |result| log("StorageProvider", result.map(|(object, _)| object.name)));
+
+    let of_provider = hubs.clone();
+    let siblings = hubs.clone();
+    let hub_runs = hub_controller
+        .watches(
+            providers_api,
+            config.clone(),
+            move |provider: StorageProvider| {
+                let name = provider.name_any();
+                refs(&of_provider, move |hub| hub.spec.provider_ref.name == name)
+            },
+        )
+        .watches(hubs_api, config, move |changed: HubStorage| {
+            // Whoever was second may be first now.
+            let (namespace, uid) = (changed.namespace(), changed.uid());
+            refs(&siblings, move |hub| {
+                hub.namespace() == namespace && hub.uid() != uid
+            })
+        })
+        .reconcile_on(hubs_in_namespace_of(
+            namespace_events.touched_objects(),
+            hubs.clone(),
+        ))
+        .reconcile_all_on(changes(guard))
+        .reconcile_all_on(changes(webhook))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(once_synced(hub::reconcile), on_error, context.clone())
+        .for_each(async |result| log("HubStorage", result.map(|(object, _)| object.name)));
+
+    let user_runs = user_controller
+        .reconcile_on(hubs_in_namespace_of(
+            pod_events.touched_objects(),
+            hubs.clone(),
+        ))
+        .reconcile_on(hubs_in_namespace_of(user_events.touched_objects(), hubs))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(once_synced(users::reconcile), on_error, context)
+        .for_each(async |result| log("HubUser", result.map(|(object, _)| object.name)));
+
+    tokio::join!(providers, hub_runs, user_runs);
+}
+
+/// A reconciler that starts only when every watch has listed what there is, so that a restart
+/// changes nothing.
+fn once_synced<R, F, E>(
+    reconcile: R,
+) -> impl FnMut(Arc<HubStorage>, Arc<Context>) -> BoxFuture<'static, Result<Requeue, E>>
+where
+    R: Fn(Arc<HubStorage>, Arc<Context>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Requeue, E>> + Send,
+{
+    move |hub, context| {
+        let reconcile = reconcile.clone();
+        Box::pin(async move {
+            match context.stores.synced().await {
+                Ok(()) => reconcile(hub, context).await,
+                // The process is ending.
+                Err(_) => Ok(Requeue::await_change()),
+            }
+        })
+    }
+}
+
+/// References to the hubs that `wanted` picks.
+fn refs(
+    hubs: &Store<HubStorage>,
+    wanted: impl Fn(&HubStorage) -> bool,
+) -> Vec<ObjectRef<HubStorage>> {
+    hubs.state_filter(wanted)
+        .iter()
+        .map(|hub| ObjectRef::from_obj(hub.as_ref()))
+        .collect()
+}
+
+/// For every object that changed, the hubs in its namespace (or, for a namespace, in itself).
+fn hubs_in_namespace_of<K: ResourceExt>(
+    changed: impl Stream<Item = Result<K, watcher::Error>> + Send,
+    hubs: Store<HubStorage>,
+) -> impl Stream<Item = ObjectRef<HubStorage>> + Send {
+    changed.flat_map(move |object| {
+        let found = match object {
+            Ok(object) => {
+                let namespace = object.namespace().unwrap_or_else(|| object.name_any());
+                refs(&hubs, move |hub| {
+                    hub.namespace().as_deref() == Some(&namespace)
+                })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a watch failed; it starts again");
+                Vec::new()
+            }
+        };
+        stream::iter(found)
+    })
+}
+
+/// One item for every change of a watched value.
+fn changes<T: Send + Sync + 'static>(
+    receiver: watch::Receiver<T>,
+) -> impl Stream<Item = ()> + Send {
+    stream::unfold(receiver, async |mut receiver| {
+        receiver.changed().await.ok().map(|()| ((), receiver))
+    })
+}
+
+/// What nobody expected is tried again soon; failures that are expected end in a condition and
+/// have pauses of their own.
+fn on_error<K, E: std::fmt::Display>(object: Arc<K>, error: &E, _: Arc<Context>) -> Requeue
+where
+    K: ResourceExt,
+{
+    tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "a reconcile failed");
+    Requeue::requeue(super::backoff::jittered(Duration::from_secs(5)))
+}
+
+fn log<E: std::fmt::Display>(kind: &str, result: Result<String, E>) {
+    match result {
+        Ok(name) => tracing::debug!(kind, name, "reconciled"),
+        // Objects that are gone from the store while queued, and failures logged above.
+        Err(error) => tracing::debug!(kind, %error, "not reconciled"),
+    }
+}

@@ -1,0 +1,250 @@
+//! Keeps the guard's state current.
+
+use std::collections::HashMap;
+
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch_objects};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Document, GuardKind, GuardState, Observed, documents, judge};
+
+/// Follows the guard's objects until `stop`. While nothing is known, the guard is missing.
+///
+/// Needs list and watch on both kinds.
+pub fn watch(client: Client, stop: CancellationToken) -> watch::Receiver<GuardState> {
+    let unread = GuardState::Missing {
+        why: "the admission policies have not been read yet".to_owned(),
+    };
+    let (sender, receiver) = watch::channel(unread);
+    tokio::spawn(async move {
+        let followed = follow(client, sender);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = followed => {}
+        }
+    });
+    receiver
+}
+
+async fn follow(client: Client, state: watch::Sender<GuardState>) {
+    let policies = events(&client, GuardKind::Policy);
+    let bindings = events(&client, GuardKind::Binding);
+    let mut changes = std::pin::pin!(futures::stream::select(policies, bindings));
+    let mut seen = Seen::new();
+    while let Some((kind, event)) = changes.next().await {
+        let now = match event {
+            Ok(event) => {
+                seen.note(kind, event, Timestamp::now());
+                seen.state()
+            }
+            // What was read before stays true until something else is read: a missed change
+            // shows itself when the watch is back, and without the API server nothing is vended.
+            Err(error) if !seen.is_complete() => {
+                let why = format!("the list of {} cannot be read: {error}", kind.plural());
+                Some(GuardState::Missing { why })
+            }
+            Err(error) => {
+                tracing::warn!(kind = kind.name(), %error, "the watch of the guard was interrupted");
+                None
+            }
+        };
+        if let Some(now) = now {
+            state.send_if_modified(|before| {
+                let changed = *before != now;
+                if changed {
+                    tracing::info!(state = ?now, "guard");
+                    *before = now;
+                }
+                changed
+            });
+        }
+    }
+}
+
+fn events(
+    client: &Client,
+    kind: GuardKind,
+) -> impl Stream<Item = (GuardKind, watcher::Result<Event<DynamicObject>>)> + Send + use<> {
+    let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind.name());
+    let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    // No label selector: an object that lost its label would look like one that was deleted.
+    watch_objects(api, watcher::Config::default())
+        .default_backoff()
+        .map(move |event| (kind, event))
+}
+
+/// The guard's objects as they were last seen.
+struct Seen {
+    wanted: Vec<Document>,
+    objects: HashMap<(GuardKind, String), Observed>,
+    /// Objects of a list that is under way.
+    relisted: HashMap<GuardKind, Vec<DynamicObject>>,
+    listed: [bool; 2],
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            wanted: documents(),
+            objects: HashMap::new(),
+            relisted: HashMap::new(),
+            listed: [false; 2],
+        }
+    }
+
+    fn note(&mut self, kind: GuardKind, event: Event<DynamicObject>, now: Timestamp) {
+        match event {
+            Event::Init => drop(self.relisted.insert(kind, Vec::new())),
+            Event::InitApply(object) => self.relisted.entry(kind).or_default().push(object),
+            Event::InitDone => {
+                let listed = self.relisted.remove(&kind).unwrap_or_default();
+                let names: Vec<String> = listed.iter().map(ResourceExt::name_any).collect();
+                self.objects
+                    .retain(|(of, name), _| *of != kind || names.contains(name));
+                listed
+                    .into_iter()
+                    .for_each(|object| self.put(kind, object, now));
+                self.listed[kind as usize] = true;
+            }
+            Event::Apply(object) => self.put(kind, object, now),
+            Event::Delete(object) => drop(self.objects.remove(&(kind, object.name_any()))),
+        }
+    }
+
+    fn put(&mut self, kind: GuardKind, object: DynamicObject, now: Timestamp) {
+        let key = (kind, object.name_any());
+        if !self
+            .wanted
+            .iter()
+            .any(|document| document.kind == kind && document.name == key.1)
+        {
+            return;
+        }
+        let version = |object: &DynamicObject| (object.uid(), object.metadata.generation);
+        let before = self
+            .objects
+            .get(&key)
+            .filter(|before| version(&before.object) == version(&object));
+        let first_seen = before.map_or(now, |before| before.first_seen);
+        self.objects.insert(key, Observed { object, first_seen });
+    }
+
+    fn is_complete(&self) -> bool {
+        self.listed == [true; 2]
+    }
+
+    /// `None` while a first list is under way.
+    fn state(&self) -> Option<GuardState> {
+        self.is_complete()
+            .then(|| judge(&self.wanted, &self.objects))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(document: &Document, generation: i64) -> DynamicObject {
+        let mut object = document.object();
+        object["metadata"]["uid"] = json!("u");
+        object["metadata"]["generation"] = json!(generation);
+        object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        // 2026-06-01: after the objects' creation.
+        Timestamp::from_second(1_780_272_000 + second).unwrap()
+    }
+
+    fn list(seen: &mut Seen, kind: GuardKind, now: Timestamp) {
+        seen.note(kind, Event::Init, now);
+        for document in documents().iter().filter(|document| document.kind == kind) {
+            seen.note(kind, Event::InitApply(object(document, 1)), now);
+        }
+        seen.note(kind, Event::InitDone, now);
+    }
+
+    fn both_listed() -> Seen {
+        let mut seen = Seen::new();
+        list(&mut seen, GuardKind::Policy, at(0));
+        list(&mut seen, GuardKind::Binding, at(0));
+        seen
+    }
+
+    #[test]
+    fn nothing_is_known_before_both_kinds_were_listed() {
+        let mut seen = Seen::new();
+        list(&mut seen, GuardKind::Policy, at(0));
+        assert_eq!(seen.state(), None);
+    }
+
+    #[test]
+    fn a_complete_guard_is_in_force() {
+        assert!(matches!(
+            both_listed().state(),
+            Some(GuardState::InForce { .. })
+        ));
+    }
+
+    #[test]
+    fn a_deleted_policy_is_missing_at_once() {
+        let mut seen = both_listed();
+        seen.note(
+            GuardKind::Policy,
+            Event::Delete(object(&documents()[0], 1)),
+            at(1),
+        );
+        assert!(matches!(seen.state(), Some(GuardState::Missing { .. })));
+    }
+
+    #[test]
+    fn a_policy_that_a_relist_no_longer_has_is_missing() {
+        let mut seen = both_listed();
+        seen.note(GuardKind::Policy, Event::Init, at(1));
+        seen.note(GuardKind::Policy, Event::InitDone, at(1));
+        assert!(matches!(seen.state(), Some(GuardState::Missing { .. })));
+    }
+
+    #[test]
+    fn a_relist_that_is_under_way_changes_nothing_yet() {
+        let mut seen = both_listed();
+        seen.note(GuardKind::Policy, Event::Init, at(1));
+        assert!(matches!(seen.state(), Some(GuardState::InForce { .. })));
+    }
+
+    #[test]
+    fn an_object_keeps_the_time_it_was_first_seen_until_its_generation_moves() {
+        let mut seen = both_listed();
+        let document = &documents()[0];
+        let since = |seen: &Seen| match seen.state() {
+            Some(GuardState::InForce { since }) => since - super::super::SETTLING,
+            other => panic!("{other:?}"),
+        };
+        seen.note(
+            GuardKind::Policy,
+            Event::Apply(object(document, 2)),
+            at(100),
+        );
+        assert_eq!(since(&seen), at(100));
+        seen.note(
+            GuardKind::Policy,
+            Event::Apply(object(document, 2)),
+            at(200),
+        );
+        assert_eq!(since(&seen), at(100));
+        seen.note(
+            GuardKind::Policy,
+            Event::Apply(object(document, 3)),
+            at(300),
+        );
+        assert_eq!(since(&seen), at(300));
+    }
+}

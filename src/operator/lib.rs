@@ -1,0 +1,19 @@
+//! The HubStorage operator.
+//!
+//! One binary, three roles: [`controller`] makes the store what the spec declares; `serve` is the
+//! admission webhook ([`admission`]) and the credential broker ([`broker`]) side by side, on
+//! ports and runtimes of their own; the rest is the command line. [`guard`] is what makes
+//! usernames and stamps on pods trustworthy, [`certificates`] what both servers show to their
+//! callers, [`manifests`] everything that is installed into a cluster.
+
+pub mod admission;
+pub mod broker;
+pub mod certificates;
+pub mod controller;
+pub mod guard;
+pub mod health;
+pub mod listener;
+pub mod manifests;
+pub mod providers;
+pub mod serve;
+pub mod telemetry;

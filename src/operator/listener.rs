@@ -1,0 +1,117 @@
+//! An HTTPS server with limits on what a stranger may cost.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum_server::Handle;
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// What a server allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time; further ones are closed before they cost a TLS handshake.
+    pub connections: usize,
+    /// Bytes of request line and headers.
+    pub head_bytes: usize,
+    /// Time for the head of the first request of a connection, from its beginning.
+    pub first_head: Duration,
+    /// Time for the head of every other one, which is also how long an idle connection is kept:
+    /// hyper has one timer for both.
+    pub idle: Duration,
+    /// Time for requests in flight to finish when the server stops.
+    pub drain: Duration,
+}
+
+/// Answers on `listener` until `stop`, then finishes what is in flight.
+///
+/// # Errors
+/// If the listener is of no use.
+pub async fn serve(
+    app: Router,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    limits: Limits,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let slots = Slots(Arc::new(Semaphore::new(limits.connections)));
+    let handle = Handle::new();
+    let mut server = axum_server::from_tcp(listener)
+        .context("the port cannot be used")?
+        .acceptor(RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(slots))
+        .handle(handle.clone())
+        .first_request_timeout(limits.first_head)
+        .http1_only();
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.head_bytes);
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        handle.graceful_shutdown(Some(limits.drain));
+    });
+    server
+        .serve(app.into_make_service())
+        .await
+        .context("the server ended")
+}
+
+/// One for each connection that may be open.
+#[derive(Clone)]
+struct Slots(Arc<Semaphore>);
+
+impl<S> Accept<TcpStream, S> for Slots {
+    type Stream = TcpStream;
+    type Service = Connection<S>;
+    type Future = Ready<io::Result<(TcpStream, Connection<S>)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let slot = self
+            .0
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| io::Error::other("too many connections"));
+        // Answers are short: with Nagle's algorithm each would wait for the client's delayed ACK.
+        ready(slot.and_then(|slot| {
+            stream.set_nodelay(true)?;
+            Ok((
+                stream,
+                Connection {
+                    service,
+                    _slot: Arc::new(slot),
+                },
+            ))
+        }))
+    }
+}
+
+/// A connection's service, which gives its slot back when it ends.
+#[derive(Clone)]
+struct Connection<S> {
+    service: S,
+    _slot: Arc<OwnedSemaphorePermit>,
+}
+
+impl<R, S: tower::Service<R>> tower::Service<R> for Connection<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.service.call(request)
+    }
+}

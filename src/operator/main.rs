@@ -1,0 +1,104 @@
+//! The command line: picks a role and runs it.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use hubstorage::{controller, manifests, serve, telemetry};
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+/// Storage for JupyterHubs: buckets that expire, and credentials that reach only their user's
+/// own prefix.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Logs in words instead of JSON lines.
+    #[arg(long, global = true, env = "HUBSTORAGE_PLAIN_LOGS")]
+    plain_logs: bool,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Makes the store what HubStorage objects declare; one replica leads, others wait.
+    Controller(controller::Options),
+    /// Admission webhook and credential broker; every replica serves.
+    Serve(Box<serve::Options>),
+    /// Prints everything that is installed into a cluster, as YAML for `kubectl apply`.
+    Manifests(manifests::Options),
+    /// Prints the CustomResourceDefinitions.
+    Crds,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hubstorage: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.role {
+        Role::Manifests(options) => print(&manifests::render(&options)?),
+        Role::Crds => print(&manifests::render_crds()?),
+        Role::Controller(options) => {
+            telemetry::start(cli.plain_logs);
+            role(async |client, stop| controller::run(client, options, stop).await)
+        }
+        Role::Serve(options) => {
+            telemetry::start(cli.plain_logs);
+            role(async |client, stop| serve::run(client, *options, stop).await)
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn role(
+    run: impl AsyncFnOnce(Client, CancellationToken) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a second rustls provider is already installed"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let client = Client::try_default()
+            .await
+            .context("no connection to a cluster: set KUBECONFIG")?;
+        let stop = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(stop.clone()));
+        run(client, stop).await
+    })
+}
+
+async fn cancel_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        };
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+}

@@ -1,0 +1,72 @@
+//! Everything that is installed into a cluster, printed by `hubstorage manifests`.
+//!
+//! Each object has one source, here or, for the guard, in [`crate::guard`] and for the kinds in
+//! `hubstorage_core::api`; nothing else repeats them.
+
+mod document;
+mod namespaces;
+mod rbac;
+mod webhook;
+
+use clap::Args;
+use hubstorage_core::api;
+use url::Url;
+
+use crate::guard;
+use document::Document;
+
+pub use namespaces::{CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
+pub use rbac::{CONTROLLER_LEASE, SERVE_LEASE};
+pub use webhook::{WEBHOOK_CONFIGURATION, WEBHOOK_NAME, WEBHOOK_PATH};
+
+/// Options of `hubstorage manifests`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Options {
+    /// Where the API server reaches the admission webhook, where that is no Service of the
+    /// cluster: an https URL without path. Default: the Service hubstorage-serve in
+    /// hubstorage-system.
+    #[arg(long, value_name = "URL")]
+    pub webhook_url: Option<Url>,
+}
+
+const HEADER: &str = "\
+# Printed by `hubstorage manifests`; do not edit. To apply:
+#   hubstorage manifests | kubectl apply --server-side --force-conflicts -f -
+# The certificate authority of the webhook (caBundle) is left out on purpose: the controller writes it.
+";
+
+const CRD_HEADER: &str = "\
+# Printed by `hubstorage crds`; do not edit.
+";
+
+/// All objects as YAML documents, in the order in which they can be applied.
+///
+/// # Errors
+/// If `--webhook-url` is not an https URL without path, query and fragment, as the API server asks.
+pub fn render(options: &Options) -> anyhow::Result<String> {
+    let mut documents = crd_documents()?;
+    documents.extend(namespaces::documents());
+    documents.extend(rbac::documents());
+    documents.extend(
+        guard::documents()
+            .iter()
+            .map(|part| Document::new(part.purpose, part.object())),
+    );
+    documents.push(webhook::document(options.webhook_url.as_ref())?);
+    document::render(HEADER, &documents)
+}
+
+/// The CustomResourceDefinitions as YAML documents, as they are checked in under `crds/`.
+///
+/// # Errors
+/// None in practice: the definitions are compiled in.
+pub fn render_crds() -> anyhow::Result<String> {
+    document::render(CRD_HEADER, &crd_documents()?)
+}
+
+fn crd_documents() -> anyhow::Result<Vec<Document>> {
+    api::crds()
+        .iter()
+        .map(|crd| Ok(Document::new("", serde_json::to_value(crd)?)))
+        .collect()
+}

@@ -1,0 +1,379 @@
+//! What each role may do, and what needs it.
+
+use hubstorage_core::api::{SYSTEM_NAMESPACE, VENDING_NAMESPACE};
+use serde_json::{Value, json};
+
+use super::document::Document;
+use super::namespaces::{CONTROLLER_ACCOUNT, SERVE_ACCOUNT, labels};
+use super::webhook::WEBHOOK_CONFIGURATION;
+use crate::certificates::AUTHORITY_NAME;
+
+/// The lease of the leading controller, in `hubstorage-system`.
+pub const CONTROLLER_LEASE: &str = "hubstorage-controller";
+
+/// The lease of the serve replica that writes `status.vending`, in `hubstorage-system`.
+pub const SERVE_LEASE: &str = "hubstorage-vending";
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const READ: &[&str] = &["get", "list", "watch"];
+
+/// A rule and what needs it.
+type Rule = (&'static str, Value);
+
+pub(super) fn documents() -> Vec<Document> {
+    let mut documents = controller();
+    documents.extend(serve());
+    documents
+}
+
+fn controller() -> Vec<Document> {
+    let everywhere = vec![
+        rule(
+            "Reads what is declared.",
+            "hubstorage.io",
+            &["storageproviders", "hubstorages", "hubusers"],
+            READ,
+        ),
+        rule(
+            "Writes what it found and did.",
+            "hubstorage.io",
+            &[
+                "storageproviders/status",
+                "hubstorages/status",
+                "hubusers/status",
+            ],
+            &["patch", "update"],
+        ),
+        rule(
+            "Sets and removes metadata.finalizers, nothing else. RBAC cannot say that: the right is to the whole object.",
+            "hubstorage.io",
+            &["hubstorages"],
+            &["patch"],
+        ),
+        rule(
+            "Makes HubStorages the owners of their HubUsers, where OwnerReferencesPermissionEnforcement asks for it.",
+            "hubstorage.io",
+            &["hubstorages/finalizers"],
+            &["update"],
+        ),
+        rule(
+            "Makes a HubUser for every user, and prunes idle ones.",
+            "hubstorage.io",
+            &["hubusers"],
+            &["create", "patch", "delete"],
+        ),
+        rule(
+            "Matches spec.namespaces of a StorageProvider with their labels.",
+            "",
+            &["namespaces"],
+            &["list", "watch"],
+        ),
+        named(
+            "Its UID is the default of --installation-id.",
+            "",
+            &["namespaces"],
+            &["kube-system"],
+            &["get"],
+        ),
+        rule(
+            "Finds hub users: metadata of pods with a username, and one pod at a time in full.",
+            "",
+            &["pods"],
+            READ,
+        ),
+        rule(
+            "Says what it did.",
+            "events.k8s.io",
+            &["events"],
+            &["create", "patch"],
+        ),
+        rule(
+            "Checks that the guard is in force.",
+            "admissionregistration.k8s.io",
+            &[
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+            ],
+            READ,
+        ),
+        named(
+            "Writes caBundle. List and watch are allowed for a field selector on this name only.",
+            "admissionregistration.k8s.io",
+            &["mutatingwebhookconfigurations"],
+            &[WEBHOOK_CONFIGURATION],
+            &["get", "list", "watch", "patch"],
+        ),
+    ];
+    let in_system = vec![
+        rule(
+            "Reads the managing keys, whatever name a StorageProvider gives them.",
+            "",
+            &["secrets"],
+            &["get"],
+        ),
+        rule(
+            "Creates the certificate authority and its public bundle. RBAC cannot tie create to a name.",
+            "",
+            &["secrets", "configmaps"],
+            &["create"],
+        ),
+        named(
+            "Renews the certificate authority and follows changes.",
+            "",
+            &["secrets", "configmaps"],
+            &[AUTHORITY_NAME],
+            &["get", "list", "watch", "update", "patch"],
+        ),
+        rule(
+            "Becomes leader for the first time.",
+            "coordination.k8s.io",
+            &["leases"],
+            &["create"],
+        ),
+        named(
+            "Stays leader.",
+            "coordination.k8s.io",
+            &["leases"],
+            &[CONTROLLER_LEASE],
+            &["get", "update", "patch"],
+        ),
+    ];
+    let account = CONTROLLER_ACCOUNT;
+    let mut documents = grant(
+        Scope::Cluster,
+        account,
+        "What `hubstorage controller` may do.",
+        everywhere,
+    );
+    documents.extend(grant(
+        Scope::In(SYSTEM_NAMESPACE),
+        account,
+        "… and in its own namespace.",
+        in_system,
+    ));
+    documents
+}
+
+fn serve() -> Vec<Document> {
+    let everywhere = vec![
+        rule(
+            "Knows what pods are given, who vends from where, and who is suspended.",
+            "hubstorage.io",
+            &["hubstorages", "storageproviders", "hubusers"],
+            READ,
+        ),
+        rule(
+            "Writes status.vending and status.lastVendTime.",
+            "hubstorage.io",
+            &["hubstorages/status", "hubusers/status"],
+            &["patch"],
+        ),
+        rule(
+            "Sees whether a token's pod lives, who made it and whose it is.",
+            "",
+            &["pods"],
+            READ,
+        ),
+        rule(
+            "Has tokens of pods checked.",
+            "authentication.k8s.io",
+            &["tokenreviews"],
+            &["create"],
+        ),
+        rule(
+            "Vends nothing while the guard is not in force.",
+            "admissionregistration.k8s.io",
+            &[
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+            ],
+            &["list", "watch"],
+        ),
+    ];
+    let in_system = vec![
+        named(
+            "Signs its own certificate. No other Secret here: the managing keys are the controller's.",
+            "",
+            &["secrets"],
+            &[AUTHORITY_NAME],
+            READ,
+        ),
+        rule(
+            "Asks for the first time to be the replica that probes.",
+            "coordination.k8s.io",
+            &["leases"],
+            &["create"],
+        ),
+        named(
+            "Stays the replica that probes.",
+            "coordination.k8s.io",
+            &["leases"],
+            &[SERVE_LEASE],
+            &["get", "update", "patch"],
+        ),
+    ];
+    let in_vending = vec![rule(
+        "Reads the vending keys, whatever name a StorageProvider gives them.",
+        "",
+        &["secrets"],
+        &["get"],
+    )];
+    let account = SERVE_ACCOUNT;
+    let mut documents = grant(
+        Scope::Cluster,
+        account,
+        "What `hubstorage serve` may do.",
+        everywhere,
+    );
+    documents.extend(grant(
+        Scope::In(SYSTEM_NAMESPACE),
+        account,
+        "… in its own namespace.",
+        in_system,
+    ));
+    documents.extend(grant(
+        Scope::In(VENDING_NAMESPACE),
+        account,
+        "… and where the vending keys are.",
+        in_vending,
+    ));
+    documents.push(Document::new(
+        "Reads the public keys that tokens of pods are signed with. Bound to all service accounts by default, but not on hardened clusters.",
+        json!({
+            "apiVersion": format!("{RBAC}/v1"),
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "hubstorage-serve-issuer", "labels": labels()},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "system:service-account-issuer-discovery"},
+            "subjects": [subject(account)],
+        }),
+    ));
+    documents
+}
+
+fn rule(why: &'static str, group: &str, resources: &[&str], verbs: &[&str]) -> Rule {
+    (
+        why,
+        json!({"apiGroups": [group], "resources": resources, "verbs": verbs}),
+    )
+}
+
+fn named(
+    why: &'static str,
+    group: &str,
+    resources: &[&str],
+    names: &[&str],
+    verbs: &[&str],
+) -> Rule {
+    let (why, mut rule) = rule(why, group, resources, verbs);
+    rule["resourceNames"] = json!(names);
+    (why, rule)
+}
+
+#[derive(Clone, Copy)]
+enum Scope {
+    Cluster,
+    In(&'static str),
+}
+
+/// A role and its binding to one service account.
+fn grant(scope: Scope, account: &str, purpose: &'static str, rules: Vec<Rule>) -> Vec<Document> {
+    let (kind, mut metadata) = match scope {
+        Scope::Cluster => ("ClusterRole", json!({})),
+        Scope::In(namespace) => ("Role", json!({"namespace": namespace})),
+    };
+    metadata["name"] = json!(account);
+    metadata["labels"] = labels();
+    let api_version = format!("{RBAC}/v1");
+    let role = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
+    let binding = json!({
+        "apiVersion": api_version,
+        "kind": format!("{kind}Binding"),
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": account},
+        "subjects": [subject(account)],
+    });
+    vec![
+        Document::with_rules(purpose, role, rules),
+        Document::new("", binding),
+    ]
+}
+
+fn subject(account: &str) -> Value {
+    json!({"kind": "ServiceAccount", "name": account, "namespace": SYSTEM_NAMESPACE})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(rules: &[Rule], resource: &str, verb: &str) -> bool {
+        let holds =
+            |list: &Value, item: &str| list.as_array().unwrap().iter().any(|entry| entry == item);
+        rules
+            .iter()
+            .any(|(_, rule)| holds(&rule["resources"], resource) && holds(&rule["verbs"], verb))
+    }
+
+    fn rules_of(documents: &[Document], kind: &str, namespace: Option<&str>) -> Vec<Rule> {
+        documents
+            .iter()
+            .filter(|document| document.object["kind"] == kind)
+            .filter(|document| document.object["metadata"]["namespace"].as_str() == namespace)
+            .flat_map(|document| document.rules.clone())
+            .collect()
+    }
+
+    #[test]
+    fn nobody_reads_secrets_of_every_namespace() {
+        for role in [controller(), serve()] {
+            let rules = rules_of(&role, "ClusterRole", None);
+            for verb in [
+                "get", "list", "watch", "create", "update", "patch", "delete", "*",
+            ] {
+                assert!(
+                    !grants(&rules, "secrets", verb) && !grants(&rules, "*", verb),
+                    "{verb}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn serve_reads_one_secret_beside_the_managing_keys() {
+        let rules = rules_of(&serve(), "Role", Some(SYSTEM_NAMESPACE));
+        let on_secrets: Vec<&Value> = rules
+            .iter()
+            .map(|(_, rule)| rule)
+            .filter(|rule| rule["resources"] == json!(["secrets"]))
+            .collect();
+        assert_eq!(on_secrets.len(), 1);
+        assert_eq!(on_secrets[0]["resourceNames"], json!([AUTHORITY_NAME]));
+    }
+
+    #[test]
+    fn the_controller_does_not_reach_the_vending_keys() {
+        assert!(rules_of(&controller(), "Role", Some(VENDING_NAMESPACE)).is_empty());
+    }
+
+    #[test]
+    fn nobody_creates_pods_or_asks_for_tokens() {
+        for role in [controller(), serve()] {
+            let rules = rules_of(&role, "ClusterRole", None);
+            for (resource, verb) in [
+                ("pods", "create"),
+                ("pods", "patch"),
+                ("serviceaccounts/token", "create"),
+                ("pods/exec", "create"),
+            ] {
+                assert!(!grants(&rules, resource, verb), "{resource} {verb}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_rule_has_a_wildcard() {
+        for (why, rule) in documents().iter().flat_map(|document| &document.rules) {
+            assert!(!rule.to_string().contains("\"*\""), "{why}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! `hubstorage serve`: the admission webhook and the credential broker, side by side.
+//!
+//! Each has a port and a runtime of its own: a broker that is flooded does not slow the creation
+//! of pods. What both need (the certificate, the guard, health) lives on the process's runtime.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use hubstorage_core::api::SYSTEM_NAMESPACE;
+use jiff::Timestamp;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::admission::{self, Injections, Webhook};
+use crate::broker;
+use crate::certificates::Leaf;
+use crate::certificates::leaf::Names;
+use crate::guard;
+use crate::health::Health;
+
+/// Options of `hubstorage serve`.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Where the admission webhook answers.
+    #[arg(
+        long,
+        default_value = "0.0.0.0:8443",
+        env = "HUBSTORAGE_WEBHOOK_LISTEN"
+    )]
+    webhook_listen: SocketAddr,
+
+    /// Where the credential broker answers.
+    #[arg(long, default_value = "0.0.0.0:8444", env = "HUBSTORAGE_BROKER_LISTEN")]
+    broker_listen: SocketAddr,
+
+    /// Where /healthz, /readyz and /metrics answer.
+    #[arg(long, default_value = "0.0.0.0:8080", env = "HUBSTORAGE_HEALTH_LISTEN")]
+    health_listen: SocketAddr,
+
+    /// Where the API server reaches the webhook, as given to `hubstorage manifests`: its host goes
+    /// into the certificate.
+    #[arg(
+        long,
+        default_value = "https://hubstorage-serve.hubstorage-system.svc",
+        env = "HUBSTORAGE_WEBHOOK_URL"
+    )]
+    webhook_url: Url,
+
+    /// Where agents reach the broker: its host goes into the certificate.
+    #[arg(
+        long,
+        default_value = "https://hubstorage-serve.hubstorage-system.svc:8444",
+        env = "HUBSTORAGE_BROKER_URL"
+    )]
+    broker_url: Url,
+
+    /// Name of this replica in the Lease. Default: the host's name and a random part.
+    #[arg(long, env = "HUBSTORAGE_IDENTITY")]
+    identity: Option<String>,
+}
+
+/// From when readiness fails to when ports close: whoever sends requests here has to notice.
+const NOTICE: Duration = Duration::from_secs(3);
+
+/// Threads of each server. An answer of the webhook takes well below a millisecond, and the
+/// broker mostly waits: more would only cost memory.
+const THREADS: usize = 2;
+
+/// Serves until `stop`: then readiness fails, and a little later ports are closed and what is in
+/// flight is finished.
+///
+/// # Errors
+/// If a port cannot be had, or a server ends by itself.
+pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
+    let always = format!("hubstorage-serve.{SYSTEM_NAMESPACE}.svc");
+    let names = Names::of([&options.webhook_url, &options.broker_url], &always)?;
+    let webhook_port = bind("--webhook-listen", options.webhook_listen)?;
+
+    let mut registry = Registry::default();
+    let admission_metrics = admission::Metrics::register(&mut registry);
+    let broker_metrics = broker::Metrics::register(&mut registry);
+
+    // Everything ends with this one, after the notice; `stop` itself only fails readiness.
+    let close = CancellationToken::new();
+    let _ended = close.clone().drop_guard();
+    let leaf = Leaf::keep(client.clone(), names, close.clone());
+    let injections = Injections::keep(client.clone(), close.clone());
+    let readiness = broker::Readiness::default();
+    let health = health(registry, &leaf, &injections, &readiness, &stop);
+    let health = tokio::spawn(health.serve(options.health_listen, close.clone()));
+
+    let tls = leaf.tls().context("TLS cannot be configured")?;
+    let webhook = Webhook {
+        injections,
+        metrics: admission_metrics,
+    };
+    let webhook = on_threads_of_its_own(
+        "webhook",
+        webhook.serve(webhook_port, tls.clone(), close.clone()),
+    )?;
+    let broker = {
+        let guard = guard::watch(client, close.clone());
+        let (listen, close) = (options.broker_listen, close.clone());
+        let identity = options.identity.unwrap_or_else(own_name);
+        on_threads_of_its_own("broker", async move {
+            // A client of its own: the process's client does its work on the process's runtime.
+            let client = Client::try_default()
+                .await
+                .context("no connection to a cluster: set KUBECONFIG")?;
+            let metrics = broker_metrics;
+            broker::run(
+                broker::Options {
+                    client,
+                    listen,
+                    tls,
+                    guard,
+                    metrics,
+                    readiness,
+                    identity,
+                },
+                close,
+            )
+            .await
+        })?
+    };
+    let health = async { health.await.context("the health server panicked")? };
+    let webhook = async {
+        webhook
+            .await
+            .context("the webhook's thread ended")?
+            .context("webhook")
+    };
+    let broker = async {
+        broker
+            .await
+            .context("the broker's thread ended")?
+            .context("broker")
+    };
+
+    tokio::spawn({
+        let close = close.clone();
+        async move {
+            stop.cancelled().await;
+            tokio::time::sleep(NOTICE).await;
+            close.cancel();
+        }
+    });
+    tokio::try_join!(
+        ends(&close, health),
+        ends(&close, webhook),
+        ends(&close, broker)
+    )
+    .map(drop)
+}
+
+/// A server that ends before it is told to is a failure.
+async fn ends(
+    close: &CancellationToken,
+    server: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    server.await?;
+    if close.is_cancelled() {
+        Ok(())
+    } else {
+        anyhow::bail!("a server ended by itself")
+    }
+}
+
+fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("{option} {address}: the port cannot be opened"))
+}
+
+fn health(
+    registry: Registry,
+    leaf: &Arc<Leaf>,
+    injections: &Arc<Injections>,
+    readiness: &broker::Readiness,
+    stop: &CancellationToken,
+) -> Health {
+    let (leaf, injections, readiness, stop) = (
+        leaf.clone(),
+        injections.clone(),
+        readiness.clone(),
+        stop.clone(),
+    );
+    let is_staying = move || {
+        if stop.is_cancelled() {
+            Err("stopping".to_owned())
+        } else {
+            Ok(())
+        }
+    };
+    Health::new(registry)
+        .check("process", Arc::new(is_staying))
+        .check(
+            "certificate",
+            Arc::new(move || leaf.check(Timestamp::now())),
+        )
+        .check("webhook", Arc::new(move || injections.check()))
+        .check("broker", Arc::new(move || readiness.check()))
+}
+
+/// Runs a server on a runtime of its own; the receiver gets what it ends with.
+fn on_threads_of_its_own(
+    name: &'static str,
+    server: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .with_context(|| format!("no threads for the {name}"))?;
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let ended = runtime.block_on(server);
+            // Nobody receives when the process is ending anyway.
+            _ = sender.send(ended);
+        })
+        .with_context(|| format!("no thread for the {name}"))?;
+    Ok(receiver)
+}
+
+fn own_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{:08x}", host.trim(), rand::random::<u32>())
+}

@@ -1,0 +1,496 @@
+//! The broker over real TLS, before an API server and a cloud that are made for the test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod api_server;
+mod hub;
+
+use std::io;
+use std::sync::{LazyLock, Mutex, OnceLock};
+use std::time::Duration;
+
+use hubstorage::guard::GuardState;
+use hubstorage_cloud::CloudError;
+use hubstorage_cloud::memory::{Behaviour, Operation, Refusal};
+use serde_json::json;
+
+use hub::{BOBS_ADDRESS, BOBS_POD, HUB, Hub, Issuer, bucket, hub_user, pod};
+
+/// Every line that was logged in this process.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Logged;
+
+impl io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts a hub, with everything of ours logged, traces included.
+async fn started() -> Hub {
+    log_everything();
+    Hub::start().await
+}
+
+fn log_everything() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let filter =
+            tracing_subscriber::EnvFilter::new("info,hubstorage=trace,hubstorage_cloud=trace");
+        tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_env_filter(filter)
+            .with_writer(|| Logged)
+            .init();
+    });
+}
+
+fn logged() -> String {
+    String::from_utf8(LOG.lock().unwrap().clone()).unwrap()
+}
+
+static OUTAGE: LazyLock<CloudError> = LazyLock::new(|| CloudError::Unreachable {
+    endpoint: "https://sts".into(),
+    cause: "connection refused".into(),
+});
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_a_credential_that_reaches_its_users_prefix_and_nothing_else() {
+    let hub = started().await;
+    let session = hub.cloud.session(&hub.vended().await.credential());
+    session
+        .put(&bucket(), "bob/rasm.zarr/.zgroup", b"{}")
+        .unwrap();
+    assert_eq!(
+        session.list(&bucket(), "bob/").unwrap(),
+        ["bob/rasm.zarr/.zgroup"]
+    );
+    for key in ["bobby/x", "eve/x", "bob", "_hubstorage-canary-a/x"] {
+        assert_eq!(
+            session.get(&bucket(), key),
+            Err(Refusal::AccessDenied),
+            "{key}"
+        );
+        assert_eq!(
+            session.put(&bucket(), key, b""),
+            Err(Refusal::AccessDenied),
+            "{key}"
+        );
+    }
+    assert_eq!(session.list(&bucket(), "bob"), Err(Refusal::AccessDenied));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_for_us_never_reaches_the_api_server() {
+    let hub = started().await;
+    let mut audience = hub.claims();
+    audience["aud"] = json!(["https://kubernetes.default.svc"]);
+    let mut expired = hub.claims();
+    expired["exp"] = json!(hub.cloud.now().as_second() - 60);
+    let mut issuer = hub.claims();
+    issuer["iss"] = json!("https://other.cluster");
+    let mut unbound = hub.claims();
+    unbound["kubernetes.io"] = json!({"namespace": "earth", "serviceaccount": {"name": "default"}});
+    for (token, code) in [
+        (hub.issue(&audience), "TokenAudience"),
+        (hub.issue(&expired), "TokenExpired"),
+        (hub.issuer.sign(&issuer), "TokenIssuer"),
+        (hub.issuer.sign(&unbound), "TokenUnbound"),
+        (Issuer::new().sign(&hub.claims()), "TokenForged"),
+        ("hunter2".to_owned(), "TokenMalformed"),
+        ("x".repeat(9000), "TokenTooLong"),
+    ] {
+        let answer = hub.ask(&token, BOBS_ADDRESS).await;
+        assert_eq!((answer.status, answer.code()), (401, code), "{answer:?}");
+    }
+    assert_eq!(hub.api.calls_to("tokenreviews"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_one_megabyte_is_refused_without_a_call() {
+    let hub = started().await;
+    hub.vended().await;
+    let calls = |hub: &Hub| {
+        hub.api
+            .calls()
+            .iter()
+            .filter(|call| !call.contains("watch=true"))
+            .count()
+    };
+    let before = calls(&hub);
+    let answer = hub.ask(&"a".repeat(1 << 20), BOBS_ADDRESS).await;
+    assert!(
+        answer.status != 200 && answer.body["Token"].is_null(),
+        "{answer:?}"
+    );
+    assert_eq!(calls(&hub), before);
+    hub.vended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_deleted_pod_is_refused() {
+    let hub = started().await;
+    let token = hub.bobs_token();
+    hub.expect(&token, |answer| answer.status == 200).await;
+    hub.api.delete(BOBS_POD);
+    // The API server's word is kept for a moment; the watch has seen more.
+    hub.expect(&token, |answer| answer.code() == "PodGone")
+        .await;
+    // Another token of the pod, of which nothing is remembered.
+    let mut claims = hub.claims();
+    claims["jti"] = json!("another");
+    hub.expect(&hub.issue(&claims), |answer| {
+        answer.code() == "TokenRevoked"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_pod_that_was_replaced_or_is_going_or_has_ended_is_refused() {
+    let hub = started().await;
+    let token = hub.bobs_token();
+    hub.expect(&token, |answer| answer.status == 200).await;
+    hub.api
+        .edit(BOBS_POD, |pod| pod["status"]["phase"] = json!("Failed"));
+    hub.expect(&token, |answer| answer.code() == "PodFinished")
+        .await;
+    hub.api.edit(BOBS_POD, |pod| {
+        pod["status"]["phase"] = json!("Running");
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    hub.expect(&token, |answer| answer.code() == "PodTerminating")
+        .await;
+    hub.api.put(
+        BOBS_POD,
+        pod(
+            "earth",
+            "jupyter-bob",
+            "uid-of-another",
+            "bob",
+            BOBS_ADDRESS,
+        ),
+    );
+    hub.expect(&token, |answer| answer.code() == "PodReplaced")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_namespace_is_refused() {
+    let hub = started().await;
+    hub.api.put(
+        "pods/mars/jupyter-bob",
+        pod("mars", "jupyter-bob", "uid-mars", "bob", BOBS_ADDRESS),
+    );
+    let mut claims = hub.claims();
+    claims["kubernetes.io"]["namespace"] = json!("mars");
+    claims["kubernetes.io"]["pod"]["uid"] = json!("uid-mars");
+    let answer = hub.ask(&hub.issue(&claims), BOBS_ADDRESS).await;
+    assert_eq!((answer.status, answer.code()), (404, "NoHubStorage"));
+    assert!(
+        answer.body["message"].as_str().unwrap().contains("mars"),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_carried_to_another_pod_is_worth_nothing_there() {
+    let hub = started().await;
+    hub.vended().await;
+    let answer = hub.ask(&hub.bobs_token(), "10.1.0.8").await;
+    assert_eq!((answer.status, answer.code()), (403, "PodElsewhere"));
+    let mapped = hub.ask(&hub.bobs_token(), "::ffff:10.1.0.7").await;
+    assert_eq!(mapped.status, 200, "{mapped:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_stamp_and_a_missing_or_empty_username_get_nothing() {
+    let hub = started().await;
+    hub.vended().await;
+    let annotate = |key: &str, value: serde_json::Value| {
+        hub.api
+            .edit(BOBS_POD, |pod| pod["metadata"]["annotations"][key] = value);
+    };
+    let stamp = "hubstorage.io/created-by";
+    annotate(stamp, json!("system:serviceaccount:earth:default"));
+    hub.refused("StampUntrusted").await;
+    annotate(stamp, json!("system:serviceaccount:earth:hub"));
+    annotate("hub.jupyter.org/username", json!(""));
+    hub.refused("UsernameInvalid").await;
+    hub.api.edit(BOBS_POD, |pod| {
+        pod["metadata"]["annotations"] = json!({stamp: "system:serviceaccount:earth:hub"})
+    });
+    hub.refused("UsernameMissing").await;
+    hub.api.edit(BOBS_POD, |pod| {
+        pod["metadata"]["annotations"] = json!({"hub.jupyter.org/username": "bob"})
+    });
+    hub.refused("StampMissing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_vended_without_the_guard_nor_for_pods_older_than_it() {
+    let hub = started().await;
+    hub.vended().await;
+    hub.guard.send_replace(GuardState::Missing {
+        why: "no policy".into(),
+    });
+    let answer = hub.ask(&hub.bobs_token(), BOBS_ADDRESS).await;
+    assert_eq!((answer.status, answer.code()), (503, "GuardMissing"));
+    hub.guard.send_replace(GuardState::InForce {
+        since: "2025-12-24T00:00:00Z".parse().unwrap(),
+    });
+    assert_eq!(
+        hub.ask(&hub.bobs_token(), BOBS_ADDRESS).await.code(),
+        "PodOlderThanGuard"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_user_gets_nothing_though_the_credential_is_in_the_cache() {
+    let hub = started().await;
+    hub.vended().await;
+    let (key, suspended) = hub_user("Suspended");
+    hub.api.put(&key, suspended);
+    hub.refused("UserSuspended").await;
+    hub.api
+        .edit(&key, |user| user["spec"]["access"] = json!("Active"));
+    hub.vended().await;
+    // The probe's canary and bob.
+    assert_eq!(hub.cloud.count(Operation::Assume), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_the_watch_does_not_know_is_read() {
+    let hub = started().await;
+    hub.api
+        .edit(BOBS_POD, |pod| pod["status"]["podIPs"] = json!([]));
+    hub.refused("PodWithoutAddress").await;
+    hub.api.edit(BOBS_POD, |pod| {
+        pod["status"]["podIPs"] = json!([{"ip": BOBS_ADDRESS}, {"ip": "fd00::7"}])
+    });
+    hub.vended().await;
+    let reads = hub.api.calls_to("/namespaces/earth/pods/");
+    for _ in 0..3 {
+        hub.vended().await;
+    }
+    assert_eq!(
+        hub.api.calls_to("/namespaces/earth/pods/"),
+        reads,
+        "an idle pod is not read again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_store_is_not_noticed_until_the_credential_ends() {
+    let hub = started().await;
+    let first = hub.vended().await.credential();
+    hub.cloud.fail_with(Some(OUTAGE.clone()));
+    hub.cloud.advance(Duration::from_secs(50 * 60));
+    let served = hub.ask(&hub.bobs_token(), BOBS_ADDRESS).await;
+    assert_eq!(served.credential(), first);
+    hub.cloud.advance(Duration::from_secs(9 * 60 + 1));
+    let answer = hub.ask(&hub.bobs_token(), BOBS_ADDRESS).await;
+    assert_eq!((answer.status, answer.code()), (503, "StoreFailed"));
+    hub.cloud.fail_with(None);
+    hub.cloud.advance(Duration::from_secs(2));
+    hub.vended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_hold_users_apart_vends_nothing_and_status_says_which_call_got_through()
+ {
+    log_everything();
+    let leaky = Behaviour {
+        enforces_session_policies: false,
+        ..Behaviour::minio()
+    };
+    let hub = Hub::start_with(leaky, false).await;
+    let leaks =
+        |hub: &serde_json::Value| hub["status"]["vending"]["buckets"][0]["verdict"] == "Leaks";
+    let status = hub.api.wait_for(HUB, leaks).await;
+    let message = status["status"]["vending"]["buckets"][0]["message"]
+        .as_str()
+        .unwrap();
+    assert!(message.contains("get"), "{message}");
+    let answer = hub
+        .expect(&hub.bobs_token(), |answer| {
+            answer.code() == "NothingVendable"
+        })
+        .await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(hub.cloud.count(Operation::Assume), 1, "only the canary");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_stands_while_the_store_is_away_and_nothing_is_written() {
+    let hub = started().await;
+    hub.vended().await;
+    hub.cloud.fail_with(Some(OUTAGE.clone()));
+    let assumed = hub.cloud.count(Operation::Assume);
+    let writes = hub.api.calls_to("PATCH /apis/hubstorage.io");
+    hub.cloud.advance(Duration::from_secs(11 * 60));
+    // Any change of a hub makes the prober look what is due.
+    hub.api.edit(HUB, |hub| {
+        hub["metadata"]["labels"] = json!({"looked": "at"})
+    });
+    let probed = async {
+        while hub.cloud.count(Operation::Assume) == assumed {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), probed)
+        .await
+        .unwrap();
+    hub.vended().await;
+    assert_eq!(hub.api.calls_to("PATCH /apis/hubstorage.io"), writes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_generation_of_the_provider_is_probed_before_it_vends() {
+    let hub = started().await;
+    hub.vended().await;
+    hub.api.edit("storageproviders/minio", |provider| {
+        provider["metadata"]["generation"] = json!(2)
+    });
+    let probed =
+        |hub: &serde_json::Value| hub["status"]["vending"]["buckets"][0]["providerGeneration"] == 2;
+    let status = hub.api.wait_for(HUB, probed).await;
+    assert_eq!(
+        status["status"]["vending"]["buckets"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        status["status"]["observedGeneration"], 1,
+        "the controller's fields are its own"
+    );
+    hub.vended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_vend_is_written_once_an_hour() {
+    let hub = started().await;
+    let (key, user) = hub_user("Active");
+    hub.api.put(&key, user);
+    let first = hub.vended().await;
+    let now = hub.cloud.now().to_string();
+    // The watch may not have seen the user at the first vend: the next one notes it.
+    let noted = async {
+        while hub.api.get(&key).unwrap()["status"]["lastVendTime"] != json!(now) {
+            hub.vended().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), noted)
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        assert_eq!(hub.vended().await.body, first.body);
+    }
+    assert_eq!(
+        hub.api
+            .calls_to("PATCH /apis/hubstorage.io/v1alpha1/namespaces/earth/hubusers"),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_vended_before_everything_was_seen() {
+    log_everything();
+    let hub = Hub::start_with(Behaviour::minio(), true).await;
+    let answer = hub.ask(&hub.bobs_token(), BOBS_ADDRESS).await;
+    assert_eq!((answer.status, answer.code()), (503, "NotReady"));
+    assert!(hub.readiness.check().is_err());
+    hub.api.hold_lists(false);
+    hub.vended().await;
+    assert_eq!(hub.readiness.check(), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_sends_garbage_in_a_loop_is_stopped_and_others_are_not() {
+    let hub = started().await;
+    hub.vended().await;
+    let stopped = async { while hub.ask("garbage", "10.1.0.99").await.status != 429 {} };
+    tokio::time::timeout(Duration::from_secs(30), stopped)
+        .await
+        .unwrap();
+    hub.vended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_paths_methods_and_senders_are_told_what_to_do() {
+    let hub = started().await;
+    for (head, status, code) in [
+        ("GET / HTTP/1.1", 404, "NotFound"),
+        ("PUT /v1/credentials HTTP/1.1", 405, "MethodNotAllowed"),
+        ("GET /v1/credentials HTTP/1.1", 400, "PeerMissing"),
+    ] {
+        let answer = hub
+            .send(format!(
+                "{head}\r\nHost: broker\r\nConnection: close\r\n\r\n"
+            ))
+            .await;
+        assert_eq!((answer.status, answer.code()), (status, code));
+    }
+    let answer = hub
+        .send(format!(
+            "GET /v1/credentials HTTP/1.1\r\nHost: broker\r\nConnection: close\r\nHubstorage-Peer: {BOBS_ADDRESS}\r\n\r\n"
+        ))
+        .await;
+    assert_eq!((answer.status, answer.code()), (401, "TokenMissing"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_vend_is_logged_with_everything_but_secrets() {
+    let hub = started().await;
+    let token = hub.bobs_token();
+    let credential = hub
+        .expect(&token, |answer| answer.status == 200)
+        .await
+        .credential();
+    hub.ask(&token, "10.1.0.8").await;
+    hub.cloud.fail_with(Some(OUTAGE.clone()));
+    hub.cloud.advance(Duration::from_secs(3600));
+    hub.refused("StoreFailed").await;
+
+    let log = logged();
+    let vend = log
+        .lines()
+        .find(|line| line.contains("\"vended\""))
+        .unwrap();
+    let vend: serde_json::Value = serde_json::from_str(vend).unwrap();
+    for field in [
+        "user",
+        "prefix",
+        "namespace",
+        "pod",
+        "pod_uid",
+        "policy",
+        "access_key_id",
+        "expires",
+        "cached",
+    ] {
+        assert!(!vend[field].is_null(), "{field} in {vend}");
+    }
+    let signature = token.rsplit('.').next().unwrap();
+    let secrets = [
+        token.as_str(),
+        signature,
+        credential.secret_access_key.expose(),
+        credential.session_token.expose(),
+    ];
+    for secret in secrets {
+        assert!(!log.contains(secret), "a secret stands in the log");
+    }
+}

@@ -1,0 +1,209 @@
+//! Every call, to the API server and to the store, fails in every way: what is left behind?
+//!
+//! Calls are recorded from a clean run, never typed. After each fault the controller runs on (or
+//! a new process does, after a crash), and everything has to end as if nothing had happened:
+//! same buckets, same status, nothing made twice, nothing that nobody knows of.
+
+use hubstorage_cloud::faults::{Fault, FaultPlan};
+use hubstorage_cloud::memory::{Behaviour, Bucket};
+use hubstorage_core::api::HubStorage;
+use hubstorage_core::lifecycle::{Days, Effect, Rule, RuleBody};
+use serde_json::json;
+
+use crate::fixtures::{HUB_ACCOUNT, hub, notebook, scratch};
+use crate::world::World;
+
+/// Something that happens, and is tried with every fault.
+struct Scenario {
+    /// The world in which it happens.
+    world: fn() -> World,
+    /// Whether that world has come to rest before.
+    is_settled: bool,
+    /// What happens.
+    change: fn(&World),
+}
+
+impl Scenario {
+    async fn begin(&self) -> World {
+        let mut world = (self.world)();
+        if self.is_settled {
+            world.settle().await;
+            world.witness.forget();
+        }
+        (self.change)(&world);
+        world
+    }
+
+    /// A clean run: its calls, and how it ends.
+    async fn record(&self) -> (Vec<String>, World) {
+        let mut world = self.begin().await;
+        let plan = world.inject(FaultPlan::none());
+        world.settle().await;
+        (plan.calls(), world)
+    }
+
+    /// Runs with every fault at every call; the number of runs.
+    async fn explore(&self) -> usize {
+        let (calls, clean) = self.record().await;
+        let wanted = clean.end_state();
+        let mut explored = 0;
+        for (k, call) in calls.iter().enumerate() {
+            for fault in Fault::ALL {
+                let trial = format!("{fault:?} at call {k}, {call}");
+                let world = self.strike(k, fault, trial).await;
+                assert_eq!(world.end_state(), wanted, "{}", world.trial);
+                explored += 1;
+            }
+        }
+        println!(
+            "{explored} fault points: {} calls, {} faults each",
+            calls.len(),
+            Fault::ALL.len()
+        );
+        explored
+    }
+
+    async fn strike(&self, k: usize, fault: Fault, trial: String) -> World {
+        let mut world = self.begin().await;
+        world.trial = trial;
+        let plan = world.inject(FaultPlan::at(k, fault));
+        while plan.calls().len() <= k {
+            let calls = plan.calls().len();
+            world.round().await;
+            assert!(plan.calls().len() > calls, "{}: never reached", world.trial);
+        }
+        if plan.has_crashed() {
+            plan.restart();
+            world.restart();
+        }
+        world.settle().await;
+
+        let twice: Vec<_> = world
+            .witness
+            .created()
+            .into_iter()
+            .filter(|(_, times)| *times > 1)
+            .collect();
+        assert!(twice.is_empty(), "{}: made twice: {twice:?}", world.trial);
+        let is_there = !world.server.list::<HubStorage>().is_empty();
+        assert!(
+            !is_there || world.orphans().is_empty(),
+            "{}: {:?}",
+            world.trial,
+            world.orphans()
+        );
+        world.stays_as_it_is().await;
+        world
+    }
+}
+
+fn on_aws() -> World {
+    World::new(Behaviour::aws())
+        .with(&hub())
+        .with(&notebook("jupyter-bob", "bob", HUB_ACCOUNT))
+}
+
+fn on_minio() -> World {
+    World::new(Behaviour::minio())
+        .with(&hub())
+        .with(&notebook("jupyter-bob", "bob", HUB_ACCOUNT))
+}
+
+fn nothing(_: &World) {}
+
+fn set_expiry(world: &World) {
+    world.server.edit(&hub(), |hub| {
+        hub["spec"]["buckets"][0]["lifecycle"]["expireAfterDays"] = json!(30);
+    });
+}
+
+/// Somebody at the store's console.
+fn edit_scratch(world: &World, edit: impl FnOnce(&mut Bucket)) {
+    world
+        .cloud
+        .edit_by_hand(&scratch(), edit)
+        .expect("the bucket is there");
+}
+
+fn remove_rule(world: &World) {
+    edit_scratch(world, |bucket| drop(bucket.rules.remove(0)));
+}
+
+fn change_rule(world: &World) {
+    let shorter = Effect::Expire(Days(1.try_into().unwrap()));
+    edit_scratch(world, |bucket| {
+        bucket.rules[0].body = RuleBody::Known(shorter)
+    });
+}
+
+fn remove_rule_beside_one_of_others(world: &World) {
+    edit_scratch(world, |bucket| {
+        bucket.rules.clear();
+        bucket.rules.push(Rule {
+            id: "logs".to_owned(),
+            body: RuleBody::Other("logs/ expire after 30 days".to_owned()),
+        });
+    });
+}
+
+fn remove_bucket(world: &World) {
+    world
+        .cloud
+        .remove_by_hand(&scratch())
+        .expect("the bucket is there");
+}
+
+fn delete(world: &World) {
+    edit_scratch(world, |bucket| {
+        drop(bucket.objects.insert("bob/a".to_owned(), Vec::new()))
+    });
+    world.server.delete(&hub());
+}
+
+/// Declares a test for each scenario.
+macro_rules! scenarios {
+    ($($name:ident: $world:expr, $settled:expr, $change:expr;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let scenario = Scenario { world: $world, is_settled: $settled, change: $change };
+            assert!(scenario.explore().await > 0);
+        }
+    )*};
+}
+
+scenarios! {
+    a_hub_is_created_where_tags_go_with_the_create_call: on_aws, false, nothing;
+    a_hub_is_created_where_tags_come_after_the_create_call: on_minio, false, nothing;
+    an_expiry_is_edited: on_aws, true, set_expiry;
+    an_expiry_is_edited_where_a_rule_is_not_supported: on_minio, true, set_expiry;
+    a_rule_was_removed_by_hand: on_aws, true, remove_rule;
+    a_rule_was_changed_by_hand: on_minio, true, change_rule;
+    all_rules_were_replaced_by_one_of_somebody_else: on_aws, true, remove_rule_beside_one_of_others;
+    a_bucket_was_deleted_by_hand: on_aws, true, remove_bucket;
+    a_bucket_was_deleted_by_hand_where_tags_come_after_the_create_call: on_minio, true, remove_bucket;
+    a_hub_is_deleted: on_minio, true, delete;
+}
+
+#[tokio::test]
+async fn a_clean_run_calls_both_the_api_server_and_the_store() {
+    let scenario = Scenario {
+        world: on_minio,
+        is_settled: false,
+        change: nothing,
+    };
+    let (calls, world) = scenario.record().await;
+    for wanted in [
+        "PATCH hubstorages earth earth by hubstorage-controller",
+        "PATCH hubstorages earth earth/status by hubstorage-controller",
+        "create_bucket earth-scratch",
+        "set_bucket_tags earth-scratch",
+        "set_lifecycle_rules earth-scratch",
+        "check_access",
+    ] {
+        assert!(
+            calls.iter().any(|call| call.contains(wanted)),
+            "{wanted}: {calls:#?}"
+        );
+    }
+    assert!(world.is_ready(&hub()));
+}

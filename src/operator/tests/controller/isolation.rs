@@ -1,0 +1,214 @@
+//! `IsolationReady` and `InjectionReady`: what others have to bring about.
+
+use hubstorage::certificates::WebhookState;
+use hubstorage::guard::GuardState;
+use hubstorage_cloud::memory::Behaviour;
+use hubstorage_core::api::{ConditionType, Reason, StorageProvider};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use crate::fixtures::{hub, provider};
+use crate::world::World;
+
+use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling};
+
+async fn settled() -> World {
+    let mut world = World::new(Behaviour::aws()).with(&hub());
+    world.settle().await;
+    world
+}
+
+/// What serve writes: the verdict on each bucket, for a provider as it is now.
+fn probed(world: &World, verdicts: [(&str, &str); 2]) {
+    let provider = world.server.get::<StorageProvider>(&provider()).unwrap();
+    let buckets: Vec<Value> = ["scratch", "persistent"]
+        .iter()
+        .zip(verdicts)
+        .map(|(name, (verdict, message))| {
+            json!({
+                "name": name, "bucketName": format!("earth-{name}"), "verdict": verdict, "message": message,
+                "providerUid": provider.uid(), "providerGeneration": provider.metadata.generation,
+            })
+        })
+        .collect();
+    world.server.edit(&hub(), |hub| {
+        hub["status"]["vending"] = json!({"buckets": buckets})
+    });
+}
+
+const ISOLATED: (&str, &str) = ("Isolated", "");
+
+#[tokio::test]
+async fn before_a_probe_nobody_knows_and_that_does_not_hold_readiness_back() {
+    let world = settled().await;
+    world.says(
+        &hub(),
+        IsolationReady,
+        "Unknown",
+        Reason::ProbePending,
+        &["nothing is vended"],
+    );
+    world.says(
+        &hub(),
+        Ready,
+        "True",
+        Reason::Ready,
+        &["earth-scratch", "earth-persistent"],
+    );
+}
+
+#[tokio::test]
+async fn a_probe_that_found_everybody_held_apart_leaves_the_metadata_service() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    world.settle().await;
+    world.says(
+        &hub(),
+        IsolationReady,
+        "Unknown",
+        Reason::MetadataServiceUntried,
+        &[],
+    );
+    assert!(world.is_ready(&hub()));
+    world.stays_as_it_is().await;
+}
+
+#[tokio::test]
+async fn a_leak_makes_the_hub_unready_and_says_which_call_got_through() {
+    let mut world = settled().await;
+    probed(
+        &world,
+        [ISOLATED, ("Leaks", "GetObject on alice/x was not refused")],
+    );
+    world.settle().await;
+    let told = ["persistent", "GetObject on alice/x was not refused"];
+    world.says(&hub(), IsolationReady, "False", Reason::ProbeLeaks, &told);
+    world.says(&hub(), Ready, "False", Reason::ProbeLeaks, &told);
+    world.says(&hub(), Reconciling, "True", Reason::ProbeLeaks, &told);
+    world.stays_as_it_is().await;
+
+    probed(&world, [ISOLATED, ISOLATED]);
+    world.settle().await;
+    assert!(world.is_ready(&hub()));
+}
+
+#[tokio::test]
+async fn a_probe_that_could_not_be_carried_out_is_unknown_and_says_why() {
+    let mut world = settled().await;
+    probed(&world, [("Unknown", "s3:PutObject is missing"), ISOLATED]);
+    world.settle().await;
+    world.says(
+        &hub(),
+        IsolationReady,
+        "Unknown",
+        Reason::ProbeInconclusive,
+        &["scratch", "s3:PutObject is missing"],
+    );
+    assert!(world.is_ready(&hub()));
+}
+
+#[tokio::test]
+async fn a_probe_of_one_bucket_says_nothing_of_the_other() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    world.server.edit(&hub(), |hub| {
+        hub["status"]["vending"]["buckets"]
+            .as_array_mut()
+            .unwrap()
+            .pop();
+    });
+    world.settle().await;
+    world.says(&hub(), IsolationReady, "Unknown", Reason::ProbePending, &[]);
+}
+
+#[tokio::test]
+async fn a_probe_of_an_older_provider_does_not_count() {
+    for verdict in [ISOLATED, ("Leaks", "GetObject got through")] {
+        let mut world = settled().await;
+        probed(&world, [verdict, verdict]);
+        world.server.edit(&provider(), |provider| {
+            provider["spec"]["driftCheckInterval"] = json!("1h")
+        });
+        world.settle().await;
+        world.says(&hub(), IsolationReady, "Unknown", Reason::ProbePending, &[]);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_of_a_provider_that_was_made_anew_does_not_count() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    world.server.delete(&provider());
+    world.server.apply(&provider());
+    world.settle().await;
+    world.says(&hub(), IsolationReady, "Unknown", Reason::ProbePending, &[]);
+}
+
+#[tokio::test]
+async fn without_the_guard_the_hub_is_not_ready_and_with_it_it_is_again() {
+    let mut world = settled().await;
+    let why = "ValidatingAdmissionPolicy hubstorage-stamp is missing".to_owned();
+    world.guard_is(GuardState::Missing { why });
+    world.settle().await;
+    let told = [
+        "nothing is vended",
+        "ValidatingAdmissionPolicy hubstorage-stamp is missing",
+    ];
+    world.says(&hub(), IsolationReady, "False", Reason::GuardMissing, &told);
+    world.says(&hub(), Ready, "False", Reason::GuardMissing, &told);
+    world.stays_as_it_is().await;
+
+    let since = world.cloud.now();
+    world.guard_is(GuardState::InForce { since });
+    world.settle().await;
+    assert!(world.is_ready(&hub()));
+}
+
+#[tokio::test]
+async fn without_the_webhook_the_hub_is_not_ready_and_with_it_it_is_again() {
+    for (state, reason) in [
+        (WebhookState::Missing, Reason::WebhookMissing),
+        (
+            WebhookState::AuthorityMismatch,
+            Reason::CertificateAuthorityMismatch,
+        ),
+    ] {
+        let mut world = settled().await;
+        world.webhook_is(state);
+        world.settle().await;
+        world.says(&hub(), InjectionReady, "False", reason, &[]);
+        world.says(&hub(), Ready, "False", reason, &[]);
+        world.webhook_is(WebhookState::Registered);
+        world.settle().await;
+        assert!(world.is_ready(&hub()));
+    }
+}
+
+#[tokio::test]
+async fn what_the_vending_identity_wrote_is_never_touched() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    let before = world.hub(&hub()).status.unwrap().vending;
+    world.server.edit(&hub(), |hub| {
+        hub["spec"]["buckets"][0]["lifecycle"]["expireAfterDays"] = json!(3)
+    });
+    world.settle().await;
+    assert_eq!(world.hub(&hub()).status.unwrap().vending, before);
+}
+
+#[tokio::test]
+async fn a_provider_that_vends_nothing_leaves_isolation_unknown() {
+    let mut world = settled().await;
+    world.server.edit(&provider(), |provider| {
+        provider["spec"]["s3"]["vending"] = Value::Null
+    });
+    world.settle().await;
+    world.says(
+        &hub(),
+        IsolationReady,
+        "Unknown",
+        Reason::VendingNotConfigured,
+        &["spec.s3.vending"],
+    );
+    assert!(world.is_ready(&hub()));
+}

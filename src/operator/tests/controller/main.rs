@@ -1,0 +1,24 @@
+//! The controller on a store and an API server in memory (tier 2 of the tests).
+//!
+//! The reconcilers are the real ones; what they call is counted, and each call can be made to
+//! fail ([`hubstorage_cloud::faults`]). [`conditions`] judges status after every reconcile.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "these are tests"
+)]
+
+mod api_server;
+mod bad_input;
+mod conditions;
+mod deletion;
+mod drift;
+mod fault_injection;
+mod fixtures;
+mod isolation;
+mod rivals;
+mod stale_caches;
+mod store;
+mod users;
+mod world;

@@ -1,0 +1,507 @@
+//! A controller, an API server and a store, in one process and on one clock.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hubstorage::certificates::WebhookState;
+use hubstorage::controller::{Backoff, Context, Events, Metrics, Stores, hub, provider, users};
+use hubstorage::guard::GuardState;
+use hubstorage_cloud::faults::FaultPlan;
+use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
+use hubstorage_core::api::{
+    CREATION_TAG, ConditionType, HubStorage, HubUser, OWNER_TAG, Reason, StorageProvider, condition,
+};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, store};
+use kube::runtime::watcher;
+use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::api_server::{ApiServer, Faults, name_of};
+use crate::conditions::{Seen, broken_rules};
+use crate::fixtures::{INSTALLATION, PROVIDER, namespace, provider};
+use crate::store::{Connection, Witness};
+
+/// Rounds within which everything has to come to rest.
+const ROUNDS: usize = 12;
+
+/// The world.
+pub struct World {
+    pub server: ApiServer,
+    pub cloud: MemoryCloud,
+    pub witness: Witness,
+    pub controller: Controller,
+    faults: Faults,
+    guard: watch::Sender<GuardState>,
+    webhook: watch::Sender<WebhookState>,
+    /// Status of each object when it was last looked at, by UID.
+    judged: BTreeMap<String, Seen>,
+    /// What is being tried, for the messages of failed assertions.
+    pub trial: String,
+}
+
+/// One controller process: what it is given, and what its watches have seen.
+pub struct Controller {
+    pub context: Arc<Context>,
+    providers: Writer<StorageProvider>,
+    hubs: Writer<HubStorage>,
+    users: Writer<HubUser>,
+    namespaces: Writer<PartialObjectMeta<Namespace>>,
+    pods: Writer<PartialObjectMeta<Pod>>,
+}
+
+impl Controller {
+    /// All watches see what the server has now.
+    pub fn see(&mut self, server: &ApiServer) {
+        fill(&mut self.providers, server.list());
+        fill(&mut self.hubs, server.list());
+        fill(&mut self.users, server.list());
+        fill(&mut self.namespaces, metadata(server.list::<Namespace>()));
+        fill(&mut self.pods, metadata(server.list::<Pod>()));
+    }
+
+    /// Reconciles a hub as the watch last saw it.
+    pub async fn reconcile(&self, hub: &HubStorage) -> Result<(), String> {
+        let seen = self.context.stores.hubs.get(&ObjectRef::from_obj(hub));
+        let seen = seen.expect("the watch has seen it");
+        let ended = hub::reconcile(seen, self.context.clone()).await;
+        ended.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+fn fill<K: reflector::Lookup + Clone + 'static>(writer: &mut Writer<K>, objects: Vec<K>)
+where
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&watcher::Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+}
+
+fn metadata<K: Resource>(objects: Vec<K>) -> Vec<PartialObjectMeta<K>> {
+    let meta = |object: K| PartialObjectMeta {
+        types: None,
+        metadata: object.meta().clone(),
+        _phantom: std::marker::PhantomData,
+    };
+    objects.into_iter().map(meta).collect()
+}
+
+impl World {
+    /// A store that behaves like this, a provider, the namespace `earth`, and no hub yet.
+    pub fn new(behaviour: Behaviour) -> Self {
+        Self::empty(behaviour)
+            .with(&provider())
+            .with(&namespace("earth"))
+    }
+
+    /// A store that behaves like this, and nothing else.
+    pub fn empty(behaviour: Behaviour) -> Self {
+        let cloud = MemoryCloud::new(behaviour);
+        let clock = cloud.clone();
+        let faults = Faults::default();
+        let server = ApiServer::new(faults.clone(), Arc::new(move || clock.now()));
+        let (guard, _) = watch::channel(GuardState::InForce { since: cloud.now() });
+        let (webhook, _) = watch::channel(WebhookState::Registered);
+        let witness = Witness::new(server.clone());
+        let controller = start(&server, &cloud, &faults, &witness, &guard, &webhook);
+        Self {
+            server,
+            cloud,
+            witness,
+            controller,
+            faults,
+            guard,
+            webhook,
+            judged: BTreeMap::new(),
+            trial: "without a fault".to_owned(),
+        }
+    }
+
+    /// The same with this object.
+    pub fn with<K: Resource<DynamicType = ()> + Serialize>(self, object: &K) -> Self {
+        self.server.apply(object);
+        self
+    }
+
+    /// Another controller process in the same world.
+    pub fn another_controller(&self) -> Controller {
+        start(
+            &self.server,
+            &self.cloud,
+            &self.faults,
+            &self.witness,
+            &self.guard,
+            &self.webhook,
+        )
+    }
+
+    /// The controller's process ends, and another one begins.
+    pub fn restart(&mut self) {
+        self.controller = self.another_controller();
+    }
+
+    /// From here on calls are counted by `plan`, and fail by it.
+    pub fn inject(&self, plan: FaultPlan) -> FaultPlan {
+        *self.faults.lock().unwrap() = plan.clone();
+        plan
+    }
+
+    pub fn guard_is(&self, state: GuardState) {
+        self.guard.send_replace(state);
+    }
+
+    pub fn webhook_is(&self, state: WebhookState) {
+        self.webhook.send_replace(state);
+    }
+
+    /// Reconciles one provider.
+    pub async fn reconcile_provider(&mut self, name: &str) -> Result<(), String> {
+        self.controller.see(&self.server);
+        let context = self.controller.context.clone();
+        let seen = context.provider(name).expect("the watch has seen it");
+        let ended = provider::reconcile(seen, context).await;
+        self.judge();
+        ended.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Reconciles one hub.
+    pub async fn reconcile_hub(&mut self, hub: &HubStorage) -> Result<(), String> {
+        self.controller.see(&self.server);
+        let ended = self.controller.reconcile(hub).await;
+        self.judge();
+        ended
+    }
+
+    /// Reconciles the users of one hub.
+    pub async fn reconcile_users(&mut self, hub: &HubStorage) -> Result<(), String> {
+        self.controller.see(&self.server);
+        let context = self.controller.context.clone();
+        let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
+        let ended = users::reconcile(seen.expect("the watch has seen it"), context).await;
+        self.judge();
+        ended.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Reconciles everything once, and says what failed. A minute goes by.
+    pub async fn round(&mut self) -> Vec<String> {
+        let mut failed = Vec::new();
+        for provider in self.server.list::<StorageProvider>() {
+            failed.extend(self.reconcile_provider(&provider.name_any()).await.err());
+        }
+        for hub in self.server.list::<HubStorage>() {
+            failed.extend(self.reconcile_hub(&hub).await.err());
+            if self.server.get(&hub).is_some() {
+                failed.extend(self.reconcile_users(&hub).await.err());
+            }
+        }
+        self.cloud.advance(Duration::from_secs(60));
+        failed
+    }
+
+    /// Reconciles everything until a round changes nothing.
+    pub async fn settle(&mut self) {
+        let mut failed = Vec::new();
+        for _ in 0..ROUNDS {
+            // A call to the store that is refused every time is no unrest.
+            let state = |world: &Self| (world.server.write_requests().len(), world.inventory());
+            let before = state(self);
+            failed = self.round().await;
+            if failed.is_empty() && state(self) == before {
+                return;
+            }
+        }
+        panic!(
+            "{}: no rest after {ROUNDS} rounds; {failed:?}\n{}",
+            self.trial,
+            self.told()
+        );
+    }
+
+    /// Asserts that 20 more rounds, with drift checks, write nothing and change no byte.
+    pub async fn stays_as_it_is(&mut self) {
+        let (bytes, writes) = (self.server.dump(), self.writes());
+        for _ in 0..20 {
+            self.cloud.advance(Duration::from_secs(660));
+            let failed = self.round().await;
+            assert!(failed.is_empty(), "{}: {failed:?}", self.trial);
+        }
+        let told = self.told();
+        assert_eq!(
+            self.writes(),
+            writes,
+            "{}: a steady state writes nothing\n{told}",
+            self.trial
+        );
+        assert_eq!(
+            self.server.dump(),
+            bytes,
+            "{}: a steady state keeps its bytes",
+            self.trial
+        );
+    }
+
+    /// Requests so far that may change something, of the API server and of the store.
+    pub fn writes(&self) -> usize {
+        self.server.write_requests().len() + self.cloud.writes().len()
+    }
+
+    /// Calls so far, a line each, for messages.
+    fn told(&self) -> String {
+        self.faults.lock().unwrap().calls().join("\n")
+    }
+
+    /// Status has to be well-formed after every reconcile, and no promise broken.
+    fn judge(&mut self) {
+        let hubs = self.server.list::<HubStorage>().into_iter().map(|hub| {
+            let status = hub.status.clone().unwrap_or_default();
+            (
+                hub.uid(),
+                name_of(&hub),
+                hub.metadata.generation,
+                status.observed_generation,
+                status.conditions,
+            )
+        });
+        let providers = self
+            .server
+            .list::<StorageProvider>()
+            .into_iter()
+            .map(|provider| {
+                let status = provider.status.clone().unwrap_or_default();
+                (
+                    provider.uid(),
+                    name_of(&provider),
+                    provider.metadata.generation,
+                    status.observed_generation,
+                    status.conditions,
+                )
+            });
+        for (uid, name, generation, observed_generation, conditions) in hubs.chain(providers) {
+            let now = Seen {
+                generation: generation.unwrap_or_default(),
+                observed_generation,
+                conditions,
+            };
+            let uid = uid.unwrap_or_default();
+            let broken = broken_rules(self.judged.get(&uid), &now);
+            assert!(
+                broken.is_empty(),
+                "{}: {name}: {broken:?}: {now:?}",
+                self.trial
+            );
+            self.judged.insert(uid, now);
+        }
+        let broken = self.witness.broken();
+        assert!(
+            broken.is_empty(),
+            "{}: {broken:?}\n{}",
+            self.trial,
+            self.told()
+        );
+        let unknown = self.server.misunderstood();
+        assert!(unknown.is_empty(), "{}: {unknown:?}", self.trial);
+    }
+
+    /// Everything in the store, a line for each bucket; nonces are left out.
+    pub fn inventory(&self) -> String {
+        let mut lines = String::new();
+        for name in self.cloud.bucket_names() {
+            let mut bucket = self.cloud.bucket(&name).unwrap();
+            if let Some(nonce) = bucket.tags.0.get_mut(CREATION_TAG) {
+                *nonce = "a nonce".to_owned();
+            }
+            let objects: Vec<_> = bucket.objects.keys().collect();
+            writeln!(
+                lines,
+                "{name} of {}: tags {:?}, rules {:?}, objects {objects:?}",
+                bucket.owner, bucket.tags.0, bucket.rules
+            )
+            .unwrap();
+        }
+        lines
+    }
+
+    /// The store and every status, without what differs from run to run: times and nonces.
+    pub fn end_state(&self) -> String {
+        let mut lines = self.inventory();
+        let mut add = |name: String, spec: Value, mut status: Value| {
+            forget_times(&mut status);
+            writeln!(lines, "{name}: {spec} {status:#}").unwrap();
+        };
+        for hub in self.server.list::<HubStorage>() {
+            add(name_of(&hub), json!(hub.spec), json!(hub.status));
+        }
+        for provider in self.server.list::<StorageProvider>() {
+            add(name_of(&provider), Value::Null, json!(provider.status));
+        }
+        for user in self.server.list::<HubUser>() {
+            add(name_of(&user), json!(user.spec), json!(user.status));
+        }
+        lines
+    }
+
+    /// Buckets that we made or marked, but that stand in no status: nobody would ever find them.
+    pub fn orphans(&self) -> Vec<String> {
+        let hubs = self.server.list::<HubStorage>();
+        let known: Vec<&str> = hubs
+            .iter()
+            .flat_map(|hub| &hub.status)
+            .flat_map(|status| &status.buckets)
+            .map(|bucket| bucket.bucket_name.as_str())
+            .collect();
+        let made = self.witness.created();
+        let is_ours = |name: &hubstorage_core::names::BucketName| {
+            let tags = self.cloud.bucket(name).unwrap().tags;
+            let marked = tags
+                .get(OWNER_TAG)
+                .is_some_and(|owner| owner.starts_with(INSTALLATION));
+            marked || made.contains_key(name)
+        };
+        let names = self
+            .cloud
+            .bucket_names()
+            .into_iter()
+            .filter(is_ours)
+            .map(|name| name.to_string());
+        names
+            .filter(|name| !known.contains(&name.as_str()))
+            .collect()
+    }
+
+    /// A hub as it is now.
+    pub fn hub(&self, hub: &HubStorage) -> HubStorage {
+        self.server.get(hub).expect("the hub is there")
+    }
+
+    /// A condition of a hub.
+    pub fn condition(&self, hub: &HubStorage, type_: ConditionType) -> Condition {
+        let status = self.hub(hub).status.unwrap_or_default();
+        condition(&status.conditions, type_)
+            .unwrap_or_else(|| panic!("no condition {type_}: {status:?}"))
+            .clone()
+    }
+
+    /// Asserts what a condition of a hub says; its message has to hold all of `words`.
+    pub fn says(
+        &self,
+        hub: &HubStorage,
+        type_: ConditionType,
+        status: &str,
+        reason: Reason,
+        words: &[&str],
+    ) {
+        assert_says(&self.condition(hub, type_), status, reason, words);
+    }
+
+    /// The same of the provider.
+    pub fn provider_says(
+        &self,
+        type_: ConditionType,
+        status: &str,
+        reason: Reason,
+        words: &[&str],
+    ) {
+        let providers = self.server.list::<StorageProvider>();
+        let provider = providers
+            .iter()
+            .find(|provider| provider.name_any() == PROVIDER)
+            .unwrap();
+        let known = provider.status.clone().unwrap_or_default();
+        assert_says(
+            condition(&known.conditions, type_).expect("the condition is there"),
+            status,
+            reason,
+            words,
+        );
+    }
+
+    pub fn is_ready(&self, hub: &HubStorage) -> bool {
+        self.condition(hub, ConditionType::Ready).status == "True"
+    }
+}
+
+fn assert_says(condition: &Condition, status: &str, reason: Reason, words: &[&str]) {
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str()),
+        (status, reason.to_string().as_str()),
+        "{condition:?}"
+    );
+    for word in words {
+        assert!(
+            condition.message.contains(word),
+            "{word:?} is not in: {}",
+            condition.message
+        );
+    }
+}
+
+fn forget_times(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("lastTransitionTime");
+            fields.values_mut().for_each(forget_times);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_times),
+        _ => {}
+    }
+}
+
+fn start(
+    server: &ApiServer,
+    cloud: &MemoryCloud,
+    faults: &Faults,
+    witness: &Witness,
+    guard: &watch::Sender<GuardState>,
+    webhook: &watch::Sender<WebhookState>,
+) -> Controller {
+    let (providers, providers_writer) = store();
+    let (hubs, hubs_writer) = store();
+    let (users, users_writer) = store();
+    let (namespaces, namespaces_writer) = store();
+    let (pods, pods_writer) = store();
+    let client = server.client();
+    let clock = cloud.clone();
+    let context = Context {
+        connect: Arc::new(Connection {
+            cloud: cloud.clone(),
+            faults: faults.clone(),
+            witness: witness.clone(),
+        }),
+        stores: Stores {
+            providers,
+            hubs,
+            users,
+            namespaces,
+            pods,
+        },
+        guard: guard.subscribe(),
+        webhook: webhook.subscribe(),
+        installation: INSTALLATION.to_owned(),
+        events: Events::new(client.clone()),
+        metrics: Metrics::default(),
+        clock: Arc::new(move || clock.now()),
+        hub_backoff: Backoff::default(),
+        provider_backoff: Backoff::default(),
+        client,
+    };
+    let mut controller = Controller {
+        context: Arc::new(context),
+        providers: providers_writer,
+        hubs: hubs_writer,
+        users: users_writer,
+        namespaces: namespaces_writer,
+        pods: pods_writer,
+    };
+    controller.see(server);
+    controller
+}
