@@ -1,0 +1,38 @@
+//! `hubstorage controller`, as its own service account.
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use super::operator;
+use crate::component::Component;
+use crate::process::Launch;
+use crate::site::Site;
+
+/// The controller.
+pub struct Controller;
+
+#[async_trait(?Send)]
+impl Component for Controller {
+    fn name(&self) -> &'static str {
+        "controller"
+    }
+
+    fn needs(&self) -> &'static [&'static str] {
+        &["installation", "kube-controller-manager"]
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &["controller-health"]
+    }
+
+    async fn start(&self, site: &Site) -> Result<Option<Launch>> {
+        let mut launch = operator::launch(site, "controller", "controller.kubeconfig");
+        let health = site.ports.address("controller-health")?;
+        launch.arguments.push(format!("--health-listen={health}"));
+        Ok(Some(launch))
+    }
+
+    async fn ready(&self, site: &Site) -> Result<()> {
+        operator::ready(site, "controller-health").await
+    }
+}

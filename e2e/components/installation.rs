@@ -1,0 +1,133 @@
+//! The operator's installation: its manifests, the two Secrets of the store, and a kubeconfig with
+//! a token of its own service account for each role. Not a process.
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::process::Command;
+
+use super::{forwarder, minio, operator};
+use crate::commands::run_with_input;
+use crate::component::Component;
+use crate::files;
+use crate::kubeconfig::{self, Identity};
+use crate::process::Launch;
+use crate::running::{self, AccessKey, MinioUser};
+use crate::site::Site;
+
+/// The installation.
+pub struct Installation;
+
+/// Where the operator's own objects are.
+const SYSTEM: &str = "hubstorage-system";
+
+/// Where the keys are that only `serve` may read.
+const VENDING: &str = "hubstorage-vending";
+
+/// A day: longer than the platform usually stays up, and every `up` renews it.
+const TOKEN_SECONDS: i64 = 24 * 60 * 60;
+
+#[async_trait(?Send)]
+impl Component for Installation {
+    fn name(&self) -> &'static str {
+        "installation"
+    }
+
+    fn needs(&self) -> &'static [&'static str] {
+        &["kube-apiserver", "minio"]
+    }
+
+    async fn build(&self, site: &Site) -> Result<()> {
+        operator::build(site).await
+    }
+
+    async fn start(&self, _site: &Site) -> Result<Option<Launch>> {
+        Ok(None)
+    }
+
+    async fn ready(&self, _site: &Site) -> Result<()> {
+        Ok(())
+    }
+
+    async fn furnish(&self, site: &Site) -> Result<()> {
+        apply_manifests(site).await?;
+        let client = running::admin_client(&site.checkout).await?;
+        let keys = minio::Keys::load(&site.checkout)?;
+        write_secret(&client, SYSTEM, "minio-manage", &keys.of(MinioUser::Manage)).await?;
+        write_secret(&client, VENDING, "minio-vend", &keys.of(MinioUser::Vend)).await?;
+        for role in ["controller", "serve"] {
+            write_identity(site, &client, role).await?;
+        }
+        Ok(())
+    }
+}
+
+/// `hubstorage manifests | kubectl apply`, as a person would.
+async fn apply_manifests(site: &Site) -> Result<()> {
+    let manifests = Command::new(operator::program(&site.checkout, "hubstorage"))
+        .env_clear()
+        .args(["manifests", "--webhook-url", &forwarder::webhook_url(site)?])
+        .output()
+        .await?;
+    if !manifests.status.success() {
+        bail!(
+            "hubstorage manifests: {}",
+            String::from_utf8_lossy(&manifests.stderr).trim()
+        );
+    }
+    let mut kubectl = Command::new(site.checkout.run("bin/kubectl"));
+    kubectl.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
+    let applied = run_with_input(kubectl, &manifests.stdout).await?;
+    if !applied.status.success() {
+        bail!(
+            "kubectl apply: {}",
+            String::from_utf8_lossy(&applied.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+async fn write_secret(client: &Client, namespace: &str, name: &str, key: &AccessKey) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "stringData": {"AWS_ACCESS_KEY_ID": key.id, "AWS_SECRET_ACCESS_KEY": key.secret},
+    });
+    let apply = PatchParams::apply("hubstorage-e2e").force();
+    let applied = secrets.patch(name, &apply, &Patch::Apply(secret)).await;
+    applied
+        .map(drop)
+        .with_context(|| format!("Secret {namespace}/{name}"))
+}
+
+/// The kubeconfig of one role, with a fresh token.
+async fn write_identity(site: &Site, client: &Client, role: &str) -> Result<()> {
+    let account = format!("hubstorage-{role}");
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SYSTEM);
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let answer = accounts
+        .create_token_request(&account, &PostParams::default(), &request)
+        .await
+        .with_context(|| format!("a token of the service account {SYSTEM}/{account}"))?;
+    let issued = answer.status.and_then(|status| status.token);
+    let issued = issued.context("the API server answered without a token")?;
+
+    let folder = site.checkout.run("operator");
+    files::make_private_folder(&folder)?;
+    let token = folder.join(format!("{role}.token"));
+    files::write_private(&token, issued)?;
+    let config = folder.join(format!("{role}.kubeconfig"));
+    kubeconfig::write(site, &config, &Identity::TokenFile(&token))
+}

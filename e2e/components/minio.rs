@@ -1,0 +1,264 @@
+//! MinIO from its Go module: the object store, with one user that manages and one that vends.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Output;
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use rand::RngExt;
+use rand::distr::Alphanumeric;
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use super::kubernetes::go_version;
+use crate::cache::Key;
+use crate::checkout::Checkout;
+use crate::commands::{run_logged, run_with_input};
+use crate::component::Component;
+use crate::files;
+use crate::process::Launch;
+use crate::progress::Step;
+use crate::running::{AccessKey, MinioUser};
+use crate::site::Site;
+
+/// The server's last release as a module; the client's last. They are built apart because their
+/// dependencies exclude each other.
+const MODULES: [(&str, &str); 2] = [
+    (
+        "github.com/minio/minio",
+        "v0.0.0-20260212201848-7aac2a2c5b7c",
+    ),
+    ("github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9"),
+];
+
+const LDFLAGS: &str = "-s -w";
+
+/// The object store.
+pub struct Minio;
+
+/// The secret keys of one `.run`, made at random. The root user is used to make the other two.
+#[derive(Serialize, Deserialize)]
+pub struct Keys {
+    root: String,
+    manage: String,
+    vend: String,
+}
+
+impl Keys {
+    /// The keys in `.run`.
+    pub fn load(checkout: &Checkout) -> Result<Self> {
+        let path = checkout.run("minio/keys.json");
+        let text = std::fs::read(&path).with_context(|| {
+            format!(
+                "no keys of MinIO at {}; run `make up`",
+                checkout.display(&path)
+            )
+        })?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// The access key of one user.
+    pub fn of(&self, user: MinioUser) -> AccessKey {
+        let secret = match user {
+            MinioUser::Root => &self.root,
+            MinioUser::Manage => &self.manage,
+            MinioUser::Vend => &self.vend,
+        };
+        AccessKey {
+            id: user.name().to_owned(),
+            secret: secret.clone(),
+        }
+    }
+
+    fn ensure(checkout: &Checkout) -> Result<Self> {
+        if let Ok(keys) = Self::load(checkout) {
+            return Ok(keys);
+        }
+        let secret = || {
+            rand::rng()
+                .sample_iter(Alphanumeric)
+                .take(32)
+                .map(char::from)
+                .collect()
+        };
+        let keys = Self {
+            root: secret(),
+            manage: secret(),
+            vend: secret(),
+        };
+        files::make_private_folder(&checkout.run("minio"))?;
+        files::write_private(
+            &checkout.run("minio/keys.json"),
+            serde_json::to_vec_pretty(&keys)?,
+        )?;
+        Ok(keys)
+    }
+}
+
+#[async_trait(?Send)]
+impl Component for Minio {
+    fn name(&self) -> &'static str {
+        "minio"
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &["minio"]
+    }
+
+    async fn build(&self, site: &Site) -> Result<()> {
+        for (module, version) in MODULES {
+            let name = module.rsplit('/').next().unwrap_or(module);
+            let key = Key::default()
+                .with("go", go_version().await?)
+                .with("ldflags", LDFLAGS)
+                .with(module, version);
+            let folder = site
+                .cache
+                .entry(
+                    &site.progress,
+                    name,
+                    key,
+                    async |folder: &Path, step: &Step| {
+                        step.now("waiting for another Go build");
+                        let _turn = site.go.acquire().await?;
+                        step.now("go install");
+                        let mut go = Command::new("go");
+                        go.env("CGO_ENABLED", "0")
+                            .env("GOBIN", folder)
+                            .args(["install", "-trimpath", "-ldflags", LDFLAGS])
+                            .arg(format!("{module}@{version}"));
+                        run_logged(&site.checkout, &format!("build-{name}"), step, go).await
+                    },
+                )
+                .await?;
+            site.link(&format!("bin/{name}"), &folder.join(name))?;
+        }
+        Ok(())
+    }
+
+    async fn start(&self, site: &Site) -> Result<Option<Launch>> {
+        let root = Keys::ensure(&site.checkout)?.of(MinioUser::Root);
+        let data = site.checkout.run("data/minio");
+        files::make_private_folder(&data)?;
+        let arguments = [
+            "server".to_owned(),
+            "--quiet".to_owned(),
+            format!("--address={}", site.ports.address("minio")?),
+            format!(
+                "--certs-dir={}",
+                site.checkout.run("minio/no-certs").display()
+            ),
+            data.display().to_string(),
+        ];
+        let launch = Launch::new(site.checkout.run("bin/minio"), arguments)
+            .with_env("MINIO_ROOT_USER", root.id)
+            .with_env("MINIO_ROOT_PASSWORD", root.secret)
+            .with_env("MINIO_BROWSER", "off")
+            .with_env("MINIO_UPDATE", "off")
+            .with_env("HOME", site.checkout.run("minio").display().to_string());
+        Ok(Some(launch))
+    }
+
+    async fn ready(&self, site: &Site) -> Result<()> {
+        let url = format!("http://{}/minio/health/ready", site.ports.address("minio")?);
+        crate::http::get(&url, None).await.map(drop)
+    }
+
+    async fn furnish(&self, site: &Site) -> Result<()> {
+        let keys = Keys::load(&site.checkout)?;
+        for user in [MinioUser::Manage, MinioUser::Vend] {
+            make_user(site, &keys.of(user)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a user, and a policy of the same name from `e2e/minio/`.
+async fn make_user(site: &Site, key: &AccessKey) -> Result<()> {
+    let name = key.id.as_str();
+    let file = name.trim_start_matches("hubstorage-");
+    let policy = site.checkout.path(&format!("e2e/minio/{file}.json"));
+    let policy = policy.display().to_string();
+    // Access key and secret go to its standard input, as arguments can be seen by everybody.
+    let input = format!("{}\n{}\n", key.id, key.secret);
+    succeed(
+        mc(site, &["admin", "user", "add", "local"], &input).await?,
+        "user add",
+    )?;
+    succeed(
+        mc(
+            site,
+            &["admin", "policy", "create", "local", name, &policy],
+            "",
+        )
+        .await?,
+        "policy create",
+    )?;
+    let attach = mc(
+        site,
+        &["admin", "policy", "attach", "local", name, "--user", name],
+        "",
+    )
+    .await?;
+    // What it answers when the policy is attached already.
+    if said(&attach).contains("already in effect") {
+        return Ok(());
+    }
+    succeed(attach, "policy attach")
+}
+
+/// Runs the client as the root user of the store it calls `local`.
+async fn mc(site: &Site, arguments: &[&str], input: &str) -> Result<Output> {
+    let root = Keys::load(&site.checkout)?.of(MinioUser::Root);
+    client(
+        &site.checkout,
+        site.ports.address("minio")?,
+        &root,
+        None,
+        arguments,
+        input,
+    )
+    .await
+}
+
+/// Runs the client with a key, or with a session's, for the store it calls `local`. The key is in
+/// its environment, not on its command line.
+pub async fn client(
+    checkout: &Checkout,
+    address: SocketAddr,
+    key: &AccessKey,
+    session_token: Option<&str>,
+    arguments: &[&str],
+    input: &str,
+) -> Result<Output> {
+    let session = session_token
+        .map(|token| format!(":{token}"))
+        .unwrap_or_default();
+    let host = format!("http://{}:{}{session}@{address}", key.id, key.secret);
+    let mut command = Command::new(checkout.run("bin/mc"));
+    command
+        .env_clear()
+        // It looks for a home even when it is told where its configuration is.
+        .env("HOME", checkout.run("minio"))
+        .env("MC_CONFIG_DIR", checkout.run("minio/mc"))
+        .env("MC_HOST_local", host)
+        .arg("--quiet")
+        .args(arguments);
+    run_with_input(command, input.as_bytes()).await
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    format!("{} {}", out.trim(), err.trim())
+}
+
+fn succeed(output: Output, action: &str) -> Result<()> {
+    if !output.status.success() {
+        bail!("mc admin {action}: {}", said(&output));
+    }
+    Ok(())
+}

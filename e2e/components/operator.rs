@@ -1,0 +1,85 @@
+//! The operator's binaries: built by cargo, run from a copy in `.run`, so that a build does not
+//! change what runs, and so that two checkouts can share a target folder.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::checkout::Checkout;
+use crate::commands::{cargo, run_logged};
+use crate::files;
+use crate::process::Launch;
+use crate::site::Site;
+
+/// Package and binary have the same name.
+const BINARIES: [&str; 2] = ["hubstorage", "hubstorage-agent"];
+
+/// Whether this checkout has an operator to build.
+pub fn is_there(checkout: &Checkout) -> bool {
+    ["src/operator/main.rs", "src/agent/main.rs"]
+        .iter()
+        .all(|path| checkout.path(path).is_file())
+}
+
+/// Builds both binaries. `HUBSTORAGE_PROFILE=release` builds optimised ones.
+pub async fn build(site: &Site) -> Result<()> {
+    let profile = std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| "dev".to_owned());
+    let folder = match profile.as_str() {
+        "dev" => "debug",
+        "release" => "release",
+        other => bail!("HUBSTORAGE_PROFILE={other:?} is unknown; it is dev or release"),
+    };
+    let step = site.progress.step("build operator", "cargo build");
+    let mut command = cargo();
+    command
+        .current_dir(site.checkout.root())
+        .args(["build", "--profile", &profile]);
+    for binary in BINARIES {
+        command.args(["--package", binary]);
+    }
+    run_logged(&site.checkout, "build-operator", &step, command).await?;
+    let target = target_folder(&site.checkout).await?.join(folder);
+    files::make_private_folder(&site.checkout.run("bin"))?;
+    for binary in BINARIES {
+        files::copy_if_changed(&target.join(binary), &program(&site.checkout, binary))?;
+    }
+    step.done(&format!("built ({profile})"));
+    Ok(())
+}
+
+/// The copy that runs.
+pub fn program(checkout: &Checkout, binary: &str) -> PathBuf {
+    checkout.run("bin").join(binary)
+}
+
+/// A process of the operator: nothing in its environment but, for those that use it, KUBECONFIG.
+pub fn launch(site: &Site, role: &str, kubeconfig: &str) -> Launch {
+    let config = site
+        .checkout
+        .run("operator")
+        .join(kubeconfig)
+        .display()
+        .to_string();
+    Launch::new(program(&site.checkout, "hubstorage"), [role]).with_env("KUBECONFIG", config)
+}
+
+/// Asks `/readyz` on the port called `name`.
+pub async fn ready(site: &Site, name: &str) -> Result<()> {
+    let url = format!("http://{}/readyz", site.ports.address(name)?);
+    crate::http::get(&url, None).await.map(drop)
+}
+
+async fn target_folder(checkout: &Checkout) -> Result<PathBuf> {
+    let output = cargo()
+        .current_dir(checkout.root())
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .await
+        .context("could not run cargo")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
+    let folder = metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata names no target folder")?;
+    Ok(folder.into())
+}

@@ -1,0 +1,69 @@
+//! Python with the libraries that user code imports. Not a process: tests run it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use tokio::process::Command;
+
+use crate::cache::Key;
+use crate::commands::run_logged;
+use crate::component::Component;
+use crate::process::Launch;
+use crate::progress::Step;
+use crate::site::Site;
+
+/// The virtual environment.
+pub struct Python;
+
+const INTERPRETER: &str = "python3.11";
+
+#[async_trait(?Send)]
+impl Component for Python {
+    fn name(&self) -> &'static str {
+        "python"
+    }
+
+    async fn build(&self, site: &Site) -> Result<()> {
+        let requirements = site.checkout.path("e2e/python/requirements.txt");
+        let version = Command::new(INTERPRETER)
+            .args(["-c", "import sys; print(sys.base_prefix, sys.version)"])
+            .output()
+            .await
+            .with_context(|| format!("could not run {INTERPRETER}"))?;
+        let key = Key::default()
+            .with("python", version.stdout)
+            .with_file(&requirements)?;
+        let environment = site
+            .cache
+            .entry(
+                &site.progress,
+                "python",
+                key,
+                async |folder: &Path, step: &Step| {
+                    let mut venv = Command::new(INTERPRETER);
+                    venv.args(["-m", "venv"]).arg(folder);
+                    run_logged(&site.checkout, "build-python", step, venv).await?;
+                    // The scripts in bin/ name the folder that is about to be renamed; the
+                    // interpreter does not, so everything is run by it.
+                    let mut pip = Command::new(folder.join("bin/python"));
+                    pip.args(["-m", "pip", "install", "--no-input", "--requirement"])
+                        .arg(&requirements);
+                    run_logged(&site.checkout, "build-python", step, pip).await
+                },
+            )
+            .await?;
+        site.link("python", &environment)
+    }
+
+    async fn start(&self, _site: &Site) -> Result<Option<Launch>> {
+        Ok(None)
+    }
+
+    async fn ready(&self, site: &Site) -> Result<()> {
+        let python = site.checkout.run("python/bin/python");
+        std::fs::metadata(&python)
+            .map(drop)
+            .with_context(|| python.display().to_string())
+    }
+}

@@ -1,0 +1,49 @@
+//! `e2e down`: stops exactly what was started, the last first, and forgets it.
+
+use std::cmp::Reverse;
+
+use anyhow::{Context, Result};
+
+use crate::checkout::Checkout;
+use crate::component::GRACE;
+use crate::components::{self, Operator};
+use crate::process::{self, Record};
+use crate::progress::Progress;
+use crate::up;
+
+/// Stops the platform of this checkout. Logs stay.
+pub async fn down(checkout: &Checkout) -> Result<()> {
+    if !checkout.run("").exists() {
+        eprintln!("nothing to stop");
+        return Ok(());
+    }
+    let progress = Progress::default();
+    let _lock = up::lock(checkout, &progress).await?;
+    process::wait_for_launches(checkout).await?;
+    let mut records = Record::all(checkout);
+    // Users before what they use: an API server waits for its clients to go. A component that the
+    // table does not know (any more) is used by nothing in it.
+    let table = components::all(checkout, Operator::Wanted);
+    let place = |name: &str| table.iter().position(|component| component.name() == name);
+    records.sort_by_key(|record| Reverse(place(&record.name).unwrap_or(table.len())));
+    let running = records.iter().filter(|record| record.is_alive()).count();
+    for record in &records {
+        let step = record
+            .is_alive()
+            .then(|| progress.step(&record.name, "stopping"));
+        record.stop(checkout, GRACE).await?;
+        if let Some(step) = step {
+            step.done("stopped");
+        }
+    }
+    up::forget(checkout)?;
+    eprintln!("{running} processes stopped; logs stay in .run/logs");
+    Ok(())
+}
+
+/// Ends one component, to see what the others do without it.
+pub async fn stop(checkout: &Checkout, name: &str) -> Result<()> {
+    let record = Record::of(checkout, name);
+    let record = record.with_context(|| format!("{name} does not run"))?;
+    record.stop(checkout, GRACE).await
+}

@@ -1,0 +1,317 @@
+//! A user pod whose code runs as a process of this machine.
+//!
+//! The pod is real to everybody who asks the API server: created by a service account, admitted by
+//! the webhook, bound to the node `paper`, running, with a token bound to it. Only its container
+//! does not exist: [`HostPod::python`] runs code with the environment that the API server returned
+//! for it, and with nothing else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Output;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{self, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::commands::run_with_input;
+use crate::components::kubernetes::NODE;
+use crate::files;
+use crate::running::Platform;
+use crate::translation::{Translation, container_of, environment};
+
+/// Where the agent listens as pods know it.
+const AGENT_IN_PODS: &str = "http://169.254.170.23:8180";
+
+/// A service account, to act as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ServiceAccount {
+    /// The service account `name` in `namespace`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// Its user name, as the API server has it.
+    pub fn username(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
+impl Platform {
+    /// A client that acts as a service account.
+    pub async fn client_as_service_account(&self, account: &ServiceAccount) -> Result<Client> {
+        let of_namespace = format!("system:serviceaccounts:{}", account.namespace);
+        let groups = [
+            "system:serviceaccounts",
+            &of_namespace,
+            "system:authenticated",
+        ];
+        self.client_as(&account.username(), &groups).await
+    }
+
+    /// A client that acts as the node `paper`.
+    pub async fn client_as_node(&self) -> Result<Client> {
+        self.client_as(
+            &format!("system:node:{NODE}"),
+            &["system:nodes", "system:authenticated"],
+        )
+        .await
+    }
+}
+
+/// A pod whose code runs on this machine.
+pub struct HostPod {
+    pod: Pod,
+    pods: Api<Pod>,
+    /// The pod's files on this machine, and its HOME.
+    folder: PathBuf,
+    translation: Translation,
+    python: PathBuf,
+}
+
+/// A token that the pod's volumes ask for.
+struct Projection<'a> {
+    volume: &'a str,
+    audience: &'a str,
+    path: &'a str,
+    seconds: Option<i64>,
+}
+
+impl HostPod {
+    /// Creates `pod` as `creator`, in the creator's namespace unless the pod names another, and
+    /// makes it run: bound, with an address, and with a token for every audience that its volumes
+    /// name.
+    pub async fn create(
+        platform: &Platform,
+        creator: &ServiceAccount,
+        mut pod: Pod,
+    ) -> Result<Self> {
+        let namespace = pod
+            .metadata
+            .namespace
+            .clone()
+            .unwrap_or_else(|| creator.namespace.clone());
+        pod.spec.get_or_insert_default().node_name = Some(NODE.to_owned());
+        let as_creator: Api<Pod> = Api::namespaced(
+            platform.client_as_service_account(creator).await?,
+            &namespace,
+        );
+        let created = as_creator.create(&PostParams::default(), &pod).await;
+        // Typed errors stay findable: tests look for the API server's own refusals.
+        let created =
+            created.with_context(|| format!("creating a pod as {}", creator.username()))?;
+        Self::adopt(platform, created).await
+    }
+
+    /// The same for a pod that somebody else has created on the node `paper`.
+    pub async fn adopt(platform: &Platform, created: Pod) -> Result<Self> {
+        let name = created
+            .metadata
+            .name
+            .clone()
+            .context("the pod has no name")?;
+        let namespace = created
+            .metadata
+            .namespace
+            .clone()
+            .context("the pod has no namespace")?;
+        let uid = created.metadata.uid.clone().context("the pod has no UID")?;
+        let node = platform.client_as_node().await?;
+        report_running(&Api::namespaced(node, &namespace), &name).await?;
+
+        let pods: Api<Pod> = Api::namespaced(platform.client().await?, &namespace);
+        let folder = platform
+            .checkout
+            .run("pods")
+            .join(&namespace)
+            .join(format!("{name}-{uid}"));
+        files::make_private_folder(&folder)?;
+        let mut host_pod = Self {
+            pod: pods.get(&name).await?,
+            pods,
+            folder,
+            translation: Translation::default(),
+            python: platform.python(),
+        };
+        host_pod.translation = host_pod.table(platform)?;
+        host_pod.renew_tokens(platform).await?;
+        Ok(host_pod)
+    }
+
+    /// The pod as the API server last returned it.
+    pub fn pod(&self) -> &Pod {
+        &self.pod
+    }
+
+    /// The pod's name.
+    pub fn name(&self) -> &str {
+        self.pod.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The first container's environment, translated.
+    pub fn environment(&self) -> Result<BTreeMap<String, String>> {
+        environment(&self.pod, self.container()?, &self.translation)
+    }
+
+    /// Runs Python code as the first container would, and returns what it said.
+    pub async fn python(&self, code: &str) -> Result<Output> {
+        let mut command = Command::new(&self.python);
+        command
+            .env_clear()
+            // A container runtime sets HOME from the image. Without it Python would find the home
+            // of whoever runs the tests, and in it their cloud credentials.
+            .env("HOME", &self.folder)
+            .envs(self.environment()?)
+            .current_dir(&self.folder)
+            .args(["-c", code]);
+        run_with_input(command, b"").await
+    }
+
+    /// Where a token of the pod is on this machine: that of the first volume with this audience.
+    pub fn token_path(&self, audience: &str) -> Option<PathBuf> {
+        let projection = self
+            .projections()
+            .into_iter()
+            .find(|found| found.audience == audience)?;
+        Some(self.folder.join(projection.volume).join(projection.path))
+    }
+
+    /// Asks for the pod's tokens anew, as its kubelet does before they expire.
+    pub async fn renew_tokens(&self, platform: &Platform) -> Result<()> {
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let account = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.as_deref());
+        let account = account.unwrap_or("default");
+        let accounts: Api<v1::ServiceAccount> =
+            Api::namespaced(platform.client_as_node().await?, namespace);
+        for projection in self.projections() {
+            let request = TokenRequest {
+                spec: Some(TokenRequestSpec {
+                    audiences: Some(vec![projection.audience.to_owned()]),
+                    expiration_seconds: projection.seconds,
+                    bound_object_ref: Some(BoundObjectReference {
+                        api_version: Some("v1".to_owned()),
+                        kind: Some("Pod".to_owned()),
+                        name: self.pod.metadata.name.clone(),
+                        uid: self.pod.metadata.uid.clone(),
+                    }),
+                }),
+                ..Default::default()
+            };
+            let answer = accounts
+                .create_token_request(account, &PostParams::default(), &request)
+                .await
+                .with_context(|| {
+                    format!(
+                        "a token of {namespace}/{account} for {}",
+                        projection.audience
+                    )
+                })?;
+            let token = answer
+                .status
+                .and_then(|status| status.token)
+                .context("no token in the answer")?;
+            let folder = self.folder.join(projection.volume);
+            files::make_private_folder(&folder)?;
+            files::write_private(&folder.join(projection.path), token)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the pod at once: there is no kubelet that would end it.
+    pub async fn delete(&self) -> Result<()> {
+        self.pods
+            .delete(self.name(), &DeleteParams::default().grace_period(0))
+            .await?;
+        files::remove(&self.folder)
+    }
+
+    fn container(&self) -> Result<&str> {
+        let spec = self.pod.spec.as_ref().context("the pod has no spec")?;
+        let first = spec
+            .containers
+            .first()
+            .context("the pod has no container")?;
+        Ok(&first.name)
+    }
+
+    /// The one table of what differs between the pod and this machine.
+    fn table(&self, platform: &Platform) -> Result<Translation> {
+        let mut table = Translation::default();
+        // Without the operator there is no agent, and no pod that knows its address.
+        if let Ok(agent) = platform.agent_endpoint() {
+            table = table.with(AGENT_IN_PODS, agent);
+        }
+        let container = container_of(&self.pod, self.container()?)?;
+        for mount in container.volume_mounts.iter().flatten() {
+            if self
+                .projections()
+                .iter()
+                .any(|projection| projection.volume == mount.name)
+            {
+                let here = self.folder.join(&mount.name).display().to_string();
+                table = table.with(mount.mount_path.trim_end_matches('/'), here);
+            }
+        }
+        Ok(table)
+    }
+
+    fn projections(&self) -> Vec<Projection<'_>> {
+        let volumes = self
+            .pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.volumes.iter().flatten());
+        let mut found = Vec::new();
+        for volume in volumes {
+            let projected = volume
+                .projected
+                .iter()
+                .flat_map(|projected| projected.sources.iter().flatten());
+            for token in projected.filter_map(|source| source.service_account_token.as_ref()) {
+                // Without an audience it is the token for the API server, which nobody here uses.
+                if let Some(audience) = &token.audience {
+                    found.push(Projection {
+                        volume: &volume.name,
+                        audience,
+                        path: &token.path,
+                        seconds: token.expiration_seconds,
+                    });
+                }
+            }
+        }
+        found
+    }
+}
+
+/// What a kubelet reports once a pod's containers run.
+async fn report_running(as_node: &Api<Pod>, name: &str) -> Result<()> {
+    let condition = |kind: &str| json!({"type": kind, "status": "True"});
+    let status = json!({"status": {
+        "phase": "Running",
+        "podIP": "127.0.0.1",
+        "podIPs": [{"ip": "127.0.0.1"}],
+        "conditions": [condition("PodScheduled"), condition("ContainersReady"), condition("Ready")],
+    }});
+    as_node
+        .patch_status(name, &PatchParams::default(), &Patch::Strategic(status))
+        .await
+        .map(drop)
+        .with_context(|| format!("reporting pod {name} as running"))
+}

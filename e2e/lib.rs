@@ -1,0 +1,36 @@
+//! The local platform: a real Kubernetes API server, a real object store, Python, and the
+//! operator's own processes, on one machine and without root or a container engine.
+//!
+//! Read it in this order: [`components`] is the table of everything that runs, [`component`] what
+//! each of them must be able to do, [`up`] and [`down`] start and stop them. Tests and the demo
+//! use [`Platform`] (what is running and how to reach it) and [`HostPod`] (a user pod whose code
+//! runs as a process on this machine).
+
+pub mod cache;
+pub mod certificates;
+pub mod checkout;
+pub mod commands;
+pub mod component;
+pub mod components;
+pub mod down;
+pub mod files;
+pub mod forward;
+pub mod host_pod;
+pub mod http;
+pub mod kubeconfig;
+pub mod ports;
+pub mod prerequisites;
+pub mod process;
+pub mod progress;
+pub mod running;
+pub mod site;
+pub mod static_checks;
+pub mod status;
+pub mod tally;
+pub mod tiers;
+
+pub mod translation;
+pub mod up;
+
+pub use host_pod::{HostPod, ServiceAccount};
+pub use running::{AccessKey, MinioUser, Platform};

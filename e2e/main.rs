@@ -1,0 +1,133 @@
+//! `e2e`: the local platform on the command line. The Makefile is its usual face.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use hubstorage_e2e::checkout::Checkout;
+use hubstorage_e2e::components::{Operator, kubernetes};
+use hubstorage_e2e::forward::{Route, forward};
+use hubstorage_e2e::prerequisites::Missing;
+use hubstorage_e2e::{Platform, down, process, status, tiers, up};
+
+mod demo;
+
+/// The local platform: Kubernetes, MinIO, Python and the operator's processes on this machine.
+#[derive(Parser)]
+#[command(name = "e2e", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start what does not run; build what is not built
+    Up {
+        /// Kubernetes, MinIO and Python only
+        #[arg(long)]
+        without_operator: bool,
+    },
+    /// Stop everything that `up` started
+    Down,
+    /// What runs, and how to reach it
+    Status,
+    /// Stop one component
+    Stop { component: String },
+    /// Start one component again, as it was last built
+    Start { component: String },
+    /// kubectl with the platform's kubeconfig
+    Kubectl {
+        /// kubectl's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The story of one hub, step by step; brings the platform up if needed
+    Demo,
+    /// Every test, in tiers; brings the platform up if needed
+    Test {
+        /// Only these tiers
+        #[arg(value_name = "TIER")]
+        only: Vec<String>,
+    },
+    /// Be the node `paper` (a component of the platform)
+    #[command(hide = true)]
+    Node,
+    /// Forward TCP connections to backends in turn (a component of the platform)
+    #[command(hide = true)]
+    Forward {
+        /// LISTEN=BACKEND,BACKEND
+        #[arg(long = "route", required = true)]
+        routes: Vec<Route>,
+    },
+    /// Record this process and become another program (how components are started)
+    #[command(hide = true)]
+    Become {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        fingerprint: String,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Missing>() { 2 } else { 1 })
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    let checkout = Checkout::find()?;
+    match command {
+        Command::Up { without_operator } => {
+            let wanted = if without_operator {
+                Operator::Unwanted
+            } else {
+                Operator::Wanted
+            };
+            up::up(&checkout, wanted).await?;
+            print!("\n{}", status::table(&checkout)?);
+        }
+        Command::Down => down::down(&checkout).await?,
+        Command::Status => print!("{}", status::table(&checkout)?),
+        Command::Stop { component } => down::stop(&checkout, &component).await?,
+        Command::Start { component } => up::start(&checkout, &component).await?,
+        Command::Kubectl { arguments } => {
+            use std::os::unix::process::CommandExt;
+            let kubectl = checkout.run("bin/kubectl");
+            if !kubectl.exists() {
+                bail!("there is no kubectl in .run/bin yet; start the platform with `make up`");
+            }
+            return Err(std::process::Command::new(kubectl)
+                .args(arguments)
+                .exec()
+                .into());
+        }
+        Command::Demo => {
+            up::up(&checkout, Operator::Wanted).await?;
+            demo::demo(&Platform::load()?).await?;
+        }
+        Command::Test { only } => return tiers::run(&checkout, &only).await,
+        Command::Node => kubernetes::run_node().await?,
+        Command::Forward { routes } => forward(routes).await?,
+        Command::Become {
+            name,
+            fingerprint,
+            command,
+        } => {
+            let (program, arguments) = command.split_first().unwrap_or((&name, &[]));
+            let program = PathBuf::from(program);
+            process::become_recorded(&checkout, &name, &fingerprint, &program, arguments)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

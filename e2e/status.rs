@@ -1,0 +1,74 @@
+//! `e2e status`, also the end of `e2e up`: what runs, and how to reach it.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+
+use crate::checkout::Checkout;
+use crate::components::{self, Operator};
+use crate::ports::Ports;
+use crate::process::Record;
+
+/// The table. Says where secrets are, never what they are.
+pub fn table(checkout: &Checkout) -> Result<String> {
+    let ports = Ports::load(checkout);
+    let mut table = String::new();
+    writeln!(
+        table,
+        "{:<24} {:<10} {:>8}  ports on 127.0.0.1",
+        "component", "state", "pid"
+    )?;
+    for component in components::all(checkout, Operator::Wanted) {
+        let record = Record::of(checkout, component.name()).filter(Record::is_alive);
+        if record.is_none() && component.ports().is_empty() {
+            // Nothing that runs, such as Python.
+            continue;
+        }
+        let (state, pid) = match record {
+            Some(record) => ("running", record.pid.to_string()),
+            None => ("stopped", "-".to_owned()),
+        };
+        let listed = component.ports().iter().filter_map(|name| {
+            let port = ports.get(name).ok()?;
+            let purpose = name.strip_prefix(component.name())?.trim_start_matches('-');
+            Some(if purpose.is_empty() {
+                port.to_string()
+            } else {
+                format!("{purpose} {port}")
+            })
+        });
+        let listed = listed.collect::<Vec<_>>().join(", ");
+        writeln!(
+            table,
+            "{:<24} {state:<10} {pid:>8}  {listed}",
+            component.name()
+        )?;
+    }
+    if let Ok(minio) = ports.address("minio") {
+        writeln!(table)?;
+        writeln!(
+            table,
+            "kubectl      export KUBECONFIG=$PWD/.run/kubeconfig; alias kubectl=$PWD/.run/bin/kubectl"
+        )?;
+        writeln!(
+            table,
+            "MinIO        http://{minio}, its keys in .run/minio/keys.json"
+        )?;
+        writeln!(table, "Python       .run/python/bin/python")?;
+        for health in [
+            "controller-health",
+            "serve-1-health",
+            "serve-2-health",
+            "agent-metrics",
+        ] {
+            if let Ok(address) = ports.address(health) {
+                let name = health
+                    .trim_end_matches("-health")
+                    .trim_end_matches("-metrics");
+                writeln!(table, "{name:<12} http://{address}/readyz, /metrics")?;
+            }
+        }
+        writeln!(table, "logs         .run/logs/")?;
+    }
+    Ok(table)
+}

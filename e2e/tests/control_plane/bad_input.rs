@@ -1,0 +1,175 @@
+//! What the API server itself refuses, with a message that names the field and the way out.
+
+use serde_json::{Value, json};
+
+use crate::hub::Hub;
+
+async fn refused(hub: &Hub, object: Value, field: &str, message: &str) {
+    let error = hub.try_apply(&object).await.expect_err(&object.to_string());
+    assert!(
+        error.contains(field),
+        "the field {field} is not named: {error}"
+    );
+    assert!(error.contains(message), "{message:?} is not said: {error}");
+}
+
+#[tokio::test]
+async fn a_provider_with_two_blocks_or_none_is_refused() {
+    let hub = Hub::namespace("blocks").await;
+    let mut two = hub.provider();
+    two["spec"]["gcs"] = json!({"project": "p"});
+    let mut none = hub.provider();
+    none["spec"].as_object_mut().unwrap().remove("s3");
+
+    refused(
+        &hub,
+        two,
+        "spec",
+        "exactly one of s3, gcs and azure must be set",
+    )
+    .await;
+    refused(
+        &hub,
+        none,
+        "spec",
+        "exactly one of s3, gcs and azure must be set",
+    )
+    .await;
+    hub.apply(&hub.provider()).await;
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn a_providers_fields_are_checked_one_by_one() {
+    let hub = Hub::namespace("provider").await;
+    let cases = [
+        (
+            "/spec/driftCheckInterval",
+            json!("1s"),
+            "spec.driftCheckInterval",
+            "at least 5s",
+        ),
+        (
+            "/spec/s3/endpoint",
+            json!("minio:9000"),
+            "spec.s3.endpoint",
+            "must be an http or https URL",
+        ),
+        (
+            "/spec/s3/endpoint",
+            json!("http://minio:9000/path"),
+            "spec.s3.endpoint",
+            "without path or query",
+        ),
+        (
+            "/spec/s3/endpoint",
+            json!("http://169.254.169.254"),
+            "spec.s3.endpoint",
+            "must not be a link-local address",
+        ),
+        (
+            "/spec/s3/credentials",
+            json!({"type": "Secret"}),
+            "spec.s3.credentials",
+            "secretRef must be set with type Secret",
+        ),
+        (
+            "/spec/bucketNames",
+            json!([]),
+            "spec.bucketNames",
+            "at least 1",
+        ),
+        (
+            "/spec/s3/addressing",
+            json!("Sideways"),
+            "spec.s3.addressing",
+            "Path",
+        ),
+    ];
+    for (pointer, value, field, message) in cases {
+        let mut provider = hub.provider();
+        *provider.pointer_mut(pointer).unwrap() = value;
+        refused(&hub, provider, field, message).await;
+    }
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn a_hubs_fields_are_checked_one_by_one() {
+    let hub = Hub::namespace("fields").await;
+    let bucket = |extra: Value| {
+        let mut bucket = json!({"name": "scratch"});
+        bucket
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        json!([bucket])
+    };
+    let cases = [
+        (
+            bucket(json!({"lifecycle": {"expireAfterDays": 0}})),
+            "expireAfterDays",
+            "greater than or equal to 1",
+        ),
+        (
+            bucket(json!({"env": [{"name": "A"}, {"name": "A"}]})),
+            "env",
+            "Duplicate value",
+        ),
+        (
+            json!([{"name": "a", "env": [{"name": "X"}]}, {"name": "b", "env": [{"name": "X"}]}]),
+            "spec",
+            "the same env name stands in two buckets",
+        ),
+        (
+            bucket(json!({"env": [{"name": "AWS_PROFILE"}]})),
+            "env[0].name",
+            "AWS_ configure the SDKs",
+        ),
+        (
+            bucket(json!({"bucketName": "No_Such_Name"})),
+            "bucketName",
+            "should match",
+        ),
+        (json!([]), "spec.buckets", "at least 1"),
+    ];
+    for (buckets, field, message) in cases {
+        let mut storage = hub.storage();
+        storage["spec"]["buckets"] = buckets;
+        refused(&hub, storage, field, message).await;
+    }
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn what_would_strand_data_cannot_be_edited() {
+    let hub = Hub::namespace("immutable").await;
+    hub.apply(&hub.storage()).await;
+    let edits = [
+        (
+            "/spec/providerRef/name",
+            json!("other"),
+            "spec.providerRef",
+            "providerRef is immutable",
+        ),
+        (
+            "/spec/users",
+            json!({"prefixScheme": "Raw"}),
+            "spec.users.prefixScheme",
+            "prefixScheme is immutable",
+        ),
+        (
+            "/spec/buckets/0/bucketName",
+            json!("other-name"),
+            "spec.buckets[0]",
+            "bucketName is immutable",
+        ),
+    ];
+    for (pointer, value, field, message) in edits {
+        let mut storage = hub.storage();
+        let (parent, field_name) = pointer.rsplit_once('/').unwrap();
+        storage.pointer_mut(parent).unwrap()[field_name] = value;
+        refused(&hub, storage, field, message).await;
+    }
+    hub.remove().await;
+}

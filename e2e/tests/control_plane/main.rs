@@ -1,0 +1,21 @@
+//! Tier 4: the whole system on a real API server and a real store. User code runs as processes
+//! of this machine, with the environment of the pod that the API server returned.
+//!
+//! Every test has a hub of its own, in a namespace of its own; they run side by side. Every
+//! refusal that is asserted stands beside the same call that succeeds.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these are tests"
+)]
+
+mod bad_input;
+mod conditions;
+mod hub;
+mod kubectl;
+mod prefixes;
+mod steady;
+mod tokens;
+mod user_code;
