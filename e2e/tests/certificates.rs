@@ -1,5 +1,7 @@
 //! Tier 4: the certificate authority is succeeded while everybody serves.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};

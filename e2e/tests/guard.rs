@@ -3,6 +3,8 @@
 //! Everybody here has all rights, so that it is the policy that refuses, and every refusal is
 //! asserted by the policy's own message, beside the like of it that is allowed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
 use http::{Method, Request};
 use hubstorage_core::api::{AUDIENCE, STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use hubstorage_core::injection::TOKEN_VOLUME;

@@ -114,7 +114,7 @@ async fn a_hubs_fields_are_checked_one_by_one() {
         (
             bucket(json!({"env": [{"name": "A"}, {"name": "A"}]})),
             "env",
-            "Duplicate value",
+            "duplicate entries for key",
         ),
         (
             json!([{"name": "a", "env": [{"name": "X"}]}, {"name": "b", "env": [{"name": "X"}]}]),

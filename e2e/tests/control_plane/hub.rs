@@ -136,7 +136,7 @@ impl Hub {
     }
 
     /// The rights that a hub has on pods (Zero to JupyterHub, `templates/hub/rbac.yaml`).
-    async fn allow_pods(&self, account: &str) {
+    pub async fn allow_pods(&self, account: &str) {
         let name = format!("{account}-pods");
         self.apply(&json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",

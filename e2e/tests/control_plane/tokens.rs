@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::hub::{Hub, failed, said};
+use crate::hub::{CREATOR, Hub, failed, said};
 
 /// Asks for credentials and prints where they end; the traceback shows the agent's answer.
 const ASK: &str =
@@ -201,9 +201,8 @@ async fn a_suspended_user_gets_nothing() {
 
 /// Creates a pod with kubectl as the hub's service account; gives what the API server warned of.
 async fn create_as_hub(hub: &Hub, manifest: &Value) -> String {
-    // The first pod of the helper grants the account its rights.
-    let account = format!("system:serviceaccount:{}:hub", hub.namespace);
-    hub.pod("rights", "rights").await;
+    hub.allow_pods(CREATOR).await;
+    let account = format!("system:serviceaccount:{}:{CREATOR}", hub.namespace);
     let output = hub
         .platform
         .kubectl_with_input(

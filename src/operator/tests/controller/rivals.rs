@@ -68,8 +68,8 @@ async fn one_that_is_slow_at_any_point_does_not_spoil_what_the_other_has_done() 
     for behaviour in [Behaviour::aws(), Behaviour::minio()] {
         let fresh = || World::new(behaviour.clone()).with(&hub());
         let name = hub();
-        let clean = fresh();
-        let mut reconcile = Box::pin(clean.controller.reconcile(&name));
+        let clean = fresh().another_controller();
+        let mut reconcile = Box::pin(clean.reconcile(&name));
         let (_, all) = advance(&mut reconcile, usize::MAX).await;
         for polls in 0..all {
             let mut world = fresh();
