@@ -27,6 +27,7 @@ pub mod site;
 pub mod static_checks;
 pub mod status;
 pub mod tally;
+pub mod test_programs;
 pub mod tiers;
 
 pub mod translation;

@@ -9,11 +9,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
-use crate::commands::cargo;
 use crate::components::Operator;
 use crate::running::{MinioUser, Platform};
 use crate::static_checks;
 use crate::tally::Tally;
+use crate::test_programs::{self, TestProgram};
 use crate::{down, prerequisites, up};
 
 /// One tier: what it is called, what it runs, and whether it needs the platform.
@@ -79,6 +79,9 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
     let all_required = std::env::var("HUBSTORAGE_REQUIRE").is_ok_and(|value| value == "all");
     let was_up = up::anything_runs(checkout);
 
+    println!("=== building");
+    let programs = test_programs::build(checkout).await?;
+
     let mut outcomes = Vec::new();
     let mut platform_is_asked_for = false;
     for tier in TIERS
@@ -102,7 +105,7 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
         let began = Instant::now();
         let tally = match tier.runs {
             Runs::StaticChecks => static_checks::run(checkout).await?,
-            Runs::TestsOf(packages) => tests_of(checkout, packages).await?,
+            Runs::TestsOf(packages) => tests_of(&programs, packages).await?,
         };
         outcomes.push(Outcome {
             tier: tier.name,
@@ -153,18 +156,22 @@ fn show(outcomes: &[Outcome]) -> Result<Tally> {
     Ok(outcomes.iter().map(|outcome| outcome.tally).sum())
 }
 
-async fn tests_of(checkout: &Checkout, packages: &[&str]) -> Result<Tally> {
-    let mut command = cargo();
-    command
-        .current_dir(checkout.root())
-        .args(["test", "--no-fail-fast"]);
+/// Runs the programs of these packages one after the other.
+async fn tests_of(programs: &[TestProgram], packages: &[&str]) -> Result<Tally> {
+    let mut tally = Tally::default();
     for package in packages {
-        command.args(["--package", package]);
+        for program in programs
+            .iter()
+            .filter(|program| program.package == *package)
+        {
+            let mut command = program.command();
+            if let Ok(platform) = Platform::load() {
+                store_settings(&mut command, &platform)?;
+            }
+            tally = tally + count(command).await?;
+        }
     }
-    if let Ok(platform) = Platform::load() {
-        store_settings(&mut command, &platform)?;
-    }
-    count(command).await
+    Ok(tally)
 }
 
 /// What the contract suite needs to know of the object store.
@@ -185,7 +192,7 @@ async fn count(mut command: Command) -> Result<Tally> {
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("could not run cargo")?;
+        .context("could not run a test program")?;
     let mut tally = Tally::default();
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout).split(b'\n');

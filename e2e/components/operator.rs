@@ -34,10 +34,9 @@ pub async fn build(site: &Site) -> Result<()> {
     let mut command = cargo();
     command
         .current_dir(site.checkout.root())
-        .args(["build", "--profile", &profile]);
-    for binary in BINARIES {
-        command.args(["--package", binary]);
-    }
+        // The whole workspace, so that cargo chooses the same features as for the tests, and
+        // compiles every dependency once.
+        .args(["build", "--profile", &profile, "--workspace", "--bins"]);
     run_logged(&site.checkout, "build-operator", &step, command).await?;
     let target = target_folder(&site.checkout).await?.join(folder);
     files::make_private_folder(&site.checkout.run("bin"))?;
