@@ -9,11 +9,13 @@
 pub mod admission;
 pub mod broker;
 pub mod certificates;
+pub mod clock;
 pub mod controller;
 pub mod guard;
 pub mod health;
 pub mod listener;
 pub mod manifests;
 pub mod providers;
+pub mod replica;
 pub mod serve;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 
 use std::future::{Ready, ready};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,7 +32,8 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// Answers on `listener` until `stop`, then finishes what is in flight.
+/// Answers on `listener` until `stop`, then finishes what is in flight. Handlers can ask for the
+/// caller's address (`ConnectInfo<SocketAddr>`).
 ///
 /// # Errors
 /// If the listener is of no use.
@@ -61,7 +62,7 @@ pub async fn serve(
         handle.graceful_shutdown(Some(limits.drain));
     });
     server
-        .serve(app.into_make_service())
+        .serve(app.into_make_service_with_connect_info::<SocketAddr>())
         .await
         .context("the server ended")
 }

@@ -23,6 +23,7 @@ use crate::certificates::Leaf;
 use crate::certificates::leaf::Names;
 use crate::guard;
 use crate::health::Health;
+use crate::replica;
 
 /// Options of `hubstorage serve`.
 #[derive(Args, Debug)]
@@ -107,7 +108,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let broker = {
         let guard = guard::watch(client, close.clone());
         let (listen, close) = (options.broker_listen, close.clone());
-        let identity = options.identity.unwrap_or_else(own_name);
+        let identity = options.identity.unwrap_or_else(replica::name);
         on_threads_of_its_own("broker", async move {
             // A client of its own: the process's client does its work on the process's runtime.
             let client = Client::try_default()
@@ -228,9 +229,4 @@ fn on_threads_of_its_own(
         })
         .with_context(|| format!("no thread for the {name}"))?;
     Ok(receiver)
-}
-
-fn own_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}-{:08x}", host.trim(), rand::random::<u32>())
 }

@@ -152,12 +152,8 @@ fn injection(hub: &HubStorage, provider: &StorageProvider) -> Option<HubInjectio
 
 /// As the controller wrote it down: a bucket that it refuses, or has not made yet, is given to nobody.
 fn name_in_store(hub: &HubStorage, bucket: &Bucket) -> Option<BucketName> {
-    let known = hub
-        .status
-        .as_ref()?
-        .buckets
-        .iter()
-        .find(|known| known.name == bucket.name)?;
+    let mut existing = hub.status.as_ref()?.existing_buckets();
+    let known = existing.find(|known| known.name == bucket.name)?;
     BucketName::parse(&known.bucket_name).ok()
 }
 

@@ -14,7 +14,8 @@ use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Clock, FIELD_MANAGER};
+use super::FIELD_MANAGER;
+use crate::clock::Clock;
 
 /// How old the stored time has to be before it is written again.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);

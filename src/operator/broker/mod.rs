@@ -35,11 +35,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::http::HeaderMap;
-use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{self, Clock};
 use crate::guard::GuardState;
 use crate::providers::{Connect, Connections};
 
@@ -60,9 +60,6 @@ use vend::{Vended, Vendor};
 
 /// The field manager of everything that the broker applies.
 pub const FIELD_MANAGER: &str = "hubstorage-serve";
-
-/// The clock: handed in, so that tests move it.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What the broker is given by its process.
 pub struct Options {
@@ -99,7 +96,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         .with_context(|| format!("{}: the broker's port cannot be opened", options.listen))?;
     let outside = Outside {
         connect: Arc::new(Connections::new(options.client.clone())),
-        clock: Arc::new(Timestamp::now),
+        clock: clock::system(),
     };
     run_on(listener, options, outside, stop).await
 }

@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::authorise::{World, bucket_in_store, verdict};
 use super::informers::Informers;
-use super::{Clock, FIELD_MANAGER, Metrics};
+use super::{FIELD_MANAGER, Metrics};
+use crate::clock::Clock;
 use crate::manifests::SERVE_LEASE;
 use crate::providers::Connect;
 

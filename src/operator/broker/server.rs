@@ -1,9 +1,7 @@
 //! Step 7: HTTPS, one path, and limits on what a stranger may cost.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -12,18 +10,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use axum_server::Handle;
-use axum_server::accept::{Accept, NoDelayAcceptor};
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hubstorage_cloud::Credential;
 use serde_json::json;
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Broker;
 use super::refusal::{Refusal, RequestError};
 use super::vend::Vended;
+use crate::listener::{self, Limits};
 
 /// The agent gives up after 1.6 s, SDKs after 2 s.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
@@ -31,18 +25,16 @@ pub const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 /// The address that the agent saw the pod connect from.
 const PEER: HeaderName = HeaderName::from_static("hubstorage-peer");
 
-/// Request line and headers, in bytes: a token of 8 KiB and room for the rest.
-const HEAD_LIMIT: usize = 16 * 1024;
-
-/// How long a request's head may take, and how long an idle connection is kept: hyper has one
-/// timer for both.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
-
-/// Agents keep one or two connections each.
-const CONNECTIONS: usize = 4096;
-
-/// How long connections are given at the end.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// What a caller may cost.
+const LIMITS: Limits = Limits {
+    // Agents keep one or two connections each.
+    connections: 4096,
+    // A token of 8 KiB, and room for the rest.
+    head_bytes: 16 * 1024,
+    first_head: Duration::from_secs(30),
+    idle: Duration::from_secs(30),
+    drain: Duration::from_secs(5),
+};
 
 /// Answers on `listener` until `stop`.
 ///
@@ -50,7 +42,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// If the listener is of no use.
 pub async fn serve(
     broker: Arc<Broker>,
-    listener: std::net::TcpListener,
+    listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -60,29 +52,10 @@ pub async fn serve(
             get(credentials).fallback(method_not_allowed),
         )
         .fallback(not_found)
-        .with_state(broker)
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let connections = LimitConnections {
-        slots: Arc::new(Semaphore::new(CONNECTIONS)),
-    };
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(connections);
-    let handle = Handle::new();
-    let mut server = axum_server::from_tcp(listener)
-        .context("the broker's port cannot be used")?
-        .acceptor(acceptor)
-        .handle(handle.clone())
-        .first_request_timeout(HEAD_WITHIN)
-        .http1_only();
-    server
-        .http_builder()
-        .http1()
-        .header_read_timeout(HEAD_WITHIN)
-        .max_buf_size(HEAD_LIMIT);
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        handle.graceful_shutdown(Some(DRAIN_WITHIN));
-    });
-    server.serve(app).await.context("the broker's server ended")
+        .with_state(broker);
+    listener::serve(app, listener, tls, LIMITS, stop)
+        .await
+        .context("broker")
 }
 
 async fn credentials(
@@ -149,51 +122,4 @@ async fn method_not_allowed() -> Response {
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static("GET"));
     response
-}
-
-/// Closes what comes beyond the limit before it costs a TLS handshake.
-#[derive(Clone)]
-struct LimitConnections {
-    slots: Arc<Semaphore>,
-}
-
-impl<S> Accept<TcpStream, S> for LimitConnections {
-    type Stream = TcpStream;
-    type Service = Counted<S>;
-    type Future = std::future::Ready<io::Result<(TcpStream, Counted<S>)>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let counted = match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => Ok(Counted {
-                inner: service,
-                _slot: Arc::new(slot),
-            }),
-            Err(_) => Err(io::Error::other("too many connections")),
-        };
-        std::future::ready(counted.and_then(|counted| {
-            let (stream, counted) = NoDelayAcceptor.accept(stream, counted).into_inner()?;
-            Ok((stream, counted))
-        }))
-    }
-}
-
-/// A connection's service, and its place among all.
-#[derive(Clone)]
-struct Counted<S> {
-    inner: S,
-    _slot: Arc<OwnedSemaphorePermit>,
-}
-
-impl<R, S: tower::Service<R>> tower::Service<R> for Counted<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> S::Future {
-        self.inner.call(request)
-    }
 }

@@ -18,8 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use moka::future::Cache;
 
+use super::Metrics;
 use super::authorise::Grantee;
-use super::{Clock, Metrics};
+use crate::clock::Clock;
 use crate::providers::{Connect, ConnectError};
 
 /// What is asked for: the most that AWS gives to a role that was assumed by a role.

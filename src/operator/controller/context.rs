@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Client;
 use kube::core::PartialObjectMeta;
@@ -13,16 +12,9 @@ use tokio::sync::watch;
 
 use super::{Backoff, Events, Metrics};
 use crate::certificates::WebhookState;
+use crate::clock::Clock;
 use crate::guard::GuardState;
 use crate::providers::Connect;
-
-/// The clock: handed in, so that tests move it.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// The clock of the machine.
-pub fn system_clock() -> Clock {
-    Arc::new(Timestamp::now)
-}
 
 /// What the watches have seen. Read-only: reconcilers write through the client.
 #[derive(Clone)]

@@ -8,8 +8,7 @@ use kube_lease_manager::LeaseManagerBuilder;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Name of the Lease.
-const LEASE: &str = "hubstorage-controller";
+use crate::manifests::CONTROLLER_LEASE;
 
 /// Seconds that a lease is valid without renewal: above the 30 s that a call to a store may
 /// take with all its retries.
@@ -34,14 +33,16 @@ impl Leadership {
         identity: &str,
         stop: &CancellationToken,
     ) -> anyhow::Result<Option<Self>> {
-        let manager = LeaseManagerBuilder::new(client, LEASE)
+        let manager = LeaseManagerBuilder::new(client, CONTROLLER_LEASE)
             .with_namespace(SYSTEM_NAMESPACE)
             .with_identity(identity)
             .with_duration(DURATION)
             .with_grace(GRACE)
             .build()
             .await
-            .with_context(|| format!("Lease {SYSTEM_NAMESPACE}/{LEASE} cannot be used"))?;
+            .with_context(|| {
+                format!("Lease {SYSTEM_NAMESPACE}/{CONTROLLER_LEASE} cannot be used")
+            })?;
         let (mut leads, lease) = manager.watch().await;
         tracing::info!(identity, "waiting for the lease");
         tokio::select! {

@@ -18,7 +18,7 @@ pub mod users;
 
 pub use api_failure::{ApiFailure, OUTDATED};
 pub use backoff::Backoff;
-pub use context::{Clock, Context, Stores, system_clock};
+pub use context::{Context, Stores};
 pub use events::Events;
 pub use metrics::Metrics;
 pub use run::{Options, run};

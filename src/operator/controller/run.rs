@@ -18,15 +18,14 @@ use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry;
-use rand::distr::{Alphanumeric, SampleString as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::leadership::Leadership;
-use super::{Backoff, Context, Events, Metrics, Stores, hub, provider, system_clock, users};
+use super::{Backoff, Context, Events, Metrics, Stores, hub, provider, users};
 use crate::health::Health;
 use crate::providers::Connections;
-use crate::{certificates, guard};
+use crate::{certificates, clock, guard, replica};
 
 /// Options of `hubstorage controller`.
 #[derive(Args, Debug)]
@@ -77,7 +76,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         Some(id) => id,
         None => kube_system_uid(&client).await?,
     };
-    let identity = options.identity.unwrap_or_else(own_name);
+    let identity = options.identity.unwrap_or_else(replica::name);
     started.store(true, Ordering::Relaxed);
 
     let Some(mut leadership) = Leadership::acquire(client.clone(), &identity, &stop).await? else {
@@ -128,16 +127,6 @@ async fn kube_system_uid(client: &Client) -> anyhow::Result<String> {
             "the UID of namespace kube-system cannot be read; give --installation-id instead",
         )?;
     namespace.uid().context("namespace kube-system has no UID")
-}
-
-fn own_name() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "controller".to_owned());
-    format!(
-        "{host}-{}",
-        Alphanumeric
-            .sample_string(&mut rand::rng(), 6)
-            .to_lowercase()
-    )
 }
 
 async fn reconcile_all(
@@ -203,7 +192,7 @@ async fn reconcile_all(
         installation,
         events: Events::new(client.clone()),
         metrics,
-        clock: system_clock(),
+        clock: clock::system(),
         hub_backoff: Backoff::default(),
         provider_backoff: Backoff::default(),
         client,

@@ -11,7 +11,7 @@ use super::{Document, GuardKind};
 /// How long after a change the policies are taken to be in force on every API server.
 ///
 /// The API server takes up changes once a second: on Kubernetes 1.36 a policy refused its first
-/// request at most 1.02 s after it was created or put back (30 tries, 0.98 s at the least). The
+/// request at most 1.02 s after it was created or put back (20 tries). The
 /// rest is for a loaded API server, for several of them, and for times in whole seconds.
 pub const SETTLING: SignedDuration = SignedDuration::from_secs(5);
 

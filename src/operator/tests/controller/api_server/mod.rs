@@ -43,7 +43,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    pub fn new(faults: Faults, clock: hubstorage::controller::Clock) -> Self {
+    pub fn new(faults: Faults, clock: hubstorage::clock::Clock) -> Self {
         Self {
             state: Arc::new(Mutex::new(State::new(clock))),
             faults,

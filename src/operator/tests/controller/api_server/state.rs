@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use http::Method;
-use hubstorage::controller::Clock;
+use hubstorage::clock::Clock;
 use kube::{Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
