@@ -156,6 +156,31 @@ async fn the_same_bucket_name_twice() {
 }
 
 #[tokio::test]
+async fn an_intent_for_one_bucket_is_no_claim_on_another_of_the_same_name() {
+    let with_name = |bucket: &str| {
+        hub_with(
+            "earth",
+            "earth",
+            json!({"buckets": [{"name": "scratch", "bucketName": bucket}]}),
+        )
+    };
+    let mut world = settled(World::new(Behaviour::minio()).with(&with_name("minio"))).await;
+    let theirs = Bucket::new(crate::fixtures::ACCOUNT, world.cloud.now());
+    world.cloud.insert_by_hand(&scratch(), theirs.clone());
+    world.cloud.advance(std::time::Duration::from_secs(60));
+    world.server.apply(&with_name("earth-scratch"));
+    world.settle().await;
+    assert_eq!(world.cloud.bucket(&scratch()), Some(theirs));
+    world.says(
+        &hub(),
+        Stalled,
+        "True",
+        Reason::BucketOwnedByOthers,
+        &["earth-scratch"],
+    );
+}
+
+#[tokio::test]
 async fn a_bucket_name_that_this_store_keeps_for_itself() {
     let reserved = hub_with(
         "earth",

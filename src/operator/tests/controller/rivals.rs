@@ -1,5 +1,7 @@
 //! Two controllers at once: a lease cannot fence a store, so both may be writing.
 
+use std::time::Duration;
+
 use hubstorage_cloud::faults::FaultPlan;
 use hubstorage_cloud::memory::{Behaviour, Bucket};
 use hubstorage_core::api::{ConditionType, OWNER_TAG, Reason};
@@ -146,41 +148,64 @@ async fn of_two_hubs_that_want_the_same_bucket_one_gets_it_and_keeps_it() {
     }
 }
 
-#[tokio::test]
-async fn a_bucket_that_appears_while_it_is_being_created_is_not_taken_over() {
-    // Between observing and creating, somebody with the same account makes it and fills it.
-    for behaviour in [
+/// Between observing and creating, a bucket of somebody with the same account shows up.
+async fn assert_not_taken_over(behaviour: Behaviour, theirs: impl FnOnce(&World) -> Bucket) {
+    let mut world = World::new(behaviour).with(&hub());
+    let controller = world.another_controller();
+    let name = hub();
+    let mut reconcile = Box::pin(controller.reconcile(&name));
+    let plan = world.inject(FaultPlan::none());
+    while !plan
+        .calls()
+        .iter()
+        .any(|call| call == "bucket_tags earth-persistent")
+    {
+        let (has_ended, _) = advance(&mut reconcile, 1).await;
+        assert!(!has_ended);
+    }
+    let theirs = theirs(&world);
+    world.cloud.insert_by_hand(&scratch(), theirs.clone());
+    let _ = reconcile.await;
+    world.settle().await;
+    assert_eq!(world.cloud.bucket(&scratch()), Some(theirs));
+    world.says(
+        &hub(),
+        ConditionType::Stalled,
+        "True",
+        Reason::BucketOwnedByOthers,
+        &["scratch"],
+    );
+}
+
+fn every_behaviour() -> [Behaviour; 3] {
+    [
         Behaviour::aws(),
         Behaviour::aws_us_east_1(),
         Behaviour::minio(),
-    ] {
-        let mut world = World::new(behaviour).with(&hub());
-        let controller = world.another_controller();
-        let name = hub();
-        let mut reconcile = Box::pin(controller.reconcile(&name));
-        let plan = world.inject(FaultPlan::none());
-        while !plan
-            .calls()
-            .iter()
-            .any(|call| call == "bucket_tags earth-persistent")
-        {
-            assert!(futures::poll!(&mut reconcile).is_pending());
-            tokio::task::yield_now().await;
-        }
-        let mut theirs = Bucket::new(ACCOUNT, world.cloud.now());
-        theirs
-            .objects
-            .insert("precious".to_owned(), b"data".to_vec());
-        world.cloud.insert_by_hand(&scratch(), theirs.clone());
-        let _ = reconcile.await;
-        world.settle().await;
-        assert_eq!(world.cloud.bucket(&scratch()), Some(theirs));
-        world.says(
-            &hub(),
-            ConditionType::Stalled,
-            "True",
-            Reason::BucketOwnedByOthers,
-            &["scratch"],
-        );
+    ]
+}
+
+#[tokio::test]
+async fn a_bucket_with_data_that_appears_while_it_is_being_created_is_not_taken_over() {
+    for behaviour in every_behaviour() {
+        let with_data = |world: &World| {
+            let mut theirs = Bucket::new(ACCOUNT, world.cloud.now());
+            theirs
+                .objects
+                .insert("precious".to_owned(), b"data".to_vec());
+            theirs
+        };
+        assert_not_taken_over(behaviour, with_data).await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_bucket_that_is_older_than_the_intent_is_not_taken_over() {
+    for behaviour in every_behaviour() {
+        let older = |world: &World| {
+            let an_hour = Duration::from_secs(3600);
+            Bucket::new(ACCOUNT, world.cloud.now() - an_hour)
+        };
+        assert_not_taken_over(behaviour, older).await;
     }
 }
