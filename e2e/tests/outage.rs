@@ -8,11 +8,16 @@
 mod hub;
 
 use hub::{Hub, failed, said};
+use tokio::sync::Mutex;
+/// The tests here stop what the others need: one at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 const ASK: &str =
     "import boto3; print(boto3.Session().get_credentials().get_frozen_credentials().access_key)";
 
 #[tokio::test]
 async fn without_a_broker_users_are_told_so_pods_are_still_made_and_all_comes_back_by_itself() {
+    let _alone = ALONE.lock().await;
     let hub = Hub::ready("outage").await;
     let alice = hub.pod("alice", "alice").await;
     said(&alice, ASK).await;
@@ -40,6 +45,7 @@ async fn without_a_broker_users_are_told_so_pods_are_still_made_and_all_comes_ba
 
 #[tokio::test]
 async fn one_replica_is_enough() {
+    let _alone = ALONE.lock().await;
     let hub = Hub::ready("replica").await;
     let alice = hub.pod("alice", "alice").await;
     hub.platform.stop("serve-2").await.unwrap();

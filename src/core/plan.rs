@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{CREATION_TAG, OWNER_TAG, Reason};
 use crate::lifecycle::{self, Achievable, Difference, Effect, Rule, Supports};
@@ -38,12 +38,17 @@ pub struct Intent {
     pub time: Timestamp,
 }
 
+/// How far a store's clock may be behind ours: beyond it, its signatures would not be accepted
+/// either (`RequestTimeTooSkewed`, Amazon S3 error responses).
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(15);
+
 impl Intent {
     /// Whether an untagged bucket, created then, can only be the one that was about to be
-    /// created: nobody has used it, and it is younger than the intent.
+    /// created: nobody has used it, and it is not older than the intent, as far as two clocks
+    /// can tell. The intent was written only after the store had said that there is no such
+    /// bucket, so the slack lets nobody's older bucket in.
     pub fn explains(&self, created: Timestamp, empty: bool) -> bool {
-        // Stores give creation times in whole seconds, rounded down.
-        empty && created.as_second() >= self.time.as_second()
+        empty && self.time.duration_since(created) <= CLOCK_SLACK
     }
 }
 
@@ -54,8 +59,9 @@ pub struct Declared {
     pub name: String,
     /// Name in the store.
     pub bucket: BucketName,
-    /// Lifecycle effects; `None` where the spec does not manage them.
-    pub lifecycle: Option<Vec<Effect>>,
+    /// Lifecycle effects; none where the spec asks for none. Rules of ours that are there from
+    /// an earlier spec go, or they would delete data that somebody has just decided to keep.
+    pub lifecycle: Vec<Effect>,
 }
 
 /// A bucket as the store has it.
@@ -89,6 +95,8 @@ pub enum Observed {
 pub struct Remembered {
     /// An intent to create that was not followed up yet.
     pub intent: Option<Intent>,
+    /// Whether the bucket was once seen to be there: if it is missing, it was lost.
+    pub existed: bool,
     /// Whether the present spec was once fully applied: a difference is then drift.
     pub settled: bool,
 }
@@ -197,6 +205,9 @@ impl fmt::Display for Action {
 }
 
 fn list(effects: &[Effect]) -> String {
+    if effects.is_empty() {
+        return "none".to_owned();
+    }
     effects
         .iter()
         .map(ToString::to_string)
@@ -250,17 +261,17 @@ pub fn plan_bucket(
     owner: &Owner,
     supports: Supports,
 ) -> BucketPlan {
-    let Achievable { apply, omitted } =
-        lifecycle::achievable(declared.lifecycle.as_deref().unwrap_or_default(), supports);
-    let cause = if remembered.settled {
-        Cause::Drift
-    } else {
-        Cause::Declared
+    let Achievable { apply, omitted } = lifecycle::achievable(&declared.lifecycle, supports);
+    let drift_if = |known| {
+        if known { Cause::Drift } else { Cause::Declared }
     };
     let bucket = declared.bucket.clone();
 
     let decision = match observed {
-        Observed::Missing => Ok(Some(Action::Create { bucket, cause })),
+        Observed::Missing => Ok(Some(Action::Create {
+            bucket,
+            cause: drift_if(remembered.existed),
+        })),
         Observed::Ours { .. } => Ok(None),
         Observed::Untagged { created, empty, .. } => {
             claim(declared, *created, *empty, remembered, owner).map(Some)
@@ -274,7 +285,7 @@ pub fn plan_bucket(
         Err(refusal) => (Vec::new(), Some(refusal)),
     };
 
-    if refusal.is_none() && declared.lifecycle.is_some() {
+    if refusal.is_none() {
         let rules: &[Rule<()>] = match observed {
             Observed::Ours { rules } | Observed::Untagged { rules, .. } => rules,
             Observed::Missing | Observed::OthersOwn { .. } => &[],
@@ -286,7 +297,7 @@ pub fn plan_bucket(
                 bucket,
                 effects: apply.clone(),
                 found,
-                cause,
+                cause: drift_if(remembered.settled),
             });
         }
     }

@@ -9,6 +9,7 @@
 //!
 //! The JSON is compact: Ceph RGW rejects a policy that contains spaces.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -17,6 +18,9 @@ use crate::names::{BucketName, Prefix};
 
 /// The longest session policy that STS takes, in characters (`sessionPolicyDocumentType`).
 pub const MAX_SESSION_POLICY: usize = 2048;
+
+/// The longest prefix, in characters (the table in `names/prefix.rs`).
+const MAX_PREFIX: usize = 63;
 
 const READ: &[&str] = &["s3:GetObject"];
 const READ_WRITE: &[&str] = &[
@@ -124,31 +128,37 @@ impl PolicyDocument {
                 });
             }
         }
-        let mut buckets: Vec<&BucketName> = reaches.iter().map(|reach| &reach.bucket).collect();
-        buckets.dedup();
-        for bucket in &buckets {
-            // One statement a bucket: merged, a prefix granted in one would list in all.
-            let prefixes = reaches
-                .iter()
-                .filter(|reach| reach.bucket == **bucket)
-                .map(|reach| format!("{}/*", reach.prefix))
-                .collect();
+        let mut prefixes: BTreeMap<&BucketName, BTreeSet<&Prefix>> = BTreeMap::new();
+        for reach in &reaches {
+            prefixes
+                .entry(&reach.bucket)
+                .or_default()
+                .insert(&reach.prefix);
+        }
+        // Buckets share a statement only where their prefixes are the same: otherwise a prefix
+        // granted in one would list in the other.
+        let mut sharing: BTreeMap<&BTreeSet<&Prefix>, Vec<&BucketName>> = BTreeMap::new();
+        for (bucket, prefixes) in &prefixes {
+            sharing.entry(prefixes).or_default().push(bucket);
+        }
+        for (prefixes, buckets) in sharing {
+            let prefixes = prefixes.iter().map(|prefix| format!("{prefix}/*"));
+            let string_like = PrefixCondition {
+                prefixes: prefixes.collect(),
+            };
             statement.push(Statement {
                 effect: "Allow",
                 action: &["s3:ListBucket"],
-                resource: vec![format!("arn:aws:s3:::{bucket}")],
-                condition: Some(Condition {
-                    string_like: PrefixCondition { prefixes },
-                }),
+                resource: buckets.into_iter().map(arn).collect(),
+                condition: Some(Condition { string_like }),
             });
         }
+        // A statement of its own: this call has no prefix, so that the condition above would
+        // never hold for it.
         statement.push(Statement {
             effect: "Allow",
             action: &["s3:GetBucketLocation"],
-            resource: buckets
-                .iter()
-                .map(|bucket| format!("arn:aws:s3:::{bucket}"))
-                .collect(),
+            resource: prefixes.keys().copied().map(arn).collect(),
             condition: None,
         });
 
@@ -165,6 +175,29 @@ impl PolicyDocument {
         }
     }
 
+    /// Whether the policy of every user fits, whatever they are called: that of a user with the
+    /// longest prefix, who has it in each of `buckets`.
+    ///
+    /// # Errors
+    /// [`PolicyError::TooLong`] with the length that such a user's policy would have.
+    pub fn fits_every_user(
+        buckets: impl IntoIterator<Item = (BucketName, Access)>,
+    ) -> Result<(), PolicyError> {
+        let longest = Prefix::escaped(&[b'a'; MAX_PREFIX]);
+        let reaches: Vec<Reach> = buckets
+            .into_iter()
+            .map(|(bucket, access)| Reach {
+                bucket,
+                prefix: longest.clone(),
+                access,
+            })
+            .collect();
+        match Self::allowing(&reaches) {
+            Err(too_long @ PolicyError::TooLong(_)) => Err(too_long),
+            Ok(_) | Err(PolicyError::Empty) => Ok(()),
+        }
+    }
+
     /// The compact JSON.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -174,6 +207,10 @@ impl PolicyDocument {
     pub fn fingerprint(&self) -> String {
         crate::names::fingerprint(self.0.as_bytes())
     }
+}
+
+fn arn(bucket: &BucketName) -> String {
+    format!("arn:aws:s3:::{bucket}")
 }
 
 impl fmt::Display for PolicyDocument {
@@ -231,6 +268,80 @@ mod tests {
                 assert_eq!(prefix, &serde_json::json!([expected]));
             }
         }
+    }
+
+    #[test]
+    fn buckets_with_the_same_prefixes_share_a_statement_and_others_do_not() {
+        let policy = PolicyDocument::allowing(&[
+            reach("scratch", "bob", Access::ReadWrite),
+            reach("persistent", "bob", Access::ReadOnly),
+            reach("shared", "bob", Access::ReadOnly),
+            reach("shared", "ocean", Access::ReadOnly),
+        ])
+        .unwrap();
+        let json: serde_json::Value = serde_json::from_str(policy.as_str()).unwrap();
+        let lists: Vec<(&serde_json::Value, &serde_json::Value)> = json["Statement"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|statement| statement["Action"][0] == "s3:ListBucket")
+            .map(|statement| {
+                let condition = &statement["Condition"]["StringLike"]["s3:prefix"];
+                (&statement["Resource"], condition)
+            })
+            .collect();
+        assert_eq!(
+            lists,
+            [
+                (
+                    &serde_json::json!(["arn:aws:s3:::persistent", "arn:aws:s3:::scratch"]),
+                    &serde_json::json!(["bob/*"])
+                ),
+                (
+                    &serde_json::json!(["arn:aws:s3:::shared"]),
+                    &serde_json::json!(["bob/*", "ocean/*"])
+                ),
+            ]
+        );
+    }
+
+    /// The most buckets that a HubStorage may declare, with default names.
+    fn eight_buckets(namespace: &str) -> impl Iterator<Item = (BucketName, Access)> {
+        (0..8).map(move |number| {
+            let purpose = format!("scratch-{number}");
+            let name = BucketName::derive("installation", namespace, "hub", &purpose);
+            (name, Access::ReadWrite)
+        })
+    }
+
+    #[test]
+    fn eight_buckets_with_default_names_fit_for_everybody() {
+        assert_eq!(
+            PolicyDocument::fits_every_user(eight_buckets("earth")),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn what_fits_every_user_fits_each_one() {
+        let names: Vec<String> = (1..=255).map(|length| "ü".repeat(length)).collect();
+        let ordinary = (1..=255).map(|length| "a".repeat(length));
+        for user in ordinary.chain(names) {
+            let reaches: Vec<Reach> = eight_buckets("earth")
+                .map(|(bucket, access)| reach(bucket.as_str(), &user, access))
+                .collect();
+            assert!(PolicyDocument::allowing(&reaches).is_ok(), "{user}");
+        }
+    }
+
+    #[test]
+    fn buckets_that_are_too_many_for_some_user_are_told_before_that_user_comes() {
+        let long = "a-namespace-with-a-name-as-long-as-they-get";
+        assert!(matches!(
+            PolicyDocument::fits_every_user(eight_buckets(long)),
+            Err(PolicyError::TooLong(length)) if length > MAX_SESSION_POLICY
+        ));
+        assert_eq!(PolicyDocument::fits_every_user([]), Ok(()));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! callers, [`manifests`] everything that is installed into a cluster.
 
 pub mod admission;
+pub mod api_client;
 pub mod broker;
 pub mod certificates;
 pub mod clock;

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use hubstorage::{controller, manifests, serve, telemetry};
+use hubstorage::{api_client, controller, manifests, serve, telemetry};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -78,9 +77,7 @@ fn role(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let client = Client::try_default()
-            .await
-            .context("no connection to a cluster: set KUBECONFIG")?;
+        let client = api_client::connect().await?;
         let stop = CancellationToken::new();
         tokio::spawn(cancel_on_signal(stop.clone()));
         run(client, stop).await

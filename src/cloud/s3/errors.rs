@@ -3,10 +3,12 @@
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use hubstorage_core::names::BucketName;
+use rustls::CertificateError;
 
 use crate::CloudError;
 
@@ -47,12 +49,10 @@ impl Call<'_> {
                 message: "the answer is not S3's; check spec.s3.endpoint".into(),
             },
             _ => match no_credentials(error) {
-                Some(cause) => CloudError::NoCredentials {
-                    cause: one_line(&innermost(cause)),
-                },
+                Some(cause) => CloudError::NoCredentials { cause },
                 None => CloudError::Unreachable {
                     endpoint: self.endpoint.into(),
-                    cause: one_line(&innermost(error)),
+                    cause: no_answer(error),
                 },
             },
         }
@@ -109,6 +109,14 @@ impl Call<'_> {
             _ if status == Some(429) => CloudError::Throttled {
                 permission: self.permission,
             },
+            // Such messages tell of the store's inside: MinIO's hold local ports and node names,
+            // which differ at every try.
+            _ if status.is_some_and(|status| status >= 500) => CloudError::Failed {
+                permission: self.permission,
+                resource: self.resource(),
+                code: code.into(),
+                message: "the store has a problem of its own; its log tells more".into(),
+            },
             _ => CloudError::Failed {
                 permission: self.permission,
                 resource: self.resource(),
@@ -126,24 +134,85 @@ pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
         .map(|response| response.status().as_u16())
 }
 
-fn no_credentials<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<CredentialsError>() {
-            return Some(error);
+/// Why there are no credentials to sign with, if that is the error. The source's own message is
+/// left out: `Token expired: current date/time …` differs at every try.
+fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
+    let problem = chain(error).find_map(|error| error.downcast_ref::<CredentialsError>())?;
+    tracing::warn!(cause = innermost(problem), "no credentials");
+    let cause = match problem {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            "the process has no ambient identity; give it one, or a Secret"
         }
-        next = error.source();
+        CredentialsError::ProviderTimedOut(_) => {
+            "the source of the ambient identity does not answer"
+        }
+        CredentialsError::InvalidConfiguration(_) => {
+            "the environment's configuration of the ambient identity cannot be used"
+        }
+        _ => {
+            let code = chain(problem).find_map(|error| {
+                let refused = error.downcast_ref::<AssumeRoleWithWebIdentityError>()?;
+                refused.code()
+            });
+            return Some(match code {
+                Some(code) => format!(
+                    "STS refuses the process's own token ({code}); check its role's trust policy"
+                ),
+                None => "the source of the ambient identity failed; the log says how".into(),
+            });
+        }
+    };
+    Some(cause.into())
+}
+
+/// Why there is no answer, in one line that is the same at every try while nothing changes:
+/// rustls puts the time of the check into what it says about a certificate.
+pub(super) fn no_answer(error: &(dyn Error + 'static)) -> String {
+    match chain(error).find_map(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(problem)) => certificate(problem).into(),
+        _ => one_line(&innermost(error)),
     }
-    None
+}
+
+/// What is wrong with the store's certificate, and what to do.
+fn certificate(problem: &CertificateError) -> &'static str {
+    match problem {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired; renew it"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; set the clocks of both sides right"
+        }
+        // A bad signature is what an authority that was made anew under its old name looks like.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate is signed by an authority that is not trusted; put that authority into spec.s3.caBundle"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name; use one of the certificate's names in spec.s3.endpoint"
+        }
+        CertificateError::Revoked => "its certificate is revoked; renew it",
+        _ => "its certificate cannot be used; `openssl s_client -connect HOST:PORT` shows it",
+    }
+}
+
+/// The error and what it came from. An `io::Error` hides the one that it carries: its `source` is
+/// that one's source.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn Error + 'static) = *error;
+        match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        }
+    })
 }
 
 /// What the lowest layer said: the layers above it only repeat that something failed.
-pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().unwrap_or(error).to_string()
 }
 
 fn one_line(message: &str) -> String {
@@ -156,6 +225,8 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aws_smithy_types::error::ErrorMetadata;
+
     use super::*;
 
     fn refused(code: &str, status: u16) -> CloudError {
@@ -189,6 +260,41 @@ mod tests {
             panic!("not Failed")
         };
         assert_eq!((code.as_str(), message.as_str()), ("Odd", "some words"));
+    }
+
+    #[test]
+    fn what_a_store_says_of_its_own_trouble_is_left_out() {
+        let bucket = BucketName::parse("earth").unwrap();
+        let call = Call {
+            endpoint: "http://store",
+            permission: "s3:CreateBucket",
+            bucket: Some(&bucket),
+        };
+        let said = |port: u16| format!("cause(read tcp 10.0.0.1:{port}->10.0.0.2:9000: reset)");
+        assert_eq!(
+            call.refused("InternalError", &said(40001), Some(500)),
+            call.refused("InternalError", &said(40002), Some(500)),
+        );
+    }
+
+    #[test]
+    fn why_there_are_no_credentials_does_not_change_from_try_to_try() {
+        let said = |now: u64| {
+            let source = format!("Token expired: current date/time {now} must be before 1");
+            no_credentials(&CredentialsError::provider_error(source)).unwrap()
+        };
+        assert_eq!(said(1_700_000_001), said(1_700_000_002));
+        let refused = AssumeRoleWithWebIdentityError::generic(
+            ErrorMetadata::builder()
+                .code("ExpiredTokenException")
+                .message("Token expired: current date/time 1700000001 must be before 1")
+                .build(),
+        );
+        let told = no_credentials(&CredentialsError::provider_error(refused)).unwrap();
+        assert!(
+            told.contains("ExpiredTokenException") && !told.contains("1700000001"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -34,8 +34,19 @@ impl StsSource {
     /// Compatibles answer STS at the store's own endpoint, AWS at the region's.
     ///
     /// # Errors
-    /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`].
+    /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`], also for AWS without a
+    /// role.
     pub async fn connect(config: &S3Config, role: Option<String>) -> Result<Self, CloudError> {
+        let role = match (role, &config.endpoint) {
+            (Some(role), _) => role,
+            (None, Some(_)) => NO_ROLE.into(),
+            // The CRD's own rule does not let this in; an object from before the rule might.
+            (None, None) => {
+                return Err(CloudError::NoCredentials {
+                    cause: "Amazon issues sessions for a role only; set spec.s3.vending.role to management Given and the role's arn".into(),
+                });
+            }
+        };
         let sdk = transport::connect(config).await?;
         let store = match config.endpoint {
             Some(_) => Some(S3Store::connect(config).await?),
@@ -44,7 +55,7 @@ impl StsSource {
         Ok(Self {
             client: Client::new(&sdk),
             endpoint: config.endpoint_name(),
-            role: role.unwrap_or_else(|| NO_ROLE.into()),
+            role,
             store,
         })
     }
@@ -107,5 +118,32 @@ impl CredentialSource for StsSource {
             code: "InvalidAnswer".into(),
             message: "the answer holds no credentials".into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::s3::{Addressing, Keys};
+
+    #[tokio::test]
+    async fn amazon_without_a_role_is_refused_with_the_field_to_set() {
+        let config = S3Config {
+            region: "us-west-2".into(),
+            endpoint: None,
+            addressing: Addressing::VirtualHost,
+            ca_bundle: None,
+            keys: Keys::Static {
+                access_key_id: "key".into(),
+                secret_access_key: Secret::new("secret"),
+            },
+        };
+
+        let error = StsSource::connect(&config, None).await.unwrap_err();
+
+        assert!(
+            error.to_string().contains("spec.s3.vending.role"),
+            "{error}"
+        );
     }
 }

@@ -34,6 +34,7 @@ use crate::names::PrefixScheme;
     ),
     printcolumn(name = "Users", type_ = "integer", json_path = ".status.users"),
     printcolumn(name = "Isolated", type_ = "string", json_path = ".status.conditions[?(@.type=='IsolationReady')].status"),
+    printcolumn(name = "Isolation", type_ = "string", json_path = ".status.conditions[?(@.type=='IsolationReady')].reason"),
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.providerRef.name"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -44,7 +45,7 @@ use crate::names::PrefixScheme;
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.buckets.all(b, b.env.all(e, self.buckets.filter(other, other.env.exists(f, f.name == e.name)).size() == 1))")
+#[x_kube(validation = Rule::new("self.buckets.all(b, !has(b.env) || b.env.all(e, self.buckets.filter(other, has(other.env) && other.env.exists(f, f.name == e.name)).size() == 1))")
     .message("the same env name stands in two buckets: a variable can hold one location; rename one of them"))]
 pub struct HubStorageSpec {
     /// The StorageProvider that the buckets are at. Immutable: data does not move by itself.
@@ -322,11 +323,12 @@ pub struct HubStorageStatus {
 }
 
 impl HubStorageStatus {
-    /// The buckets that exist and are ours: those that pods may be sent to.
-    pub fn existing_buckets(&self) -> impl Iterator<Item = &BucketStatus> {
+    /// The buckets that were seen to exist and to be ours at this store: those that pods may be
+    /// sent to. A provider that was pointed at another store since has none.
+    pub fn existing_buckets(&self, store: &str) -> impl Iterator<Item = &BucketStatus> {
         self.buckets
             .iter()
-            .filter(|bucket| bucket.creation.is_none())
+            .filter(move |bucket| bucket.creation.is_none() && bucket.store == store)
     }
 }
 
@@ -338,10 +340,17 @@ pub struct BucketStatus {
     pub name: String,
     /// Name in the store.
     pub bucket_name: String,
+    /// Where it was seen to be ours: the endpoint, or Amazon's region.
+    #[serde(default)]
+    pub store: String,
     /// Written before the bucket is created, so that a crash in between leaves no bucket that
     /// nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation: Option<CreationIntent>,
+    /// Generation of the spec that was last fully applied to this bucket: what differs from it
+    /// since was changed by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_generation: Option<i64>,
     /// Lifecycle rules in force, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lifecycle: Vec<String>,

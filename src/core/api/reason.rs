@@ -25,6 +25,8 @@ pub enum Reason {
     ProviderNotFound,
     /// The StorageProvider has a problem of its own.
     ProviderNotReady,
+    /// The StorageProvider points to another store than the one that the buckets are at.
+    ProviderMoved,
     /// The provider is not for this namespace.
     NamespaceNotAllowed,
     /// The provider does not let hubs claim this bucket name.
@@ -98,6 +100,9 @@ impl Reason {
                 "spec.providerRef names a StorageProvider that does not exist."
             }
             Self::ProviderNotReady => "The StorageProvider is not Ready, for a reason of its own.",
+            Self::ProviderMoved => {
+                "The StorageProvider points to another store than the one that the buckets are at; nothing is done at either."
+            }
             Self::NamespaceNotAllowed => {
                 "spec.namespaces of the StorageProvider does not select this namespace."
             }
@@ -182,6 +187,9 @@ impl Reason {
                 "Create the StorageProvider, or make a new HubStorage with the right name: providerRef is immutable."
             }
             Self::ProviderNotReady => "`kubectl describe hsp NAME` and follow its own reason.",
+            Self::ProviderMoved => {
+                "Change the StorageProvider back. To move, make a new StorageProvider and a new HubStorage, and copy the data."
+            }
             Self::NamespaceNotAllowed => {
                 "Label the namespace, or widen spec.namespaces of the StorageProvider."
             }

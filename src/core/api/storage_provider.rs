@@ -88,6 +88,8 @@ fn default_drift_check_interval() -> String {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.caBundle) || has(self.endpoint)")
     .message("caBundle goes with endpoint: Amazon's own endpoints have public certificates"))]
+#[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.vending) || (has(self.vending.role) && has(self.vending.role.management) && self.vending.role.management == 'Given')")
+    .message("vending.role.management must be Given without endpoint, which is Amazon S3: it issues sessions for a role only; set vending.role to management Given and the role's arn"))]
 pub struct S3Provider {
     /// Region of the buckets, for example us-west-2. Stores without regions take us-east-1.
     #[schemars(length(min = 1, max = 64), pattern(r"^[a-z0-9-]+$"))]
@@ -99,7 +101,9 @@ pub struct S3Provider {
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getEscapedPath() in ['', '/'] && url(self).getQuery().size() == 0")
         .message("endpoint must be an http or https URL without path or query, for example https://minio.example.org:9000"))]
-    #[x_kube(validation = Rule::new("!isURL(self) || !url(self).getHostname().startsWith('169.254.')")
+    #[x_kube(validation = Rule::new("!self.contains('@')")
+        .message("endpoint must not hold a user name or password: pods get it as it is; keys belong into the Secrets of credentials and vending"))]
+    #[x_kube(validation = Rule::new("!isURL(self) || !url(self).getHostname().lowerAscii().matches('^(169[.]254[.]|fe[89ab][0-9a-f]:|fd00:0?ec2:|::ffff:)')")
         .message("endpoint must not be a link-local address: those belong to metadata services"))]
     pub endpoint: Option<String>,
 
@@ -119,6 +123,16 @@ pub struct S3Provider {
     /// The identity that issues users' credentials. Without it nothing is vended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vending: Option<Vending>,
+}
+
+impl S3Provider {
+    /// Which store this is: the endpoint, or Amazon's region. Data does not move with it.
+    pub fn store(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+            None => format!("Amazon S3 {}", self.region),
+        }
+    }
 }
 
 /// Where a bucket's name goes in a request.
@@ -176,7 +190,7 @@ pub struct Vending {
     .message("arn must be set with management Given, and only then"))]
 pub struct VendingRole {
     /// None: the store has no roles (MinIO), sessions narrow the vending identity itself.
-    /// Given: the role in arn.
+    /// Given: the role in arn; Amazon S3 has to have one.
     #[serde(default)]
     pub management: RoleManagement,
 

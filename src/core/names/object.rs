@@ -24,17 +24,20 @@ pub fn hub_user_name(hub: &str, user: &Username) -> String {
 /// The session name under which a user's credentials are issued, so that a store's own access
 /// log names the user: 2 to 64 characters of `[\w+=,.@-]` (`roleSessionNameType`, STS).
 ///
-/// A prefix fits as it is, but for those of one character.
+/// A prefix fits as it is, but for those of one character. These get a `=`, which no prefix
+/// holds, so that no two users have one name.
 pub fn session_name(prefix: &Prefix) -> String {
     let mut name = prefix.as_str().to_owned();
     if name.len() < 2 {
-        name.push('-');
+        name.push('=');
     }
     name
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -57,6 +60,21 @@ mod tests {
     #[test]
     fn a_session_name_is_the_prefix_and_never_shorter_than_two_characters() {
         assert_eq!(session_name(&Prefix::escaped(b"bob")), "bob");
-        assert_eq!(session_name(&Prefix::escaped(b"b")), "b-");
+        assert_eq!(session_name(&Prefix::escaped(b"b")), "b=");
+    }
+
+    #[test]
+    fn no_two_users_have_one_session_name() {
+        // Every username of one and two bytes, and with it every character that could pad one.
+        let one = (0..=255u8).map(|a| vec![a]);
+        let two = (0..=255u8).flat_map(|a| (0..=255u8).map(move |b| vec![a, b]));
+        let usernames: Vec<Vec<u8>> = one.chain(two).collect();
+
+        let names: BTreeSet<String> = usernames
+            .iter()
+            .map(|username| session_name(&Prefix::escaped(username)))
+            .collect();
+
+        assert_eq!(names.len(), usernames.len());
     }
 }

@@ -148,7 +148,14 @@ fn one_line_of_kubectl_get_tells_the_state() {
     assert_eq!(
         columns("HubStorage"),
         [
-            "Ready", "Reason", "Buckets", "Users", "Isolated", "Provider", "Age"
+            "Ready",
+            "Reason",
+            "Buckets",
+            "Users",
+            "Isolated",
+            "Isolation",
+            "Provider",
+            "Age"
         ]
     );
     assert_eq!(

@@ -133,11 +133,12 @@ fn build(hubs: &[Arc<HubStorage>], providers: &[Arc<StorageProvider>]) -> ByName
 
 fn injection(hub: &HubStorage, provider: &StorageProvider) -> Option<HubInjection> {
     let s3 = provider.spec.s3.as_ref()?;
+    let store = s3.store();
     let buckets: Vec<(Bucket, BucketName)> = hub
         .spec
         .buckets
         .iter()
-        .filter_map(|bucket| Some((bucket.clone(), name_in_store(hub, bucket)?)))
+        .filter_map(|bucket| Some((bucket.clone(), name_in_store(hub, bucket, &store)?)))
         .collect();
     if buckets.is_empty() {
         return None;
@@ -151,8 +152,8 @@ fn injection(hub: &HubStorage, provider: &StorageProvider) -> Option<HubInjectio
 }
 
 /// As the controller wrote it down: a bucket that it refuses, or has not made yet, is given to nobody.
-fn name_in_store(hub: &HubStorage, bucket: &Bucket) -> Option<BucketName> {
-    let mut existing = hub.status.as_ref()?.existing_buckets();
+fn name_in_store(hub: &HubStorage, bucket: &Bucket, store: &str) -> Option<BucketName> {
+    let mut existing = hub.status.as_ref()?.existing_buckets(store);
     let known = existing.find(|known| known.name == bucket.name)?;
     BucketName::parse(&known.bucket_name).ok()
 }
@@ -195,7 +196,7 @@ mod tests {
     }
 
     fn with_bucket(name: &str) -> Value {
-        json!({"buckets": [{"name": "scratch", "bucketName": name}]})
+        json!({"buckets": [{"name": "scratch", "bucketName": name, "store": "Amazon S3 us-east-1"}]})
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 const FIRST: Duration = Duration::from_secs(1);
 
 /// Longest pause: what a platform engineer who has just mended a policy will wait for.
-const LONGEST: Duration = Duration::from_secs(300);
+pub const LONGEST: Duration = Duration::from_secs(300);
 
 /// Counts failures in a row.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ pub mod provider;
 mod run;
 mod step;
 pub mod users;
+mod watches;
 
 pub use api_failure::{ApiFailure, OUTDATED};
 pub use backoff::Backoff;

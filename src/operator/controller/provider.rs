@@ -15,7 +15,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::backoff::jittered;
+use super::backoff::{LONGEST, jittered};
 use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Step};
 
 /// The field manager of what hubs find out about a store.
@@ -79,13 +79,14 @@ pub async fn reconcile(
         .metrics
         .reconciled("StorageProvider", reason, started.elapsed());
     Ok(Requeue::requeue(match step {
-        Step::Wait { after: None, .. } => context.provider_backoff.failed(key),
-        Step::Wait {
-            after: Some(after), ..
-        } => after,
-        Step::Done | Step::Stalled { .. } => {
+        Step::Wait { .. } => context.provider_backoff.failed(key),
+        Step::Done => {
             context.provider_backoff.succeeded(&key);
             jittered(drift_check_interval(&provider))
+        }
+        Step::Stalled { .. } => {
+            context.provider_backoff.succeeded(&key);
+            jittered(drift_check_interval(&provider).min(LONGEST))
         }
     }))
 }

@@ -9,20 +9,19 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _, stream};
-use hubstorage_core::api::{HubStorage, HubUser, StorageProvider, USERNAME_LABEL};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
-use kube::core::PartialObjectMeta;
+use kube::runtime::Controller;
 use kube::runtime::controller::{Action as Requeue, Config as Concurrency};
-use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::leadership::Leadership;
-use super::{Backoff, Context, Events, Metrics, Stores, hub, provider, users};
+use super::watches::Watches;
+use super::{Backoff, Context, Events, Metrics, hub, provider, users};
 use crate::health::Health;
 use crate::providers::Connections;
 use crate::{certificates, clock, guard, replica};
@@ -48,9 +47,6 @@ pub struct Options {
 /// keep 500 hubs with a check every ten minutes busy for less than a second of each.
 const CONCURRENCY: u16 = 8;
 
-/// Objects asked for at once when a watch starts: bounds the memory of a relist.
-const PAGE: u32 = 500;
-
 /// Reconciles what `client` reaches, while this process leads, until `stop`.
 ///
 /// # Errors
@@ -61,36 +57,51 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     metrics.register(&mut registry);
     let started = Arc::new(AtomicBool::new(false));
     let ready = started.clone();
-    let is_ready = move || {
-        if ready.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("starting".to_owned())
-        }
+    let is_ready = move || match ready.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err("starting".to_owned()),
     };
     let health = Health::new(registry).check("started", Arc::new(is_ready));
-    let health = tokio::spawn(health.serve(options.health_listen, stop.clone()));
+    // Told to stop last of all: it tells that a process is still ending its work.
+    let ended = CancellationToken::new();
+    let _ended = ended.clone().drop_guard();
+    let health = health.serve(options.health_listen, ended);
 
-    kinds_are_installed(&client).await?;
-    let installation = match options.installation_id {
-        Some(id) => id,
-        None => kube_system_uid(&client).await?,
+    let work = async {
+        kinds_are_installed(&client).await?;
+        let installation = match options.installation_id {
+            Some(id) => id,
+            None => kube_system_uid(&client).await?,
+        };
+        let identity = options.identity.unwrap_or_else(replica::name);
+        started.store(true, Ordering::Relaxed);
+        lead(client, &identity, installation, metrics, stop).await
     };
-    let identity = options.identity.unwrap_or_else(replica::name);
-    started.store(true, Ordering::Relaxed);
+    tokio::select! {
+        ended = work => ended,
+        ended = health => ended,
+    }
+}
 
-    let Some(mut leadership) = Leadership::acquire(client.clone(), &identity, &stop).await? else {
+/// Waits for the lease, and reconciles while it is held.
+async fn lead(
+    client: Client,
+    identity: &str,
+    installation: String,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(leadership) = Leadership::acquire(client.clone(), identity, &stop).await? else {
         return Ok(());
     };
     metrics.leads(true);
-    let work = reconcile_all(client, installation, metrics.clone(), stop.clone());
+    let work = reconcile_all(client.clone(), installation, metrics.clone(), stop.clone());
     tokio::select! {
         () = work => {}
-        () = leadership.lost() => {
+        () = leadership.lost(&client, identity) => {
             // Whatever is in flight ends with the process: another one may lead by now.
             bail!("the lease was lost; exiting so that only one controller writes");
         }
-        ended = health => ended.context("the health server's task failed")??,
     }
     metrics.leads(false);
     leadership.release().await;
@@ -135,58 +146,18 @@ async fn reconcile_all(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let config = watcher::Config::default().page_size(PAGE);
-    let concurrency = Concurrency::default().concurrency(CONCURRENCY);
-    let hubs_api: Api<HubStorage> = Api::all(client.clone());
-    let providers_api: Api<StorageProvider> = Api::all(client.clone());
-
-    let provider_controller =
-        Controller::new(providers_api.clone(), config.clone()).with_config(concurrency.clone());
-    let hub_controller =
-        Controller::new(hubs_api.clone(), config.clone()).with_config(concurrency.clone());
-    let user_controller =
-        Controller::new(hubs_api.clone(), config.clone()).with_config(concurrency);
-    let hubs = hub_controller.store();
-
-    let (namespaces, namespaces_writer) = store::<PartialObjectMeta<Namespace>>();
-    let (pods, pods_writer) = store::<PartialObjectMeta<Pod>>();
-    let (user_objects, users_writer) = store::<HubUser>();
-    let prune = |meta: &mut kube::core::ObjectMeta| meta.managed_fields = None;
-    let namespace_events = reflector(
-        namespaces_writer,
-        watcher(Api::all(client.clone()), config.clone())
-            .default_backoff()
-            .modify(move |namespace: &mut PartialObjectMeta<Namespace>| {
-                prune(&mut namespace.metadata)
-            }),
-    );
-    let pod_events = reflector(
-        pods_writer,
-        watcher(
-            Api::all(client.clone()),
-            config.clone().labels(USERNAME_LABEL),
-        )
-        .default_backoff()
-        .modify(move |pod: &mut PartialObjectMeta<Pod>| prune(&mut pod.metadata)),
-    );
-    let user_events = reflector(
-        users_writer,
-        watcher(Api::<HubUser>::all(client.clone()), config.clone())
-            .default_backoff()
-            .modify(move |user| prune(&mut user.metadata)),
-    );
-
+    let Watches {
+        stores,
+        providers,
+        hubs,
+        users,
+        running: _watches,
+    } = Watches::start(&client);
     let guard = guard::watch(client.clone(), stop.clone());
     let webhook = certificates::maintain(client.clone(), stop.clone());
     let context = Arc::new(Context {
         connect: Arc::new(Connections::new(client.clone())),
-        stores: Stores {
-            providers: provider_controller.store(),
-            hubs: hubs.clone(),
-            users: user_objects,
-            namespaces,
-            pods,
-        },
+        stores: stores.clone(),
         guard: guard.clone(),
         webhook: webhook.clone(),
         installation,
@@ -198,50 +169,29 @@ async fn reconcile_all(
         client,
     });
 
-    let providers = provider_controller
+    let concurrency = Concurrency::default().concurrency(CONCURRENCY);
+    let provider_runs = Controller::for_stream(stream::pending(), stores.providers)
+        .with_config(concurrency.clone())
+        .reconcile_on(providers)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(provider::reconcile, on_error, context.clone())
         .for_each(async |result| log("StorageProvider", result.map(|(object, _)| object.name)));
-
-    let of_provider = hubs.clone();
-    let siblings = hubs.clone();
-    let hub_runs = hub_controller
-        .watches(
-            providers_api,
-            config.clone(),
-            move |provider: StorageProvider| {
-                let name = provider.name_any();
-                refs(&of_provider, move |hub| hub.spec.provider_ref.name == name)
-            },
-        )
-        .watches(hubs_api, config, move |changed: HubStorage| {
-            // Whoever was second may be first now.
-            let (namespace, uid) = (changed.namespace(), changed.uid());
-            refs(&siblings, move |hub| {
-                hub.namespace() == namespace && hub.uid() != uid
-            })
-        })
-        .reconcile_on(hubs_in_namespace_of(
-            namespace_events.touched_objects(),
-            hubs.clone(),
-        ))
+    let hub_runs = Controller::for_stream(stream::pending(), stores.hubs.clone())
+        .with_config(concurrency.clone())
+        .reconcile_on(hubs)
         .reconcile_all_on(changes(guard))
         .reconcile_all_on(changes(webhook))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(once_synced(hub::reconcile), on_error, context.clone())
         .for_each(async |result| log("HubStorage", result.map(|(object, _)| object.name)));
-
-    let user_runs = user_controller
-        .reconcile_on(hubs_in_namespace_of(
-            pod_events.touched_objects(),
-            hubs.clone(),
-        ))
-        .reconcile_on(hubs_in_namespace_of(user_events.touched_objects(), hubs))
+    let user_runs = Controller::for_stream(stream::pending(), stores.hubs)
+        .with_config(concurrency)
+        .reconcile_on(users)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(once_synced(users::reconcile), on_error, context)
         .for_each(async |result| log("HubUser", result.map(|(object, _)| object.name)));
 
-    tokio::join!(providers, hub_runs, user_runs);
+    tokio::join!(provider_runs, hub_runs, user_runs);
 }
 
 /// A reconciler that starts only when every watch has listed what there is, so that a restart
@@ -263,39 +213,6 @@ where
             }
         })
     }
-}
-
-/// References to the hubs that `wanted` picks.
-fn refs(
-    hubs: &Store<HubStorage>,
-    wanted: impl Fn(&HubStorage) -> bool,
-) -> Vec<ObjectRef<HubStorage>> {
-    hubs.state_filter(wanted)
-        .iter()
-        .map(|hub| ObjectRef::from_obj(hub.as_ref()))
-        .collect()
-}
-
-/// For every object that changed, the hubs in its namespace (or, for a namespace, in itself).
-fn hubs_in_namespace_of<K: ResourceExt>(
-    changed: impl Stream<Item = Result<K, watcher::Error>> + Send,
-    hubs: Store<HubStorage>,
-) -> impl Stream<Item = ObjectRef<HubStorage>> + Send {
-    changed.flat_map(move |object| {
-        let found = match object {
-            Ok(object) => {
-                let namespace = object.namespace().unwrap_or_else(|| object.name_any());
-                refs(&hubs, move |hub| {
-                    hub.namespace().as_deref() == Some(&namespace)
-                })
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a watch failed; it starts again");
-                Vec::new()
-            }
-        };
-        stream::iter(found)
-    })
 }
 
 /// One item for every change of a watched value.

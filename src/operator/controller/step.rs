@@ -1,7 +1,5 @@
 //! How a step of a reconcile ends. `Err` is left for what nobody expected.
 
-use std::time::Duration;
-
 use hubstorage_cloud::{CloudError, Disposition};
 use hubstorage_core::api::Reason;
 
@@ -12,14 +10,12 @@ use crate::providers::ConnectError;
 pub enum Step {
     /// Everything is as it should be.
     Done,
-    /// Something has to happen first, and will be looked for again.
+    /// Something has to happen first; it is tried again with growing pauses.
     Wait {
         /// For machines.
         reason: Reason,
         /// For people.
         message: String,
-        /// When to look again; `None`: with growing pauses.
-        after: Option<Duration>,
     },
     /// Nothing moves until somebody changes something.
     Stalled {
@@ -44,7 +40,6 @@ impl Step {
         Self::Wait {
             reason,
             message: message.into(),
-            after: None,
         }
     }
 }

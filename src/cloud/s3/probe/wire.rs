@@ -24,7 +24,7 @@ use hubstorage_core::names::BucketName;
 use ring::digest;
 
 use super::answer::Answer;
-use crate::s3::errors::innermost;
+use crate::s3::errors::no_answer;
 use crate::s3::{Addressing, S3Config, transport};
 use crate::{CloudError, Credential};
 
@@ -202,7 +202,7 @@ impl Wire {
                 .connector
                 .call(sent)
                 .await
-                .map_err(|error| innermost(&error))?;
+                .map_err(|error| no_answer(&error))?;
             let status = answer.status().as_u16();
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();

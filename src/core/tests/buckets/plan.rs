@@ -13,10 +13,12 @@ use crate::strategies::days;
 
 const FIRST_TIME: Remembered = Remembered {
     intent: None,
+    existed: false,
     settled: false,
 };
 const SETTLED: Remembered = Remembered {
     intent: None,
+    existed: true,
     settled: true,
 };
 const WITHOUT_ABORT: Supports = Supports {
@@ -43,14 +45,14 @@ fn declared() -> Declared {
     Declared {
         name: "scratch".into(),
         bucket: bucket(),
-        lifecycle: Some(expiring(days(7))),
+        lifecycle: expiring(days(7)),
     }
 }
 
 /// The same without a word about lifecycle.
 fn unmanaged() -> Declared {
     Declared {
-        lifecycle: None,
+        lifecycle: vec![],
         ..declared()
     }
 }
@@ -66,6 +68,7 @@ fn intending() -> Remembered {
     };
     Remembered {
         intent: Some(intent),
+        existed: false,
         settled: false,
     }
 }
@@ -204,6 +207,7 @@ fn a_bucket_made_in_the_second_of_the_intent_is_ours_although_stores_round_down(
         &made,
         &Remembered {
             intent,
+            existed: false,
             settled: false,
         },
     );
@@ -224,17 +228,6 @@ fn an_untagged_bucket_is_not_ours_when_it_holds_anything() {
         rules: vec![],
     };
     let refusal = refusal_of(plan(&declared(), &used, &intending()));
-    assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
-}
-
-#[test]
-fn an_untagged_bucket_is_not_ours_when_it_is_older_than_the_intent() {
-    let older = Observed::Untagged {
-        created: at(INTENT_AT - 1),
-        empty: true,
-        rules: vec![],
-    };
-    let refusal = refusal_of(plan(&declared(), &older, &intending()));
     assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
 }
 
@@ -282,17 +275,68 @@ fn the_refusal_of_a_bucket_without_a_tag_names_the_tag_to_set() {
 }
 
 #[test]
-fn rules_stay_as_they_are_where_the_spec_does_not_manage_them() {
-    let mut there = rules(&[Effect::Expire(days(365))]);
+fn rules_of_ours_go_when_the_spec_asks_for_none_any_more_and_those_of_others_stay() {
+    // Somebody takes `lifecycle` out of the spec to keep the data.
+    let mut there = rules(&expiring(days(7)));
     there.push(Rule {
         id: "logs".into(),
         body: RuleBody::Other(()),
     });
-    let plan = plan(&unmanaged(), &Observed::Ours { rules: there }, &SETTLED);
-    assert_eq!(
-        (plan.actions, plan.in_force, plan.omitted),
-        (vec![], vec![], vec![])
+    let plan = plan(&unmanaged(), &Observed::Ours { rules: there }, &FIRST_TIME);
+    let [Action::SetLifecycle { effects, found, .. }] = plan.actions.as_slice() else {
+        panic!("{:?}", plan.actions);
+    };
+    assert_eq!(effects, &[]);
+    let gone: Vec<&str> = found.changed.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(gone.len(), 4);
+    assert!(
+        gone.iter().all(|id| id.starts_with("hubstorage/")),
+        "{gone:?}"
     );
+    assert_eq!(
+        plan.actions[0].to_string(),
+        "set lifecycle rules of bucket earth-scratch: none"
+    );
+}
+
+#[test]
+fn a_bucket_without_rules_of_ours_and_without_lifecycle_in_the_spec_is_left_as_it_is() {
+    let foreign = Rule {
+        id: "logs".into(),
+        body: RuleBody::Other(()),
+    };
+    let there = Observed::Ours {
+        rules: vec![foreign],
+    };
+    assert_eq!(plan(&unmanaged(), &there, &SETTLED).actions, []);
+}
+
+#[test]
+fn a_bucket_that_vanished_while_a_new_spec_was_not_applied_yet_is_told_as_a_loss() {
+    let known = Remembered {
+        existed: true,
+        ..FIRST_TIME
+    };
+    let plan = plan(&declared(), &Observed::Missing, &known);
+    assert_eq!(
+        plan.actions[0].to_string(),
+        "create bucket earth-scratch again: it was gone, with all data in it"
+    );
+}
+
+#[test]
+fn clocks_that_differ_by_less_than_the_store_tolerates_do_not_strand_our_own_bucket() {
+    let made = |second| Observed::Untagged {
+        created: at(INTENT_AT + second),
+        empty: true,
+        rules: vec![],
+    };
+    for behind in [-14 * 60, -1, 0, 3600] {
+        let plan = plan(&unmanaged(), &made(behind), &intending());
+        assert_eq!(plan.actions, [Action::Tag { bucket: bucket() }], "{behind}");
+    }
+    let refusal = refusal_of(plan(&unmanaged(), &made(-16 * 60), &intending()));
+    assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
 }
 
 #[test]
@@ -392,10 +436,7 @@ fn drift_is_told_with_what_was_found() {
         body: RuleBody::Other(()),
     });
     let short = Declared {
-        lifecycle: Some(vec![
-            Effect::Expire(days(7)),
-            Effect::ExpireNoncurrent(days(1)),
-        ]),
+        lifecycle: vec![Effect::Expire(days(7)), Effect::ExpireNoncurrent(days(1))],
         ..declared()
     };
     let plan = plan(&short, &Observed::Ours { rules: there }, &SETTLED);

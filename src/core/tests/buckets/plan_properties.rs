@@ -22,7 +22,7 @@ fn declared() -> impl Strategy<Value = Declared> {
     proptest::option::of(strategies::declared()).prop_map(|lifecycle| Declared {
         name: "scratch".into(),
         bucket: BucketName::parse("earth-scratch").unwrap(),
-        lifecycle,
+        lifecycle: lifecycle.unwrap_or_default(),
     })
 }
 
@@ -51,8 +51,13 @@ fn remembered() -> impl Strategy<Value = Remembered> {
         nonce: "c0ffee".into(),
         time,
     });
-    (proptest::option::of(intent), any::<bool>())
-        .prop_map(|(intent, settled)| Remembered { intent, settled })
+    (proptest::option::of(intent), any::<bool>(), any::<bool>()).prop_map(
+        |(intent, existed, settled)| Remembered {
+            intent,
+            existed,
+            settled,
+        },
+    )
 }
 
 fn rules_of(observed: &Observed) -> Vec<Rule<()>> {
@@ -141,12 +146,12 @@ proptest! {
     }
 
     #[test]
-    fn a_bucket_whose_lifecycle_is_not_declared_keeps_every_rule(
+    fn a_bucket_whose_lifecycle_is_not_declared_ends_without_rules_of_ours(
         declared in declared(), before in observed(), remembered in remembered(), supports in supports()
     ) {
-        let unmanaged = Declared { lifecycle: None, ..declared };
+        let unmanaged = Declared { lifecycle: vec![], ..declared };
         let plan = plan_bucket(&unmanaged, &before, &remembered, &owner(), supports);
-        let rules_before = rules_of(&before);
-        prop_assert_eq!(rules_of(&apply(before, &plan.actions)), rules_before);
+        let after = rules_of(&apply(before, &plan.actions));
+        prop_assert!(plan.refusal.is_some() || after.iter().all(|rule| !rule.id.starts_with("hubstorage/")));
     }
 }

@@ -21,6 +21,8 @@ use crate::controller::{Context, Step};
 pub struct BucketOutcome {
     /// What was to be done.
     pub plan: BucketPlan,
+    /// The store that it was looked for at.
+    pub location: String,
     /// How it ended.
     pub step: Step,
     /// Whether the bucket exists and is ours.
@@ -33,7 +35,12 @@ pub struct BucketOutcome {
 
 impl BucketOutcome {
     /// A bucket that could not be observed: nothing was planned, nothing is known.
-    pub fn unobserved(declared: &Declared, error: &CloudError, intent: Option<&Intent>) -> Self {
+    pub fn unobserved(
+        declared: &Declared,
+        target: &Target,
+        error: &CloudError,
+        intent: Option<&Intent>,
+    ) -> Self {
         let plan = BucketPlan {
             name: declared.name.clone(),
             bucket: declared.bucket.clone(),
@@ -44,6 +51,7 @@ impl BucketOutcome {
         };
         Self {
             plan,
+            location: target.location.clone(),
             step: Step::from(error),
             ours: false,
             intent: intent.cloned(),
@@ -100,6 +108,7 @@ pub async fn bucket(
 ) -> BucketOutcome {
     let mut outcome = BucketOutcome {
         plan,
+        location: target.location.clone(),
         step: Step::Done,
         ours: false,
         intent: intent.cloned(),

@@ -10,6 +10,7 @@ use hubstorage_core::api::{
     Bucket, Capability, ConditionType, HubStorage, Reason, StorageProvider, condition,
 };
 use hubstorage_core::hubs::hub_of_namespace;
+use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::{Supports, expiring};
 use hubstorage_core::names::{BucketName, BucketNamePattern};
 use hubstorage_core::plan::{Declared, Owner};
@@ -19,6 +20,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::controller::provider::drift_check_interval;
 use crate::controller::{Context, Step};
+use crate::providers::ConnectError;
 
 /// Everything a reconcile needs, checked: from here on nothing is looked up by name.
 pub struct Target {
@@ -26,6 +28,8 @@ pub struct Target {
     pub provider: Arc<StorageProvider>,
     /// The connection to its store.
     pub store: Arc<dyn ObjectStore>,
+    /// Which store that is, as it stands in status.
+    pub location: String,
     /// Whose the buckets are.
     pub owner: Owner,
     /// The buckets that are declared.
@@ -48,7 +52,9 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
         namespace: hub.namespace().unwrap_or_default(),
         name: hub.name_any(),
     };
+    let location = unmoved(hub, &provider)?;
     let buckets = declared(hub, &provider, &owner)?;
+    pods_can_be_told(hub, &owner.namespace)?;
     let store = context
         .connect
         .store(&provider)
@@ -58,11 +64,44 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
     Ok(Target {
         provider,
         store,
+        location,
         owner,
         buckets,
         supports,
         drift_check_interval,
     })
+}
+
+/// Which store the provider is, if the hub's buckets are there: data does not move with an
+/// endpoint, and empty buckets under the old names would look like a loss.
+fn unmoved(hub: &HubStorage, provider: &StorageProvider) -> Result<String, Step> {
+    let name = provider.name_any();
+    let Some(s3) = &provider.spec.s3 else {
+        return Err(Step::from(&ConnectError::Unsupported { provider: name }));
+    };
+    let store = s3.store();
+    let buckets = hub.status.iter().flat_map(|status| &status.buckets);
+    let elsewhere = buckets
+        .filter(|bucket| bucket.creation.is_none())
+        .find(|bucket| bucket.store != store);
+    match elsewhere {
+        None => Ok(store),
+        Some(bucket) => Err(Step::stalled(
+            Reason::ProviderMoved,
+            format!(
+                "bucket {} is at {}, and StorageProvider {name} is at {store} now; nothing is done there. Change the \
+                 provider back, or make a new provider and a new HubStorage and copy the data",
+                bucket.bucket_name, bucket.store
+            ),
+        )),
+    }
+}
+
+/// A selector that cannot be evaluated selects nobody, in webhook and broker alike.
+fn pods_can_be_told(hub: &HubStorage, namespace: &str) -> Result<(), Step> {
+    UserPods::of(hub, namespace)
+        .map(drop)
+        .map_err(|error| Step::stalled(Reason::InvalidConfiguration, error.to_string()))
 }
 
 fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step> {
@@ -101,7 +140,7 @@ fn provider(hub: &HubStorage, context: &Context) -> Result<Arc<StorageProvider>,
     let labels = namespace_labels(&namespace, context);
     let selector = Selector::try_from(provider.spec.namespaces.clone()).map_err(|error| {
         Step::stalled(
-            Reason::NamespaceNotAllowed,
+            Reason::InvalidConfiguration,
             format!("spec.namespaces of StorageProvider {name} is not a valid selector: {error}"),
         )
     })?;
@@ -193,10 +232,9 @@ fn declared_bucket(
             ),
         ));
     }
-    let lifecycle = bucket
-        .lifecycle
-        .as_ref()
-        .map(|lifecycle| expiring(lifecycle.expire_after_days));
+    let lifecycle = bucket.lifecycle.as_ref();
+    let lifecycle =
+        lifecycle.map_or_else(Vec::new, |lifecycle| expiring(lifecycle.expire_after_days));
     Ok(Declared {
         name: bucket.name.clone(),
         bucket: name,

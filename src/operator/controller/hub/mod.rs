@@ -25,7 +25,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 
-use super::backoff::jittered;
+use super::backoff::{LONGEST, jittered};
 use super::{ApiFailure, Context, OUTDATED, Step, provider};
 pub use apply::BucketOutcome;
 pub use dereference::Target;
@@ -101,15 +101,15 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         .metrics
         .reconciled("HubStorage", reason, started.elapsed());
     Ok(Requeue::requeue(match step {
-        Step::Wait { after: None, .. } => context.hub_backoff.failed(key),
-        Step::Wait {
-            after: Some(after), ..
-        } => after,
-        // A stalled hub is looked at again like a steady one: what it waits for (a policy, a
-        // bucket's tag) is not watched.
-        Step::Done | Step::Stalled { .. } => {
+        Step::Wait { .. } => context.hub_backoff.failed(key),
+        Step::Done => {
             context.hub_backoff.succeeded(&key);
             jittered(interval)
+        }
+        // What it waits for (a policy, a Secret, a bucket's tag) is not watched.
+        Step::Stalled { .. } => {
+            context.hub_backoff.succeeded(&key);
+            jittered(interval.min(LONGEST))
         }
     }))
 }
@@ -181,7 +181,7 @@ async fn pass(
         }));
     }
     let pending = apply::pending(planned.iter().flatten(), &remembered, (context.clock)());
-    status::record_intents(hub, &pending, context).await?;
+    status::record_intents(hub, &pending, &target.location, context).await?;
 
     let mut outcomes = Vec::with_capacity(buckets.len());
     for (declared, plan) in buckets.iter().zip(planned) {
@@ -193,7 +193,7 @@ async fn pass(
                 let intent = pending.get(&declared.name).map(|pending| &pending.intent);
                 apply::bucket(hub, target, plan, intent, context).await
             }
-            Err(error) => BucketOutcome::unobserved(declared, &error, before),
+            Err(error) => BucketOutcome::unobserved(declared, target, &error, before),
         });
     }
     Ok(outcomes)

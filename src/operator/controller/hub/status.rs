@@ -5,8 +5,7 @@ mod verdicts;
 use std::collections::BTreeMap;
 
 use hubstorage_core::api::{
-    BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, condition,
-    update_conditions,
+    BucketStatus, CreationIntent, HubStorage, HubStorageStatus, update_conditions,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
@@ -27,14 +26,6 @@ pub fn remembered(hub: &HubStorage, declared: &[Declared]) -> BTreeMap<String, R
     let Some(status) = &hub.status else {
         return BTreeMap::new();
     };
-    let generation = hub.metadata.generation;
-    let was_true = |type_| {
-        condition(&status.conditions, type_).is_some_and(|condition| {
-            condition.status == "True" && condition.observed_generation == generation
-        })
-    };
-    let settled =
-        was_true(ConditionType::BucketsReady) && was_true(ConditionType::LifecycleApplied);
     let intent = |intent: &CreationIntent| Intent {
         nonce: intent.nonce.clone(),
         time: intent.time.0,
@@ -51,7 +42,8 @@ pub fn remembered(hub: &HubStorage, declared: &[Declared]) -> BTreeMap<String, R
             (
                 bucket.name.clone(),
                 Remembered {
-                    settled: settled && intent.is_none(),
+                    existed: intent.is_none(),
+                    settled: bucket.applied_generation == hub.metadata.generation,
                     intent,
                 },
             )
@@ -76,6 +68,7 @@ pub struct Pending {
 pub async fn record_intents(
     hub: &mut HubStorage,
     pending: &BTreeMap<String, Pending>,
+    location: &str,
     context: &Context,
 ) -> Result<(), HubError> {
     let before = hub.status.clone().unwrap_or_default();
@@ -87,6 +80,8 @@ pub async fn record_intents(
             name: name.clone(),
             bucket_name: pending.bucket.to_string(),
             creation: creation.clone(),
+            store: location.to_owned(),
+            applied_generation: None,
             lifecycle: Vec::new(),
             omitted: Vec::new(),
         };
@@ -133,14 +128,18 @@ pub async fn write(
         buckets: if outcomes.is_empty() {
             before.buckets.clone()
         } else {
-            buckets(&before, outcomes)
+            buckets(&before, outcomes, generation)
         },
         buckets_ready: None,
         // Written by others: the users' reconciler, and serve.
         users: None,
         vending: None,
     };
-    let existing = status.existing_buckets().count();
+    let existing = status
+        .buckets
+        .iter()
+        .filter(|bucket| bucket.creation.is_none())
+        .count();
     status.buckets_ready = Some(format!("{existing}/{}", hub.spec.buckets.len()));
     let unchanged = status.observed_generation == before.observed_generation
         && status.conditions == before.conditions
@@ -159,7 +158,11 @@ pub async fn write(
     Ok(())
 }
 
-fn buckets(before: &HubStorageStatus, outcomes: &[BucketOutcome]) -> Vec<BucketStatus> {
+fn buckets(
+    before: &HubStorageStatus,
+    outcomes: &[BucketOutcome],
+    generation: i64,
+) -> Vec<BucketStatus> {
     outcomes
         .iter()
         .filter_map(|outcome| {
@@ -181,6 +184,12 @@ fn buckets(before: &HubStorageStatus, outcomes: &[BucketOutcome]) -> Vec<BucketS
                 name: outcome.plan.name.clone(),
                 bucket_name: outcome.plan.bucket.to_string(),
                 creation,
+                store: outcome.location.clone(),
+                applied_generation: if in_force {
+                    Some(generation)
+                } else {
+                    known.and_then(|known| known.applied_generation)
+                },
                 lifecycle: if in_force {
                     words(&outcome.plan.in_force)
                 } else {

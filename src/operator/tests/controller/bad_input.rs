@@ -451,7 +451,7 @@ async fn a_hub_that_was_fine_keeps_its_buckets_in_status_while_the_store_is_in_t
         let buckets = |world: &World| {
             let status = world.hub(&hub()).status.unwrap();
             status
-                .existing_buckets()
+                .existing_buckets(&provider().spec.s3.unwrap().store())
                 .map(|bucket| bucket.name.clone())
                 .collect::<Vec<_>>()
         };

@@ -232,11 +232,14 @@ fn isolation(
         return verdict(
             False,
             Reason::ProbeLeaks,
-            &format!("nothing is vended: {}: {}", leak.name, leak.message),
+            &format!("nothing is vended from {}: {}", leak.name, leak.message),
         );
     }
     if let Some(unknown) = by(IsolationVerdict::Unknown) {
-        let message = format!("nothing is vended: {}: {}", unknown.name, unknown.message);
+        let message = format!(
+            "nothing is vended from {}: {}",
+            unknown.name, unknown.message
+        );
         return verdict(Unknown, Reason::ProbeInconclusive, &message);
     }
     let untried = outcomes.iter().find(|outcome| {

@@ -229,9 +229,9 @@ impl State {
         (200, self.objects[&asked.key].object.clone())
     }
 
-    /// UID and resource version, where the request names them, as Kubernetes 1.36 checks them: a
-    /// wrong UID is an immutable field on the object itself, and goes unnoticed in a patch of the
-    /// status of a custom resource (apiextensions-apiserver, `statusStrategy.PrepareForUpdate`).
+    /// UID and resource version, where the request names them, as Kubernetes 1.36 was seen to
+    /// check them: a wrong UID is an immutable field on the object itself, and goes unnoticed in
+    /// a patch of the status of a custom resource.
     fn preconditions(&self, asked: &Asked) -> Result<(), Answer> {
         let wanted = |field: &str| asked.body["metadata"][field].as_str();
         let Some(is) = self.get(&asked.key) else {

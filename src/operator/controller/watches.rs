@@ -1,0 +1,232 @@
+//! What is watched, and who is woken by it.
+//!
+//! Each kind is watched once. Its memory is written before anybody is woken, so that a
+//! reconciler never reads a state older than the change that woke it. An object that this build
+//! cannot read is left out with a line in the log; its neighbours go on.
+
+use std::fmt::Debug;
+use std::future::ready;
+
+use futures::channel::mpsc::{Receiver, Sender, channel};
+use futures::{SinkExt as _, Stream, StreamExt as _};
+use hubstorage_core::api::{HubStorage, HubUser, StorageProvider, USERNAME_LABEL};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt as _, reflector};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::Stores;
+
+/// Objects asked for at once when a watch starts: bounds the memory of a relist.
+const PAGE: u32 = 500;
+
+/// Wake-ups on their way to a reconciler's queue, which takes them at once and merges those of
+/// one object.
+const QUEUE: usize = 1024;
+
+/// Objects that a reconciler is to look at.
+pub type Wakes<K> = Receiver<ObjectRef<K>>;
+
+/// Everything that is watched.
+pub struct Watches {
+    /// What was seen.
+    pub stores: Stores,
+    /// For the reconciler of providers.
+    pub providers: Wakes<StorageProvider>,
+    /// For the reconciler of buckets.
+    pub hubs: Wakes<HubStorage>,
+    /// For the reconciler of users.
+    pub users: Wakes<HubStorage>,
+    /// The watches themselves; they end when this is dropped.
+    pub running: JoinSet<()>,
+}
+
+/// Whom a change wakes.
+#[derive(Default)]
+struct Wake {
+    providers: Vec<ObjectRef<StorageProvider>>,
+    hubs: Vec<ObjectRef<HubStorage>>,
+    users: Vec<ObjectRef<HubStorage>>,
+}
+
+#[derive(Clone)]
+struct Bells {
+    providers: Sender<ObjectRef<StorageProvider>>,
+    hubs: Sender<ObjectRef<HubStorage>>,
+    users: Sender<ObjectRef<HubStorage>>,
+}
+
+impl Watches {
+    /// Starts every watch.
+    pub fn start(client: &Client) -> Self {
+        let everything = watcher::Config::default().page_size(PAGE);
+        let of_users = everything.clone().labels(USERNAME_LABEL);
+        let (providers, provider_changes) = readable::<StorageProvider>(client, &everything);
+        let (hubs, hub_changes) = readable::<HubStorage>(client, &everything);
+        let (users, user_changes) = readable::<HubUser>(client, &everything);
+        let (namespaces, namespace_changes) =
+            readable::<PartialObjectMeta<Namespace>>(client, &everything);
+        let (pods, pod_changes) = readable::<PartialObjectMeta<Pod>>(client, &of_users);
+
+        let (provider_bell, provider_wakes) = channel(QUEUE);
+        let (hub_bell, hub_wakes) = channel(QUEUE);
+        let (user_bell, user_wakes) = channel(QUEUE);
+        let bells = Bells {
+            providers: provider_bell,
+            hubs: hub_bell,
+            users: user_bell,
+        };
+
+        let mut running = JoinSet::new();
+        let all = hubs.clone();
+        running.spawn(bells.clone().follow(provider_changes, move |provider| {
+            let name = provider.name_any();
+            Wake {
+                providers: vec![ObjectRef::from_obj(provider)],
+                hubs: refs(&all, |hub| hub.spec.provider_ref.name == name),
+                ..Wake::default()
+            }
+        }));
+        let all = hubs.clone();
+        running.spawn(bells.clone().follow(hub_changes, move |hub| {
+            // All of the namespace: whoever was second may be first now.
+            let mut concerned = in_namespace(&all, hub.namespace());
+            let itself = ObjectRef::from_obj(hub);
+            if !concerned.contains(&itself) {
+                concerned.push(itself);
+            }
+            Wake {
+                hubs: concerned.clone(),
+                users: concerned,
+                ..Wake::default()
+            }
+        }));
+        let all = hubs.clone();
+        running.spawn(
+            bells
+                .clone()
+                .follow(namespace_changes, move |namespace| Wake {
+                    hubs: in_namespace(&all, namespace.metadata.name.clone()),
+                    ..Wake::default()
+                }),
+        );
+        let all = hubs.clone();
+        running.spawn(bells.clone().follow(pod_changes, move |pod| Wake {
+            users: in_namespace(&all, pod.namespace()),
+            ..Wake::default()
+        }));
+        let all = hubs.clone();
+        running.spawn(bells.follow(user_changes, move |user| Wake {
+            users: in_namespace(&all, user.namespace()),
+            ..Wake::default()
+        }));
+        Self {
+            stores: Stores {
+                providers,
+                hubs,
+                users,
+                namespaces,
+                pods,
+            },
+            providers: provider_wakes,
+            hubs: hub_wakes,
+            users: user_wakes,
+            running,
+        }
+    }
+}
+
+impl Bells {
+    async fn follow<K>(mut self, changes: impl Stream<Item = K>, wake: impl Fn(&K) -> Wake) {
+        let mut changes = std::pin::pin!(changes);
+        while let Some(changed) = changes.next().await {
+            let Wake {
+                providers,
+                hubs,
+                users,
+            } = wake(&changed);
+            // A reconciler that has ended is not woken any more.
+            for provider in providers {
+                _ = self.providers.send(provider).await;
+            }
+            for hub in hubs {
+                _ = self.hubs.send(hub).await;
+            }
+            for hub in users {
+                _ = self.users.send(hub).await;
+            }
+        }
+    }
+}
+
+fn refs(
+    hubs: &Store<HubStorage>,
+    wanted: impl Fn(&HubStorage) -> bool,
+) -> Vec<ObjectRef<HubStorage>> {
+    hubs.state_filter(wanted)
+        .iter()
+        .map(|hub| ObjectRef::from_obj(hub.as_ref()))
+        .collect()
+}
+
+fn in_namespace(hubs: &Store<HubStorage>, namespace: Option<String>) -> Vec<ObjectRef<HubStorage>> {
+    refs(hubs, |hub| hub.namespace() == namespace)
+}
+
+/// One watch: its memory, and what changed in it, deletions too.
+fn readable<K>(
+    client: &Client,
+    config: &watcher::Config,
+) -> (Store<K>, impl Stream<Item = K> + Send + use<K>)
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    let (memory, writer) = store();
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let events = watcher(api, config.clone())
+        .default_backoff()
+        .filter_map(|event| ready(event.map(read).transpose()));
+    let changes = reflector(writer, events)
+        .touched_objects()
+        .filter_map(|changed| {
+            ready(match changed {
+                Ok(object) => Some(object),
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch failed; it starts again");
+                    None
+                }
+            })
+        });
+    (memory, changes)
+}
+
+/// An event with the object as it reads here, without what nobody here reads of it.
+fn read<K>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let readable = |guarded: DeserializeGuard<K>| match guarded.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            Some(object)
+        }
+        Err(unreadable) => {
+            let name = unreadable.metadata.name.unwrap_or_default();
+            let namespace = unreadable.metadata.namespace;
+            tracing::warn!(kind = %K::kind(&()), namespace, name, error = unreadable.error,
+                "an object cannot be read by this version of the operator, and is left as it is");
+            None
+        }
+    };
+    Some(match event {
+        Event::Apply(object) => Event::Apply(readable(object)?),
+        Event::Delete(object) => Event::Delete(readable(object)?),
+        Event::InitApply(object) => Event::InitApply(readable(object)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
