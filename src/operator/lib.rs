@@ -17,6 +17,7 @@ pub mod health;
 pub mod listener;
 pub mod manifests;
 pub mod providers;
+pub mod pulse;
 pub mod replica;
 pub mod serve;
 pub mod telemetry;

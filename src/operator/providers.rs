@@ -1,10 +1,10 @@
 //! From a StorageProvider and its Secrets to a connection.
 //!
 //! Two connections, never the same keys: the controller gets the managing side, `serve` the
-//! vending side. Each is kept until the spec or the Secret changes.
+//! vending side. Each is kept until the spec or the Secret changes, or nobody asks any more.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hubstorage_cloud::s3::{self, Keys, S3Config, S3Probe, S3Store, StsSource};
@@ -17,7 +17,9 @@ use hubstorage_core::api::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::Mutex;
+use moka::future::Cache;
+use moka::ops::compute::Op;
+use url::{Host, Url};
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +86,8 @@ pub struct VendingSide {
     pub source: Arc<dyn CredentialSource>,
     /// Tries whether they are held apart.
     pub probe: Arc<dyn IsolationProbe>,
+    /// resourceVersion of the Secret with its keys; none where the identity is ambient.
+    pub secret_version: Option<String>,
 }
 
 /// Makes connections; a trait so that tests connect to the cloud in memory.
@@ -104,20 +108,25 @@ struct Basis {
     secret_version: Option<String>,
 }
 
-/// One connection for each provider, until what it was made from changes.
+/// Connections that nobody asked for in this time are dropped: their provider is gone, or they
+/// are made again.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// One connection for each provider, until what it was made from changes. While one provider's is
+/// made, only those who want that one wait.
 struct Kept<T> {
-    by_provider: Mutex<HashMap<String, (Basis, T)>>,
+    by_provider: Cache<String, (Basis, T)>,
 }
 
-impl<T> Default for Kept<T> {
+impl<T: Clone + Send + Sync + 'static> Default for Kept<T> {
     fn default() -> Self {
         Self {
-            by_provider: Mutex::default(),
+            by_provider: Cache::builder().time_to_idle(IDLE).build(),
         }
     }
 }
 
-impl<T: Clone> Kept<T> {
+impl<T: Clone + Send + Sync + 'static> Kept<T> {
     async fn get_or_make(
         &self,
         provider: &StorageProvider,
@@ -130,15 +139,34 @@ impl<T: Clone> Kept<T> {
             secret_version,
         };
         let uid = provider.uid().unwrap_or_default();
-        let mut kept = self.by_provider.lock().await;
-        match kept.get(&uid) {
-            Some((made_from, connection)) if *made_from == basis => Ok(connection.clone()),
-            _ => {
-                let connection = make().await?;
-                kept.insert(uid, (basis, connection.clone()));
-                Ok(connection)
-            }
+        if let Some((made_from, connection)) = self.by_provider.get(&uid).await
+            && made_from == basis
+        {
+            return Ok(connection);
         }
+        let mut made = None;
+        // It asks again: somebody else may have made it meanwhile.
+        let outcome = self
+            .by_provider
+            .entry(uid)
+            .and_try_compute_with(async |kept| {
+                let kept = kept.map(|entry| entry.into_value());
+                if let Some((made_from, connection)) = kept
+                    && made_from == basis
+                {
+                    made = Some(connection);
+                    return Ok(Op::Nop);
+                }
+                let connection = make().await?;
+                made = Some(connection.clone());
+                Ok(Op::Put((basis, connection)))
+            });
+        outcome.await?;
+        // Both ways through set it.
+        made.ok_or_else(|| ConnectError::Invalid {
+            provider: provider.name_any(),
+            problem: "no connection was made".into(),
+        })
     }
 }
 
@@ -230,20 +258,38 @@ fn s3_of(provider: &StorageProvider) -> Result<&S3Provider, ConnectError> {
         })
 }
 
+/// The CRD's own rules know the usual spellings; `http://2852039166` is 169.254.169.254 too.
+fn endpoint(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("endpoint is no URL: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("endpoint holds a user name or password; put keys into the Secrets".into());
+    }
+    let is_link_local = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_link_local(),
+        Some(Host::Ipv6(address)) => {
+            address.is_unicast_link_local()
+                // Where Amazon has its metadata and credential services.
+                || address.segments()[..2] == [0xfd00, 0xec2]
+                || address.to_ipv4_mapped().is_some_and(|inner| inner.is_link_local())
+        }
+        Some(Host::Domain(_)) | None => false,
+    };
+    if is_link_local {
+        return Err("endpoint is a link-local address; those belong to metadata services".into());
+    }
+    Ok(url)
+}
+
 fn config(
     provider: &StorageProvider,
     s3: &S3Provider,
     keys: Keys,
 ) -> Result<S3Config, ConnectError> {
-    let endpoint = s3
-        .endpoint
-        .as_deref()
-        .map(url::Url::parse)
-        .transpose()
-        .map_err(|error| ConnectError::Invalid {
-            provider: provider.name_any(),
-            problem: format!("endpoint is no URL: {error}"),
-        })?;
+    let endpoint = s3.endpoint.as_deref().map(endpoint).transpose();
+    let endpoint = endpoint.map_err(|problem| ConnectError::Invalid {
+        provider: provider.name_any(),
+        problem,
+    })?;
     Ok(S3Config {
         region: s3.region.clone(),
         endpoint,
@@ -297,6 +343,7 @@ impl Connect for Connections {
         let (keys, version) = self
             .keys(provider, field, VENDING_NAMESPACE, &vending.credentials)
             .await?;
+        let secret_version = version.clone();
         let make = async || {
             let config = config(provider, s3, keys)?;
             let role = &vending.role.arn;
@@ -308,8 +355,111 @@ impl Connect for Connections {
             Ok(VendingSide {
                 source: Arc::new(source),
                 probe: Arc::new(probe),
+                secret_version,
             })
         };
         self.vending.get_or_make(provider, version, make).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    fn provider(uid: &str, generation: i64) -> StorageProvider {
+        let secret = json!({"type": "Secret", "secretRef": {"name": "minio"}});
+        serde_json::from_value(json!({
+            "apiVersion": "hubstorage.io/v1alpha1", "kind": "StorageProvider",
+            "metadata": {"name": uid, "uid": uid, "generation": generation},
+            "spec": {
+                "namespaces": {}, "bucketNames": ["*"],
+                "s3": {"region": "us-east-1", "credentials": secret},
+            },
+        }))
+        .unwrap()
+    }
+
+    async fn ask(
+        kept: &Kept<&'static str>,
+        provider: &StorageProvider,
+        version: &str,
+        make: &'static str,
+    ) -> &'static str {
+        let made = kept.get_or_make(provider, Some(version.into()), async || Ok(make));
+        made.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_until_the_spec_or_the_secret_changes() {
+        let kept = Kept::default();
+        let (old, new) = (provider("a", 1), provider("a", 2));
+        assert_eq!(ask(&kept, &old, "7", "first").await, "first");
+        assert_eq!(ask(&kept, &old, "7", "not needed").await, "first");
+        assert_eq!(ask(&kept, &old, "8", "other keys").await, "other keys");
+        assert_eq!(ask(&kept, &new, "8", "other spec").await, "other spec");
+        kept.by_provider.run_pending_tasks().await;
+        assert_eq!(kept.by_provider.entry_count(), 1, "one for each provider");
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_made_is_tried_again() {
+        let kept = Kept::default();
+        let provider = provider("a", 1);
+        let failing = async || {
+            Err(ConnectError::NoVending {
+                provider: "a".into(),
+            })
+        };
+        assert!(kept.get_or_make(&provider, None, failing).await.is_err());
+        assert_eq!(
+            kept.get_or_make(&provider, None, async || Ok("made")).await,
+            Ok("made")
+        );
+    }
+
+    #[tokio::test]
+    async fn two_providers_connect_at_the_same_time() {
+        let kept = Kept::default();
+        let (a, b) = (provider("a", 1), provider("b", 1));
+        // Neither gets past it before the other is there.
+        let both = Barrier::new(2);
+        let make = async || {
+            both.wait().await;
+            Ok("made")
+        };
+        let made = tokio::join!(
+            kept.get_or_make(&a, None, make),
+            kept.get_or_make(&b, None, make),
+        );
+        assert_eq!(made, (Ok("made"), Ok("made")));
+    }
+
+    #[test]
+    fn an_endpoint_with_keys_or_at_a_metadata_service_is_refused_however_it_is_spelled() {
+        for (text, problem) in [
+            ("http://user:secret@store", "user name or password"),
+            ("http://169.254.169.254", "link-local"),
+            ("http://2852039166", "link-local"),
+            ("http://0xa9fea9fe/", "link-local"),
+            ("http://[fe80::1]:9000", "link-local"),
+            ("http://[fd00:ec2::254]", "link-local"),
+            ("http://[0:0:0:0:0:ffff:a9fe:a9fe]", "link-local"),
+        ] {
+            let error = endpoint(text).unwrap_err();
+            assert!(
+                error.contains(problem) && !error.contains("secret"),
+                "{text}: {error}"
+            );
+        }
+        for text in [
+            "http://minio.minio.svc:9000",
+            "https://10.0.0.1",
+            "http://[fd00::1]:9000",
+        ] {
+            assert!(endpoint(text).is_ok(), "{text}");
+        }
     }
 }

@@ -2,22 +2,30 @@
 //!
 //! Each has a port and a runtime of its own: a broker that is flooded does not slow the creation
 //! of pods. What both need (the certificate, the guard, health) lives on the process's runtime.
+//!
+//! A Deployment's readiness probe is `/readyz/webhook`. Kubernetes knows one readiness for both
+//! ports of a pod, and the two parts fail differently: without the webhook a pod is created with
+//! nothing in it, and stays so; a broker that is not ready says so in its answers, and SDKs ask
+//! again. `/readyz/broker` and `/readyz` (both) are for alerts and for whoever waits for everything.
+//! The liveness probe is `/healthz`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use hubstorage_core::api::SYSTEM_NAMESPACE;
+use hubstorage_core::injection::AGENT_URL;
 use jiff::Timestamp;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use url::Url;
+use url::{Host, Url};
 
 use crate::admission::{self, Injections, Webhook};
+use crate::api_client;
 use crate::broker;
 use crate::certificates::Leaf;
 use crate::certificates::leaf::Names;
@@ -40,7 +48,8 @@ pub struct Options {
     #[arg(long, default_value = "0.0.0.0:8444", env = "HUBSTORAGE_BROKER_LISTEN")]
     broker_listen: SocketAddr,
 
-    /// Where /healthz, /readyz and /metrics answer.
+    /// Where /healthz, /readyz, /readyz/webhook, /readyz/broker and /metrics answer. A Deployment's
+    /// readiness probe is /readyz/webhook.
     #[arg(long, default_value = "0.0.0.0:8080", env = "HUBSTORAGE_HEALTH_LISTEN")]
     health_listen: SocketAddr,
 
@@ -60,6 +69,16 @@ pub struct Options {
         env = "HUBSTORAGE_BROKER_URL"
     )]
     broker_url: Url,
+
+    /// Where pods reach the agent of their node: what `hubstorage-agent --listen` says, and its path.
+    /// SDKs take http only at 169.254.170.2, 169.254.170.23, [fd00:ec2::23] and loopback.
+    #[arg(
+        long,
+        default_value = AGENT_URL,
+        value_parser = agent_url,
+        env = "HUBSTORAGE_AGENT_URL"
+    )]
+    agent_url: Url,
 
     /// Name of this replica in the Lease. Default: the host's name and a random part.
     #[arg(long, env = "HUBSTORAGE_IDENTITY")]
@@ -91,16 +110,18 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let close = CancellationToken::new();
     let _ended = close.clone().drop_guard();
     let leaf = Leaf::keep(client.clone(), names, close.clone());
-    let injections = Injections::keep(client.clone(), close.clone());
+    let injections = Injections::keep(
+        client.clone(),
+        options.agent_url,
+        admission_metrics.clone(),
+        close.clone(),
+    );
     let readiness = broker::Readiness::default();
     let health = health(registry, &leaf, &injections, &readiness, &stop);
     let health = tokio::spawn(health.serve(options.health_listen, close.clone()));
 
     let tls = leaf.tls().context("TLS cannot be configured")?;
-    let webhook = Webhook {
-        injections,
-        metrics: admission_metrics,
-    };
+    let webhook = Webhook::new(injections, admission_metrics);
     let webhook = on_threads_of_its_own(
         "webhook",
         webhook.serve(webhook_port, tls.clone(), close.clone()),
@@ -111,9 +132,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         let identity = options.identity.unwrap_or_else(replica::name);
         on_threads_of_its_own("broker", async move {
             // A client of its own: the process's client does its work on the process's runtime.
-            let client = Client::try_default()
-                .await
-                .context("no connection to a cluster: set KUBECONFIG")?;
+            let client = api_client::connect().await?;
             let metrics = broker_metrics;
             broker::run(
                 broker::Options {
@@ -178,6 +197,30 @@ fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("{option} {address}: the port cannot be opened"))
 }
 
+/// An address that the SDKs will ask: elsewhere they refuse http, lest a token crosses a network in
+/// the clear (botocore `ContainerMetadataFetcher._ALLOWED_HOSTS`).
+fn agent_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let is_local = match url.host() {
+        Some(Host::Ipv4(address)) => {
+            address.is_loopback()
+                || [[169, 254, 170, 2], [169, 254, 170, 23]].contains(&address.octets())
+        }
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback() || address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)
+        }
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_local => Ok(url),
+        _ => Err(format!(
+            "SDKs would not ask {url}: use https, or http at 169.254.170.2, 169.254.170.23, [fd00:ec2::23] or loopback"
+        )),
+    }
+}
+
 fn health(
     registry: Registry,
     leaf: &Arc<Leaf>,
@@ -204,8 +247,8 @@ fn health(
             "certificate",
             Arc::new(move || leaf.check(Timestamp::now())),
         )
-        .check("webhook", Arc::new(move || injections.check()))
-        .check("broker", Arc::new(move || readiness.check()))
+        .part("webhook", Arc::new(move || injections.check()))
+        .part("broker", Arc::new(move || readiness.check()))
 }
 
 /// Runs a server on a runtime of its own; the receiver gets what it ends with.
@@ -229,4 +272,29 @@ fn on_threads_of_its_own(
         })
         .with_context(|| format!("no thread for the {name}"))?;
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_address_is_one_that_sdks_ask() {
+        for text in [
+            AGENT_URL,
+            "http://[fd00:ec2::23]/v1/credentials",
+            "http://127.0.0.1:8180/v1/credentials",
+            "https://agent.example.org/v1/credentials",
+        ] {
+            assert_eq!(agent_url(text).unwrap().as_str(), text);
+        }
+        for text in [
+            "http://10.0.0.1/v1/credentials",
+            "http://169.254.169.254/",
+            "ftp://x/",
+        ] {
+            let why = agent_url(text).unwrap_err();
+            assert!(why.contains("169.254.170.23"), "{why}");
+        }
+    }
 }

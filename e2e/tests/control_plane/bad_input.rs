@@ -68,6 +68,24 @@ async fn a_providers_fields_are_checked_one_by_one() {
             "must not be a link-local address",
         ),
         (
+            "/spec/s3/endpoint",
+            json!("http://[fd00:ec2::254]"),
+            "spec.s3.endpoint",
+            "must not be a link-local address",
+        ),
+        (
+            "/spec/s3/endpoint",
+            json!("http://[FE80::1]:9000"),
+            "spec.s3.endpoint",
+            "must not be a link-local address",
+        ),
+        (
+            "/spec/s3/endpoint",
+            json!("http://user:secret@minio:9000"),
+            "spec.s3.endpoint",
+            "must not hold a user name or password",
+        ),
+        (
             "/spec/s3/credentials",
             json!({"type": "Secret"}),
             "spec.s3.credentials",
@@ -90,6 +108,40 @@ async fn a_providers_fields_are_checked_one_by_one() {
         let mut provider = hub.provider();
         *provider.pointer_mut(pointer).unwrap() = value;
         refused(&hub, provider, field, message).await;
+    }
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn amazon_without_a_role_for_vending_is_refused_and_with_one_it_is_taken() {
+    let hub = Hub::namespace("amazon").await;
+    let mut amazon = hub.provider();
+    amazon["spec"]["s3"]
+        .as_object_mut()
+        .unwrap()
+        .remove("endpoint");
+    let mut with_role = amazon.clone();
+    with_role["spec"]["s3"]["vending"]["role"] =
+        json!({"management": "Given", "arn": "arn:aws:iam::123456789012:role/hub-users"});
+    let mut without_vending = amazon.clone();
+    without_vending["spec"]["s3"]
+        .as_object_mut()
+        .unwrap()
+        .remove("vending");
+
+    refused(
+        &hub,
+        amazon,
+        "spec.s3",
+        "vending.role.management must be Given without endpoint",
+    )
+    .await;
+    for taken in [with_role, without_vending] {
+        let dry_run = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
+        let output = hub.platform.kubectl_with_input(dry_run, &taken.to_string());
+        let output = output.await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{taken}: {told}");
     }
     hub.remove().await;
 }

@@ -243,3 +243,52 @@ async fn a_second_hub_in_a_namespace_changes_nothing_until_the_first_is_gone() {
 fn whole_second_ago() -> k8s_openapi::jiff::Timestamp {
     k8s_openapi::jiff::Timestamp::now() - std::time::Duration::from_secs(1)
 }
+
+#[tokio::test]
+async fn a_provider_that_is_pointed_at_another_store_is_refused_with_the_first_one_named() {
+    let hub = Hub::ready("moved").await;
+    let first = hub.platform.minio_endpoint().unwrap();
+    let mut provider = hub.provider();
+    // The same store by another name: nothing is lost, and still nobody can know.
+    provider["spec"]["s3"]["endpoint"] = json!(first.replace("127.0.0.1", "localhost"));
+    hub.apply(&provider).await;
+
+    let message = hub
+        .until_condition("hs/hub", "Stalled", "True", "ProviderMoved")
+        .await;
+    assert!(message.contains(&first), "{message}");
+
+    hub.apply(&hub.provider()).await;
+    hub.until_ready().await;
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn vending_keys_that_the_store_does_not_take_are_said_in_one_line_of_kubectl_get() {
+    let hub = Hub::namespace("vending").await;
+    let wrong = format!("wrong-{}", hub.namespace);
+    hub.apply(&json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": wrong, "namespace": "hubstorage-vending"},
+        "stringData": {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "not-a-secret"},
+    }))
+    .await;
+    let mut provider = hub.provider();
+    provider["spec"]["s3"]["vending"]["credentials"]["secretRef"]["name"] = json!(wrong);
+    hub.apply(&provider).await;
+    hub.apply(&hub.storage()).await;
+
+    let message = hub
+        .until_condition("hs/hub", "IsolationReady", "Unknown", "ProbeInconclusive")
+        .await;
+    assert!(
+        message.contains("does not accept the access key"),
+        "{message}"
+    );
+    assert!(!message.contains("not-a-secret"), "{message}");
+    assert!(hub.get(&["hs", "hub"]).await.contains("ProbeInconclusive"));
+
+    hub.kubectl(&["delete", "secret", "-n", "hubstorage-vending", &wrong])
+        .await;
+    hub.remove().await;
+}

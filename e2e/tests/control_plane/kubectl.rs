@@ -75,45 +75,47 @@ async fn the_example_files_are_taken_as_they_stand() {
 #[tokio::test]
 async fn each_role_has_the_rights_it_needs_and_not_the_others() {
     let hub = Hub::namespace("rights").await;
-    let can = async |role: &str, arguments: &[&str]| {
+    let can = async |role: &str, what: &str, namespace: &str| {
         let account = format!("--as=system:serviceaccount:hubstorage-system:hubstorage-{role}");
-        let all = [&["auth", "can-i"], arguments, &[account.as_str()]].concat();
-        let output = hub.platform.kubectl(&all).await.unwrap();
+        let mut arguments = vec!["auth", "can-i", "-n", namespace, &account];
+        arguments.extend(what.split(' '));
+        let output = hub.platform.kubectl(&arguments).await.unwrap();
         String::from_utf8_lossy(&output.stdout).trim() == "yes"
     };
-    // The vending side never reads managing keys, and writes nothing but status.
-    assert!(
-        can(
-            "serve",
-            &["get", "secrets/minio-vend", "-n", "hubstorage-vending"]
-        )
-        .await
-    );
-    assert!(
-        !can(
-            "serve",
-            &["get", "secrets/minio-manage", "-n", "hubstorage-system"]
-        )
-        .await
-    );
-    assert!(!can("serve", &["list", "secrets", "-n", "hubstorage-system"]).await);
-    assert!(!can("serve", &["create", "pods", "-n", &hub.namespace]).await);
-    assert!(!can("serve", &["patch", "hubstorages", "-n", &hub.namespace]).await);
-    assert!(
-        !can(
+    let (system, vending) = ("hubstorage-system", "hubstorage-vending");
+    let users = hub.namespace.as_str();
+    let cases = [
+        ("serve", "get secrets/minio-vend", vending, true),
+        ("serve", "get secrets/minio-manage", system, false),
+        ("serve", "list secrets", system, false),
+        ("serve", "get pods", users, true),
+        ("serve", "create pods", users, false),
+        ("serve", "patch hubstorages", users, false),
+        ("serve", "patch hubusers --subresource=status", users, true),
+        ("controller", "get secrets/minio-manage", system, true),
+        ("controller", "get secrets/minio-vend", vending, false),
+        ("controller", "get secrets", users, false),
+        ("controller", "list pods", users, true),
+        ("controller", "get pods", users, false),
+        ("controller", "create pods", users, false),
+        ("controller", "create hubusers", users, true),
+        ("controller", "delete hubusers", users, false),
+        (
             "controller",
-            &["get", "secrets/minio-vend", "-n", "hubstorage-vending"]
-        )
-        .await
-    );
-    assert!(!can("controller", &["get", "secrets", "-n", &hub.namespace]).await);
-    assert!(!can("controller", &["create", "pods", "-n", &hub.namespace]).await);
-    assert!(
-        can(
+            "patch hubstorages --subresource=status",
+            users,
+            true,
+        ),
+        (
             "controller",
-            &["get", "secrets/minio-manage", "-n", "hubstorage-system"]
-        )
-        .await
-    );
+            "update hubstorages --subresource=status",
+            users,
+            false,
+        ),
+    ];
+    for (role, what, namespace, expected) in cases {
+        let allowed = can(role, what, namespace).await;
+        assert_eq!(allowed, expected, "{role}: {what} in {namespace}");
+    }
     hub.remove().await;
 }

@@ -73,6 +73,26 @@ async fn a_rule_removed_by_hand_comes_back_with_an_event_and_a_foreign_rule_surv
 }
 
 #[tokio::test]
+async fn taking_lifecycle_out_of_the_spec_takes_the_rules_out_of_the_store() {
+    let hub = Hub::ready("keep").await;
+    let bucket = hub.bucket().await;
+    let mut storage = hub.storage();
+    // As it is left by somebody who wants to keep the data: a bucket with no more than a name.
+    storage["spec"]["buckets"] = serde_json::json!([{"name": "scratch"}]);
+    hub.apply(&storage).await;
+
+    hub.until_condition("hs/hub", "LifecycleApplied", "True", "NotDeclared")
+        .await;
+    let rules = format!(
+        "import botocore\n\
+         try: print(s3.get_bucket_lifecycle_configuration(Bucket='{bucket}')['Rules'])\n\
+         except botocore.exceptions.ClientError as e: print(e.response['Error']['Code'])"
+    );
+    assert_eq!(hub.as_owner(&rules).await, "NoSuchLifecycleConfiguration");
+    hub.remove().await;
+}
+
+#[tokio::test]
 async fn a_bucket_deleted_by_hand_is_created_again_and_the_loss_is_said() {
     let hub = Hub::ready("gone").await;
     let bucket = hub.bucket().await;

@@ -7,6 +7,14 @@
     reason = "two printcolumn(…) of one type are no duplicates, but clippy looks inside them"
 )]
 
+/// What installs everything, also over what somebody edited: without `--force-conflicts`,
+/// server-side apply ends with a conflict where another field manager wrote.
+macro_rules! reinstall {
+    () => {
+        "`hubstorage manifests | kubectl apply --server-side --force-conflicts -f -`, with the options of your installation"
+    };
+}
+
 mod conditions;
 mod hub_storage;
 mod hub_user;
@@ -67,6 +75,9 @@ pub const SYSTEM_NAMESPACE: &str = "hubstorage-system";
 
 /// Where Secrets with vending keys live: the only ones that `hubstorage serve` may read.
 pub const VENDING_NAMESPACE: &str = "hubstorage-vending";
+
+/// The way out where an object of the installation is missing or was changed.
+pub const REINSTALL: &str = reinstall!();
 
 /// A reference to a cluster-scoped object, or to one in a fixed namespace, by name.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, Hash)]

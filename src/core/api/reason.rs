@@ -222,7 +222,10 @@ impl Reason {
                 "Nothing if it passes; it is tried again with growing pauses. Otherwise the message and the store's own log."
             }
             Self::GuardMissing => {
-                "`hubstorage manifests | kubectl apply --server-side -f -`, then restart the users' pods that were made before."
+                concat!(
+                    reinstall!(),
+                    "; then restart the users' pods that were made before."
+                )
             }
             Self::ProbePending => {
                 "See that `hubstorage serve` runs, and that the vending credentials are there."
@@ -237,7 +240,7 @@ impl Reason {
             Self::MetadataServiceUntried => {
                 "Nothing here; block 169.254.169.254 for user pods (Zero to JupyterHub does by default)."
             }
-            Self::WebhookMissing => "`hubstorage manifests | kubectl apply --server-side -f -`.",
+            Self::WebhookMissing => concat!(reinstall!(), "."),
             Self::CertificateAuthorityMismatch => {
                 "See that `hubstorage controller` runs: it writes caBundle. If something else writes it too, stop that."
             }

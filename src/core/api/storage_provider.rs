@@ -103,7 +103,7 @@ pub struct S3Provider {
         .message("endpoint must be an http or https URL without path or query, for example https://minio.example.org:9000"))]
     #[x_kube(validation = Rule::new("!self.contains('@')")
         .message("endpoint must not hold a user name or password: pods get it as it is; keys belong into the Secrets of credentials and vending"))]
-    #[x_kube(validation = Rule::new("!isURL(self) || !url(self).getHostname().lowerAscii().matches('^(169[.]254[.]|fe[89ab][0-9a-f]:|fd00:0?ec2:|::ffff:)')")
+    #[x_kube(validation = Rule::new("!isURL(self) || !['169.254.', 'fe80:', 'FE80:', 'fd00:ec2:', 'FD00:EC2:', '::ffff:', '::FFFF:'].exists(start, url(self).getHostname().startsWith(start))")
         .message("endpoint must not be a link-local address: those belong to metadata services"))]
     pub endpoint: Option<String>,
 

@@ -35,7 +35,7 @@ pub const TOKEN_FILE: &str = "token";
 /// Lifetime that is asked for; the kubelet renews a projected token after 80 % of it.
 pub const TOKEN_SECONDS: u64 = 3600;
 
-/// Where the agent answers, on every node.
+/// Where the agent answers on every node, unless it was told to listen elsewhere.
 pub const AGENT_URL: &str = "http://169.254.170.23:8180/v1/credentials";
 
 /// The container that KubeSpawner runs the notebook server in; a pod without one of this name
@@ -52,7 +52,8 @@ pub struct HubInjection {
     sources: Vec<UserPods>,
     locations: Vec<Location>,
     settings: Vec<(&'static str, String)>,
-    vends: bool,
+    /// Where credentials are fetched; nowhere, if none are vended.
+    agent: Option<String>,
 }
 
 /// One kind of user pod, ready to be compared with.
@@ -141,7 +142,8 @@ fn selector(source: &str, selector: &LabelSelector) -> Result<Selector, InvalidS
 }
 
 impl HubInjection {
-    /// What pods of `hub` are given, with its buckets under the names in the store.
+    /// What pods of `hub` are given, with its buckets under the names in the store. They fetch
+    /// credentials at `agent`, by default [`AGENT_URL`].
     ///
     /// # Errors
     /// [`InvalidSelector`] names the source whose selector has an unknown operator.
@@ -149,6 +151,7 @@ impl HubInjection {
         hub: &HubStorage,
         buckets: &[(Bucket, BucketName)],
         provider: &S3Provider,
+        agent: &str,
     ) -> Result<Self, InvalidSelector> {
         let namespace = hub.metadata.namespace.clone().unwrap_or_default();
         let locations = buckets
@@ -170,7 +173,7 @@ impl HubInjection {
             scheme: hub.spec.users.prefix_scheme,
             locations,
             settings: sdk_settings(provider),
-            vends: provider.vending.is_some(),
+            agent: provider.vending.as_ref().map(|_| agent.to_owned()),
         })
     }
 
@@ -323,11 +326,11 @@ impl HubInjection {
         for (name, value) in &self.settings {
             env(patch, name, value, OnConflict::Keep);
         }
-        if self.vends {
+        if let Some(agent) = &self.agent {
             env(
                 patch,
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-                AGENT_URL,
+                agent,
                 OnConflict::Keep,
             );
             let file = format!("{TOKEN_MOUNT_PATH}/{TOKEN_FILE}");

@@ -9,11 +9,15 @@ use hubstorage_core::api::{Bucket, HubStorage, StorageProvider};
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::HubInjection;
 use hubstorage_core::names::BucketName;
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::Metrics;
 
 /// By namespace.
 pub type ByNamespace = HashMap<String, Arc<HubInjection>>;
@@ -30,15 +34,23 @@ pub struct Injections {
     current: ArcSwapOption<ByNamespace>,
 }
 
+/// An object, or why this build cannot read it: such a one is not taken for absent.
+type Guarded<K> = Arc<DeserializeGuard<K>>;
+
 impl Injections {
-    /// Follows HubStorages and StorageProviders until `stop`.
-    pub fn keep(client: Client, stop: CancellationToken) -> Arc<Self> {
+    /// Follows HubStorages and StorageProviders until `stop`. Pods find the agent at `agent`.
+    pub fn keep(
+        client: Client,
+        agent: Url,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let injections = Arc::new(Self::default());
         let kept = injections.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = kept.follow(client) => {}
+                () = kept.follow(client, &agent, &metrics) => {}
             }
         });
         injections
@@ -64,7 +76,7 @@ impl Injections {
         self.current.store(Some(Arc::new(injections)));
     }
 
-    async fn follow(&self, client: Client) {
+    async fn follow(&self, client: Client, agent: &Url, metrics: &Metrics) {
         let (hubs, hub_changes) = watched::<HubStorage>(client.clone());
         let (providers, provider_changes) = watched::<StorageProvider>(client);
         let all = futures::stream::select(hub_changes, provider_changes);
@@ -79,13 +91,16 @@ impl Injections {
                     .now_or_never()
                     .is_some_and(|providers| providers.is_ok());
             if are_read {
-                self.replace(build(&hubs.state(), &providers.state()));
+                let (hubs, providers) = (hubs.state(), providers.state());
+                metrics.unreadable("HubStorage", unreadable(&hubs));
+                metrics.unreadable("StorageProvider", unreadable(&providers));
+                self.replace(build(&hubs, &providers, agent));
             }
         }
     }
 }
 
-fn watched<K>(client: Client) -> (Store<K>, impl Stream<Item = ()> + Send)
+fn watched<K>(client: Client) -> (Store<DeserializeGuard<K>>, impl Stream<Item = ()> + Send)
 where
     K: Resource<DynamicType = ()>
         + Clone
@@ -96,9 +111,17 @@ where
         + 'static,
 {
     let (store, writer) = reflector::store();
-    let changes = watcher(Api::<K>::all(client), watcher::Config::default())
+    let objects = Api::<DeserializeGuard<K>>::all(client);
+    let changes = watcher(objects, watcher::Config::default())
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(|object| {
+            object.managed_fields_mut().clear();
+            if let Err(unreadable) = &object.0 {
+                let (kind, name) = (K::kind(&()), unreadable.metadata.name.as_deref());
+                let (namespace, error) = (unreadable.metadata.namespace.as_deref(), &unreadable.error);
+                tracing::warn!(%kind, namespace, name, error, "an object cannot be read; pods are given nothing by it");
+            }
+        })
         .reflect(writer)
         .map(|event| {
             if let Err(error) = event {
@@ -108,30 +131,41 @@ where
     (store, changes)
 }
 
+fn unreadable<K>(objects: &[Guarded<K>]) -> usize {
+    objects.iter().filter(|object| object.0.is_err()).count()
+}
+
 /// What pods of each namespace are given: those whose HubStorage has buckets in the store.
-fn build(hubs: &[Arc<HubStorage>], providers: &[Arc<StorageProvider>]) -> ByNamespace {
+fn build(
+    hubs: &[Guarded<HubStorage>],
+    providers: &[Guarded<StorageProvider>],
+    agent: &Url,
+) -> ByNamespace {
     let providers: HashMap<String, &StorageProvider> = providers
         .iter()
-        .map(|provider| (provider.name_any(), provider.as_ref()))
+        .filter_map(|provider| Some((provider.name_any(), provider.0.as_ref().ok()?)))
         .collect();
-    let mut by_namespace: HashMap<String, Vec<&HubStorage>> = HashMap::new();
+    let mut by_namespace: HashMap<String, Vec<Option<&HubStorage>>> = HashMap::new();
     for hub in hubs {
         by_namespace
             .entry(hub.namespace().unwrap_or_default())
             .or_default()
-            .push(hub);
+            .push(hub.0.as_ref().ok());
     }
     by_namespace
         .into_iter()
         .filter_map(|(namespace, hubs)| {
+            // One that cannot be read may be the one that counts.
+            let hubs: Vec<&HubStorage> = hubs.into_iter().collect::<Option<_>>()?;
             let hub = hub_of_namespace(&hubs)?;
-            let injection = injection(hub, providers.get(&hub.spec.provider_ref.name).copied()?)?;
+            let provider = providers.get(&hub.spec.provider_ref.name)?;
+            let injection = injection(hub, provider, agent)?;
             Some((namespace, Arc::new(injection)))
         })
         .collect()
 }
 
-fn injection(hub: &HubStorage, provider: &StorageProvider) -> Option<HubInjection> {
+fn injection(hub: &HubStorage, provider: &StorageProvider, agent: &Url) -> Option<HubInjection> {
     let s3 = provider.spec.s3.as_ref()?;
     let store = s3.store();
     let buckets: Vec<(Bucket, BucketName)> = hub
@@ -143,7 +177,7 @@ fn injection(hub: &HubStorage, provider: &StorageProvider) -> Option<HubInjectio
     if buckets.is_empty() {
         return None;
     }
-    HubInjection::new(hub, &buckets, s3)
+    HubInjection::new(hub, &buckets, s3, agent.as_str())
         .inspect_err(|error| {
             let (namespace, name) = (hub.namespace().unwrap_or_default(), hub.name_any());
             tracing::warn!(namespace, name, %error, "pods of this HubStorage are given nothing");
@@ -151,7 +185,8 @@ fn injection(hub: &HubStorage, provider: &StorageProvider) -> Option<HubInjectio
         .ok()
 }
 
-/// As the controller wrote it down: a bucket that it refuses, or has not made yet, is given to nobody.
+/// As the controller wrote it down: a bucket that it refuses, has not made yet, or has not seen at
+/// this store, is given to nobody.
 fn name_in_store(hub: &HubStorage, bucket: &Bucket, store: &str) -> Option<BucketName> {
     let mut existing = hub.status.as_ref()?.existing_buckets(store);
     let known = existing.find(|known| known.name == bucket.name)?;
@@ -161,9 +196,20 @@ fn name_in_store(hub: &HubStorage, bucket: &Bucket, store: &str) -> Option<Bucke
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hubstorage_core::injection::AGENT_URL;
     use serde_json::{Value, json};
 
-    fn hub(namespace: &str, name: &str, created: &str, status: Value) -> Arc<HubStorage> {
+    fn hub(namespace: &str, name: &str, created: &str, status: Value) -> Guarded<HubStorage> {
+        hub_with(namespace, name, created, status, json!({}))
+    }
+
+    fn hub_with(
+        namespace: &str,
+        name: &str,
+        created: &str,
+        status: Value,
+        users: Value,
+    ) -> Guarded<HubStorage> {
         Arc::new(
             serde_json::from_value(json!({
                 "apiVersion": "hubstorage.io/v1alpha1",
@@ -171,6 +217,7 @@ mod tests {
                 "metadata": {"namespace": namespace, "name": name, "creationTimestamp": created},
                 "spec": {
                     "providerRef": {"name": "minio"},
+                    "users": users,
                     "buckets": [{"name": "scratch", "env": [{"name": "SCRATCH_BUCKET"}]}],
                 },
                 "status": status,
@@ -179,17 +226,34 @@ mod tests {
         )
     }
 
-    fn provider() -> Arc<StorageProvider> {
+    /// A hub that a newer version of the operator understands.
+    fn unreadable_hub(namespace: &str, created: &str) -> Guarded<HubStorage> {
+        let status = with_bucket("mars-scratch");
+        let hub = hub_with(
+            namespace,
+            "z",
+            created,
+            status,
+            json!({"prefixScheme": "Reversed"}),
+        );
+        assert!(hub.0.is_err());
+        hub
+    }
+
+    fn provider() -> Guarded<StorageProvider> {
+        provider_at(json!({}))
+    }
+
+    fn provider_at(extra: Value) -> Guarded<StorageProvider> {
+        let mut s3 = json!({"region": "us-east-1", "credentials": {"type": "Ambient"}});
+        let fields = extra.as_object().cloned().unwrap();
+        s3.as_object_mut().unwrap().extend(fields);
         Arc::new(
             serde_json::from_value(json!({
                 "apiVersion": "hubstorage.io/v1alpha1",
                 "kind": "StorageProvider",
                 "metadata": {"name": "minio"},
-                "spec": {
-                    "namespaces": {},
-                    "bucketNames": ["*"],
-                    "s3": {"region": "us-east-1", "credentials": {"type": "Ambient"}},
-                },
+                "spec": {"namespaces": {}, "bucketNames": ["*"], "s3": s3},
             }))
             .unwrap(),
         )
@@ -197,6 +261,14 @@ mod tests {
 
     fn with_bucket(name: &str) -> Value {
         json!({"buckets": [{"name": "scratch", "bucketName": name, "store": "Amazon S3 us-east-1"}]})
+    }
+
+    fn built(hubs: &[Guarded<HubStorage>], providers: &[Guarded<StorageProvider>]) -> Vec<String> {
+        let mut namespaces: Vec<String> = build(hubs, providers, &AGENT_URL.parse().unwrap())
+            .into_keys()
+            .collect();
+        namespaces.sort();
+        namespaces
     }
 
     #[test]
@@ -208,8 +280,16 @@ mod tests {
             "2026-01-01T00:00:00Z",
             with_bucket("earth-scratch"),
         );
-        assert!(build(&[before], &[provider()]).is_empty());
-        assert!(build(&[after], &[provider()]).contains_key("earth"));
+        assert!(built(&[before], &[provider()]).is_empty());
+        assert_eq!(built(&[after], &[provider()]), ["earth"]);
+    }
+
+    #[test]
+    fn a_bucket_that_nobody_has_seen_at_the_store_that_the_provider_points_to_now_is_not_given() {
+        let seen = with_bucket("earth-scratch");
+        let hub = hub("earth", "earth", "2026-01-01T00:00:00Z", seen);
+        let moved = provider_at(json!({"endpoint": "https://other.example.org"}));
+        assert!(built(&[hub], &[moved]).is_empty());
     }
 
     #[test]
@@ -220,7 +300,7 @@ mod tests {
             "2026-01-01T00:00:00Z",
             with_bucket("earth-scratch"),
         );
-        assert!(build(&[hub], &[]).is_empty());
+        assert!(built(&[hub], &[]).is_empty());
     }
 
     #[test]
@@ -232,7 +312,30 @@ mod tests {
             "2026-01-02T00:00:00Z",
             with_bucket("earth-scratch"),
         );
-        assert!(build(&[younger, older], &[provider()]).is_empty());
+        assert!(built(&[younger, older], &[provider()]).is_empty());
+    }
+
+    #[test]
+    fn an_unreadable_hub_costs_its_own_namespace_everything_and_others_nothing() {
+        let created = "2026-01-01T00:00:00Z";
+        let earth = hub("earth", "earth", created, with_bucket("earth-scratch"));
+        let mars = hub("mars", "mars", created, with_bucket("mars-scratch"));
+        let younger = unreadable_hub("mars", "2026-01-02T00:00:00Z");
+        assert_eq!(built(&[earth, mars, younger], &[provider()]), ["earth"]);
+    }
+
+    #[test]
+    fn an_unreadable_provider_costs_its_hubs_everything_and_is_counted() {
+        let hub = hub(
+            "earth",
+            "earth",
+            "2026-01-01T00:00:00Z",
+            with_bucket("earth-scratch"),
+        );
+        let unread = provider_at(json!({"addressing": "Diagonal"}));
+        assert_eq!(unreadable(std::slice::from_ref(&unread)), 1);
+        assert_eq!(unreadable(&[provider()]), 0);
+        assert!(built(&[hub], &[unread]).is_empty());
     }
 
     #[test]

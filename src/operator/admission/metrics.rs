@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -28,11 +29,17 @@ struct Labels {
     outcome: Outcome,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
 /// What the webhook counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     reviews: Family<Labels, Counter>,
     duration: Histogram,
+    unreadable: Family<KindLabel, Gauge>,
 }
 
 impl Metrics {
@@ -42,6 +49,7 @@ impl Metrics {
             reviews: Family::default(),
             // 25 µs to 0.8 s: a review takes well below 0.3 ms, the API server gives up after 1 s.
             duration: Histogram::new(exponential_buckets(25e-6, 2.0, 16)),
+            unreadable: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("hubstorage_admission");
         registry.register(
@@ -55,7 +63,19 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
+        registry.register(
+            "unreadable_objects",
+            "Objects that this version cannot read; the pods of their hubs are given nothing",
+            metrics.unreadable.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn unreadable(&self, kind: &'static str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.unreadable
+            .get_or_create(&KindLabel { kind })
+            .set(count);
     }
 
     pub(super) fn answered(&self, outcome: Outcome, took: Duration) {

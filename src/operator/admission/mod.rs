@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::StreamExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 pub use injections::Injections;
@@ -29,6 +31,10 @@ use crate::manifests::WEBHOOK_PATH;
 
 /// A pod is at most 1.5 MiB in etcd, and an AdmissionReview holds it once.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Bytes of bodies in memory at a time, all callers together: nobody has shown who they are, and
+/// connections times [`BODY_LIMIT`] would be 8 GiB. Thousands of ordinary reviews fit, a few KiB each.
+const BODIES_LIMIT: usize = 64 * 1024 * 1024;
 
 /// The API server waits for a second (`timeoutSeconds`).
 const BODY_WITHIN: Duration = Duration::from_secs(1);
@@ -47,13 +53,22 @@ const LIMITS: Limits = Limits {
 /// What the webhook needs.
 #[derive(Clone)]
 pub struct Webhook {
-    /// What pods are given.
-    pub injections: Arc<Injections>,
-    /// What is counted.
-    pub metrics: Metrics,
+    injections: Arc<Injections>,
+    metrics: Metrics,
+    /// A permit for each byte of a body.
+    room: Arc<Semaphore>,
 }
 
 impl Webhook {
+    /// Gives pods what `injections` says, and counts them.
+    pub fn new(injections: Arc<Injections>, metrics: Metrics) -> Self {
+        Self {
+            injections,
+            metrics,
+            room: Arc::new(Semaphore::new(BODIES_LIMIT)),
+        }
+    }
+
     /// Answers on `listener` until `stop`.
     ///
     /// # Errors
@@ -77,9 +92,12 @@ impl Webhook {
 }
 
 async fn admit(State(webhook): State<Webhook>, request: Request) -> Response {
-    let body = match read(request.into_body()).await {
+    let reading = tokio::time::timeout(BODY_WITHIN, read(request.into_body(), &webhook.room)).await;
+    let (body, _room) = match reading.unwrap_or(Err(BodyError::Late)) {
         Ok(body) => body,
-        Err((status, why)) => return webhook.refuse(status, Outcome::Malformed, why),
+        Err(error) => {
+            return webhook.refuse(error.status(), Outcome::Malformed, error.to_string());
+        }
     };
     // From here on nothing waits: this is the time that a pod's creation takes longer.
     let begin = Instant::now();
@@ -99,18 +117,54 @@ async fn admit(State(webhook): State<Webhook>, request: Request) -> Response {
     }
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, (StatusCode, String)> {
-    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, BODY_LIMIT)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) => {
-            let why = format!("the body cannot be read ({error}); it may have {BODY_LIMIT} bytes");
-            Err((StatusCode::PAYLOAD_TOO_LARGE, why))
+/// Why a body is not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum BodyError {
+    #[error("the body has more than {BODY_LIMIT} bytes, which is more than a pod can have")]
+    Long,
+    #[error("the body cannot be read: {0}")]
+    Broken(#[from] axum::Error),
+    #[error(
+        "the body did not arrive within a second, or there was no room for it: all bodies together may have \
+         {BODIES_LIMIT} bytes"
+    )]
+    Late,
+}
+
+impl BodyError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Long => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken(_) => StatusCode::BAD_REQUEST,
+            Self::Late => StatusCode::REQUEST_TIMEOUT,
         }
-        Err(_) => Err((
-            StatusCode::REQUEST_TIMEOUT,
-            "the body did not arrive in time".to_owned(),
-        )),
     }
+}
+
+type Room<'r> = Option<SemaphorePermit<'r>>;
+
+/// A body, and the room that it takes. Room is taken for what has arrived, not for what is
+/// announced: whoever holds it has paid for it in bytes sent.
+async fn read(body: Body, room: &Semaphore) -> Result<(Vec<u8>, Room<'_>), BodyError> {
+    let mut pieces = body.into_data_stream();
+    let mut read = Vec::new();
+    let mut taken = Room::default();
+    while let Some(piece) = pieces.next().await {
+        let piece: Bytes = piece?;
+        if read.len() + piece.len() > BODY_LIMIT {
+            return Err(BodyError::Long);
+        }
+        // At most BODY_LIMIT: it fits. The semaphore is never closed.
+        let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        if let Ok(more) = room.acquire_many(bytes).await {
+            match &mut taken {
+                Some(room) => room.merge(more),
+                None => taken = Some(more),
+            }
+        }
+        read.extend_from_slice(&piece);
+    }
+    Ok((read, taken))
 }
 
 impl Webhook {
@@ -129,15 +183,16 @@ impl Webhook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::to_bytes;
     use axum::http::Request;
     use prometheus_client::registry::Registry;
     use tower::ServiceExt as _;
 
     fn webhook(injections: Injections) -> Webhook {
-        Webhook {
-            injections: Arc::new(injections),
-            metrics: Metrics::register(&mut Registry::default()),
-        }
+        Webhook::new(
+            Arc::new(injections),
+            Metrics::register(&mut Registry::default()),
+        )
     }
 
     async fn post(webhook: Webhook, body: impl Into<Body>) -> (StatusCode, String) {
@@ -183,5 +238,34 @@ mod tests {
         >());
         let (status, body) = post(webhook(injections), never).await;
         assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{body}");
+    }
+
+    /// A mebibyte, and then nothing any more.
+    fn unfinished() -> Body {
+        let piece = Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 1024 * 1024]));
+        Body::from_stream(futures::stream::iter([piece]).chain(futures::stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_take_no_more_room_than_there_is_together_and_give_it_back() {
+        let injections = Injections::default();
+        injections.replace([].into());
+        let webhook = webhook(injections);
+        let room = webhook.room.clone();
+        let flood: Vec<_> = (0..100)
+            .map(|_| tokio::spawn(post(webhook.clone(), unfinished())))
+            .collect();
+        let half_a_second = BODY_WITHIN / 2;
+        tokio::time::sleep(half_a_second).await;
+        assert_eq!(room.available_permits(), 0, "64 of 100 are in memory");
+
+        // Waits for its turn, and has it when the flood has had its second.
+        let (status, body) = post(webhook, "{}").await;
+
+        assert_eq!(status, StatusCode::BAD_REQUEST, "it was read: {body}");
+        for answer in flood {
+            assert_eq!(answer.await.unwrap().0, StatusCode::REQUEST_TIMEOUT);
+        }
+        assert_eq!(room.available_permits(), BODIES_LIMIT);
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     use hubstorage_core::api::{
         HubStorage, S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
     };
-    use hubstorage_core::injection::HubInjection;
+    use hubstorage_core::injection::{AGENT_URL, HubInjection};
     use hubstorage_core::names::BucketName;
     use std::sync::Arc;
 
@@ -183,7 +183,7 @@ mod tests {
         )];
         [(
             "earth".to_owned(),
-            Arc::new(HubInjection::new(&hub, &buckets, &s3).unwrap()),
+            Arc::new(HubInjection::new(&hub, &buckets, &s3, AGENT_URL).unwrap()),
         )]
         .into()
     }

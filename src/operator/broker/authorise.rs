@@ -316,8 +316,8 @@ fn vendable(
     }
 }
 
-/// The name in the store of a bucket that exists, is ours, and is one that the provider lets
-/// hubs claim.
+/// The name in the store of a bucket that exists, was seen to be ours at the store that the
+/// provider points to now, and is one that the provider lets hubs claim.
 ///
 /// # Errors
 /// Why there is none, for people.
@@ -326,25 +326,31 @@ pub(super) fn bucket_in_store(
     provider: &StorageProvider,
     name: &str,
 ) -> Result<BucketName, String> {
-    let buckets = hub
-        .status
-        .as_ref()
-        .map(|status| status.buckets.as_slice())
-        .unwrap_or_default();
-    let found = buckets
-        .iter()
-        .find(|bucket| bucket.name == name)
-        .ok_or("it does not exist yet")?;
-    if found.creation.is_some() {
-        // Written before the bucket is created: whose it is will be known after.
-        return Err("it is being created".to_owned());
-    }
+    let provider_name = provider.name_any();
+    let s3 = provider.spec.s3.as_ref();
+    let store = s3
+        .ok_or_else(|| format!("StorageProvider {provider_name} has no spec.s3"))?
+        .store();
+    let status = hub.status.as_ref();
+    let existing = status.and_then(|status| {
+        status
+            .existing_buckets(&store)
+            .find(|bucket| bucket.name == name)
+    });
+    let found = existing.ok_or_else(|| {
+        let known = status.and_then(|status| status.buckets.iter().find(|b| b.name == name));
+        match known {
+            None => "it does not exist yet".to_owned(),
+            // Written before the bucket is created: whose it is will be known after.
+            Some(known) if known.creation.is_some() => "it is being created".to_owned(),
+            Some(_) => format!("it has not been seen yet at {store}, where StorageProvider {provider_name} points now"),
+        }
+    })?;
     let bucket = BucketName::parse(&found.bucket_name).map_err(|error| error.to_string())?;
     let allows = |pattern: &String| BucketNamePattern::new(pattern).allows(&bucket);
     if !provider.spec.bucket_names.iter().any(allows) {
         return Err(format!(
-            "spec.bucketNames of StorageProvider {} does not allow {bucket}",
-            provider.name_any()
+            "spec.bucketNames of StorageProvider {provider_name} does not allow {bucket}"
         ));
     }
     Ok(bucket)

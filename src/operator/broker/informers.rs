@@ -4,8 +4,8 @@
 //! as such: it neither wedges the watch nor is taken for absent.
 
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures::{StreamExt, future};
 use hubstorage_core::api::{
@@ -22,33 +22,33 @@ use tokio_util::sync::CancellationToken;
 
 use super::authorise::World;
 use crate::guard::GuardState;
+use crate::pulse::{Cadence, Pulse};
 
 /// Whether the broker may answer; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    state: Arc<AtomicU8>,
+    has_seen_all: Arc<AtomicBool>,
+    pulses: Arc<OnceLock<[Pulse; 4]>>,
 }
 
-const WATCHING: u8 = 0;
-const READY: u8 = 1;
-
 impl Readiness {
-    /// The readiness check: everything was seen once, and the API server's keys are known.
+    /// The readiness check: everything was seen once and is still being watched, and the API
+    /// server's keys are known.
     ///
     /// # Errors
-    /// What is still awaited.
+    /// What is still awaited, or which watch fails.
     pub fn check(&self) -> Result<(), String> {
-        match self.state.load(Ordering::Acquire) {
-            READY => Ok(()),
-            _ => Err(
+        if !self.has_seen_all.load(Ordering::Acquire) {
+            return Err(
                 "still reading HubStorages, users and pods, or the API server's keys".to_owned(),
-            ),
+            );
         }
+        let mut pulses = self.pulses.get().into_iter().flatten();
+        pulses.try_for_each(Pulse::check)
     }
 
     pub(super) fn set(&self, ready: bool) {
-        self.state
-            .store(if ready { READY } else { WATCHING }, Ordering::Release);
+        self.has_seen_all.store(ready, Ordering::Release);
     }
 }
 
@@ -68,24 +68,31 @@ pub struct Informers {
 }
 
 impl Informers {
-    /// Starts watching, until `stop`.
+    /// Starts watching, until `stop`, and tells `readiness` of the watches' signs of life.
     pub fn start(
         client: &Client,
         guard: watch::Receiver<GuardState>,
+        cadence: &Cadence,
+        readiness: &Readiness,
         stop: &CancellationToken,
     ) -> Self {
         let changed = Arc::new(Notify::new());
-        let everything = watcher::Config::default();
-        let users_pods = watcher::Config::default().labels(USERNAME_LABEL);
-        let tell = |changed: &Arc<Notify>| {
+        let tell = || {
             let changed = changed.clone();
             move || changed.notify_one()
         };
+        let everything = cadence.config();
+        let users_pods = cadence.config().labels(USERNAME_LABEL);
+        let pulses = ["HubStorages", "StorageProviders", "HubUsers", "users' pods"]
+            .map(|of| Pulse::new(of, cadence));
+        let [hubs, providers, users, pods] = pulses.each_ref().map(|pulse| pulse.listening(client));
+        // Set once: there is one broker in a process.
+        _ = readiness.pulses.set(pulses);
         Self {
-            hubs: start(client, everything.clone(), prune, tell(&changed), stop),
-            providers: start(client, everything.clone(), prune, tell(&changed), stop),
-            users: start(client, everything, prune, || (), stop),
-            pods: start(client, users_pods, prune_pod, || (), stop),
+            hubs: start(hubs, everything.clone(), prune, tell(), stop),
+            providers: start(providers, everything.clone(), prune, tell(), stop),
+            users: start(users, everything, prune, || (), stop),
+            pods: start(pods, users_pods, prune_pod, || (), stop),
             changed,
             guard,
         }
@@ -125,7 +132,7 @@ impl World for Informers {
 }
 
 fn start<K>(
-    client: &Client,
+    client: Client,
     config: watcher::Config,
     prune: fn(&mut K),
     changed: impl Fn() + Send + 'static,
@@ -135,7 +142,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
-    let events = watcher(Api::all(client.clone()), config)
+    let events = watcher(Api::all(client), config)
         .default_backoff()
         .modify(prune)
         .reflect(writer)

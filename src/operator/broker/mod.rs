@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{self, Clock};
 use crate::guard::GuardState;
 use crate::providers::{Connect, Connections};
+use crate::pulse::Cadence;
 
 pub use informers::Readiness;
 pub use metrics::Metrics;
@@ -85,6 +86,8 @@ pub struct Outside {
     pub connect: Arc<dyn Connect>,
     /// The time.
     pub clock: Clock,
+    /// How often the watches give a sign of life.
+    pub cadence: Cadence,
 }
 
 /// Answers until `stop`.
@@ -97,6 +100,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let outside = Outside {
         connect: Arc::new(Connections::new(options.client.clone())),
         clock: clock::system(),
+        cadence: Cadence::default(),
     };
     run_on(listener, options, outside, stop).await
 }
@@ -120,11 +124,17 @@ pub async fn run_on(
         identity,
         ..
     } = options;
-    let Outside { connect, clock } = outside;
+    let Outside {
+        connect,
+        clock,
+        cadence,
+    } = outside;
     // Whatever ends the server ends what was started beside it.
     let stop = stop.child_token();
     let _ended = stop.clone().drop_guard();
-    let informers = Arc::new(Informers::start(&client, guard, &stop));
+    let informers = Arc::new(Informers::start(
+        &client, guard, &cadence, &readiness, &stop,
+    ));
     let broker = Arc::new(Broker {
         keys: Keys::new(client.clone()),
         reviews: Reviews::new(client.clone()),
@@ -230,7 +240,9 @@ impl Broker {
         peer: IpAddr,
         identity: &mut Option<PodIdentity>,
     ) -> Result<Vended, Refusal> {
-        self.readiness.check().map_err(|_| RequestError::NotReady)?;
+        self.readiness
+            .check()
+            .map_err(|why| RequestError::NotReady { why })?;
         let token = Presented::new(headers, (self.clock)())?;
         let proven = match self.reviews.remembered(token.expose()).await {
             Some(remembered) => &*identity.insert(remembered),

@@ -36,13 +36,14 @@ pub enum Refusal {
 }
 
 /// What is wrong with a request as such, or with the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
 pub enum RequestError {
-    /// The watches have not seen everything yet.
-    #[error(
-        "the HubStorage broker has just started and is still reading from the API server; retry in a few seconds"
-    )]
-    NotReady,
+    /// The watches have not seen everything yet, or see nothing any more.
+    #[error("the HubStorage broker does not know who may have what: {why}; retry in a minute")]
+    NotReady {
+        /// What is awaited, or fails.
+        why: String,
+    },
     /// Only [`super::server::ANSWER_WITHIN`] is left of the SDK's patience.
     #[error("the HubStorage broker could not finish in time; retry: what took long is remembered")]
     TooSlow,
@@ -66,9 +67,9 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    fn status(self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
-            Self::NotReady | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady { .. } | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::PeerMissing => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _, stream};
-use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
+use hubstorage_core::api::{HubStorage, HubUser, REINSTALL, StorageProvider};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::runtime::Controller;
@@ -113,16 +113,17 @@ async fn lead(
 
 async fn kinds_are_installed(client: &Client) -> anyhow::Result<()> {
     let one = ListParams::default().limit(1);
-    let hint = "the API server does not serve the kinds of hubstorage.io to this account; install them with: \
-                hubstorage manifests | kubectl apply --server-side -f -";
+    let hint = format!(
+        "the API server does not serve the kinds of hubstorage.io to this account; install them with {REINSTALL}"
+    );
     Api::<StorageProvider>::all(client.clone())
         .list_metadata(&one)
         .await
-        .context(hint)?;
+        .context(hint.clone())?;
     Api::<HubStorage>::all(client.clone())
         .list_metadata(&one)
         .await
-        .context(hint)?;
+        .context(hint.clone())?;
     Api::<HubUser>::all(client.clone())
         .list_metadata(&one)
         .await

@@ -9,7 +9,7 @@ mod watch;
 
 pub use documents::{Document, documents};
 pub use state::{GuardState, Observed, SETTLING, judge};
-pub use watch::watch;
+pub use watch::{watch, watch_at};
 
 /// The two kinds of object that the guard is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

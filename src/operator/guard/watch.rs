@@ -12,17 +12,31 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Document, GuardKind, GuardState, Observed, documents, judge};
+use crate::pulse::{Cadence, Pulse};
 
-/// Follows the guard's objects until `stop`. While nothing is known, the guard is missing.
+/// Looks at the pulses within one patience.
+const LOOKS: u32 = 12;
+
+/// Follows the guard's objects until `stop`. While nothing is known, and when a watch has given
+/// no sign of life for too long, the guard is missing.
 ///
 /// Needs list and watch on both kinds.
 pub fn watch(client: Client, stop: CancellationToken) -> watch::Receiver<GuardState> {
+    watch_at(client, Cadence::default(), stop)
+}
+
+/// [`watch`], at another cadence.
+pub fn watch_at(
+    client: Client,
+    cadence: Cadence,
+    stop: CancellationToken,
+) -> watch::Receiver<GuardState> {
     let unread = GuardState::Missing {
         why: "the admission policies have not been read yet".to_owned(),
     };
     let (sender, receiver) = watch::channel(unread);
     tokio::spawn(async move {
-        let followed = follow(client, sender);
+        let followed = follow(client, cadence, sender);
         tokio::select! {
             () = stop.cancelled() => {}
             () = followed => {}
@@ -31,29 +45,38 @@ pub fn watch(client: Client, stop: CancellationToken) -> watch::Receiver<GuardSt
     receiver
 }
 
-async fn follow(client: Client, state: watch::Sender<GuardState>) {
-    let policies = events(&client, GuardKind::Policy);
-    let bindings = events(&client, GuardKind::Binding);
+async fn follow(client: Client, cadence: Cadence, state: watch::Sender<GuardState>) {
+    let pulses =
+        [GuardKind::Policy, GuardKind::Binding].map(|kind| Pulse::new(kind.plural(), &cadence));
+    let policies = events(&client, GuardKind::Policy, &cadence, &pulses[0]);
+    let bindings = events(&client, GuardKind::Binding, &cadence, &pulses[1]);
     let mut changes = std::pin::pin!(futures::stream::select(policies, bindings));
+    let mut look = tokio::time::interval(cadence.patience / LOOKS);
     let mut seen = Seen::new();
-    while let Some((kind, event)) = changes.next().await {
-        let now = match event {
-            Ok(event) => {
-                seen.note(kind, event, Timestamp::now());
-                seen.state()
-            }
-            // What was read before stays true until something else is read: a missed change
-            // shows itself when the watch is back, and without the API server nothing is vended.
-            Err(error) if !seen.is_complete() => {
-                let why = format!("the list of {} cannot be read: {error}", kind.plural());
-                Some(GuardState::Missing { why })
-            }
-            Err(error) => {
-                tracing::warn!(kind = kind.name(), %error, "the watch of the guard was interrupted");
-                None
-            }
-        };
-        if let Some(now) = now {
+    loop {
+        let mut unread = None;
+        tokio::select! {
+            change = changes.next() => match change {
+                Some((kind, Ok(event))) => seen.note(kind, event, Timestamp::now()),
+                Some((kind, Err(error))) if !seen.is_complete() => {
+                    let why = format!("the list of {} cannot be read: {error}", kind.plural());
+                    unread = Some(GuardState::Missing { why });
+                }
+                // A change that was missed shows itself when the watch is back; until then, and
+                // for as long as its pulse allows, what was read before stays true.
+                Some((kind, Err(error))) => {
+                    tracing::warn!(kind = kind.name(), %error, "the watch of the guard was interrupted");
+                }
+                None => return,
+            },
+            _ = look.tick() => {}
+        }
+        let silent = || pulses.iter().find_map(|pulse| pulse.check().err());
+        let known = seen.state().map(|known| match silent() {
+            Some(why) => GuardState::Missing { why },
+            None => known,
+        });
+        if let Some(now) = unread.or(known) {
             state.send_if_modified(|before| {
                 let changed = *before != now;
                 if changed {
@@ -69,12 +92,14 @@ async fn follow(client: Client, state: watch::Sender<GuardState>) {
 fn events(
     client: &Client,
     kind: GuardKind,
+    cadence: &Cadence,
+    pulse: &Pulse,
 ) -> impl Stream<Item = (GuardKind, watcher::Result<Event<DynamicObject>>)> + Send + use<> {
     let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind.name());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let api: Api<DynamicObject> = Api::all_with(pulse.listening(client), &resource);
     // No label selector: an object that lost its label would look like one that was deleted.
-    watch_objects(api, watcher::Config::default())
+    watch_objects(api, cadence.config())
         .default_backoff()
         .map(move |event| (kind, event))
 }

@@ -15,7 +15,9 @@ pub const CONTROLLER_LEASE: &str = "hubstorage-controller";
 pub const SERVE_LEASE: &str = "hubstorage-vending";
 
 const RBAC: &str = "rbac.authorization.k8s.io";
-const READ: &[&str] = &["get", "list", "watch"];
+
+/// Everything is followed by watches; what is read singly says `get` as well.
+const FOLLOW: &[&str] = &["list", "watch"];
 
 /// A rule and what needs it.
 type Rule = (&'static str, Value);
@@ -32,7 +34,7 @@ fn controller() -> Vec<Document> {
             "Reads what is declared.",
             "hubstorage.io",
             &["storageproviders", "hubstorages", "hubusers"],
-            READ,
+            FOLLOW,
         ),
         rule(
             "Writes what it found and did.",
@@ -42,7 +44,7 @@ fn controller() -> Vec<Document> {
                 "hubstorages/status",
                 "hubusers/status",
             ],
-            &["patch", "update"],
+            &["patch"],
         ),
         rule(
             "Sets and removes metadata.finalizers, nothing else. RBAC cannot say that: the right is to the whole object.",
@@ -57,16 +59,16 @@ fn controller() -> Vec<Document> {
             &["update"],
         ),
         rule(
-            "Makes a HubUser for every user, and prunes idle ones.",
+            "Makes a HubUser for every user.",
             "hubstorage.io",
             &["hubusers"],
-            &["create", "patch", "delete"],
+            &["create", "patch"],
         ),
         rule(
             "Matches spec.namespaces of a StorageProvider with their labels.",
             "",
             &["namespaces"],
-            &["list", "watch"],
+            FOLLOW,
         ),
         named(
             "Its UID is the default of --installation-id.",
@@ -76,10 +78,10 @@ fn controller() -> Vec<Document> {
             &["get"],
         ),
         rule(
-            "Finds hub users: metadata of pods with a username, and one pod at a time in full.",
+            "Finds hub users in the metadata of pods. RBAC cannot say that: the right is to whole pods.",
             "",
             &["pods"],
-            READ,
+            FOLLOW,
         ),
         rule(
             "Says what it did.",
@@ -94,7 +96,7 @@ fn controller() -> Vec<Document> {
                 "validatingadmissionpolicies",
                 "validatingadmissionpolicybindings",
             ],
-            READ,
+            FOLLOW,
         ),
         named(
             "Writes caBundle. List and watch are allowed for a field selector on this name only.",
@@ -120,9 +122,16 @@ fn controller() -> Vec<Document> {
         named(
             "Renews the certificate authority and follows changes.",
             "",
-            &["secrets", "configmaps"],
+            &["secrets"],
             &[AUTHORITY_NAME],
-            &["get", "list", "watch", "update", "patch"],
+            &["get", "list", "watch", "update"],
+        ),
+        named(
+            "Publishes its bundle and follows changes.",
+            "",
+            &["configmaps"],
+            &[AUTHORITY_NAME],
+            &["get", "list", "watch", "patch"],
         ),
         rule(
             "Becomes leader for the first time.",
@@ -135,7 +144,7 @@ fn controller() -> Vec<Document> {
             "coordination.k8s.io",
             &["leases"],
             &[CONTROLLER_LEASE],
-            &["get", "update", "patch"],
+            &["get", "patch"],
         ),
     ];
     let account = CONTROLLER_ACCOUNT;
@@ -160,7 +169,7 @@ fn serve() -> Vec<Document> {
             "Knows what pods are given, who vends from where, and who is suspended.",
             "hubstorage.io",
             &["hubstorages", "storageproviders", "hubusers"],
-            READ,
+            FOLLOW,
         ),
         rule(
             "Writes status.vending and status.lastVendTime.",
@@ -169,10 +178,10 @@ fn serve() -> Vec<Document> {
             &["patch"],
         ),
         rule(
-            "Sees whether a token's pod lives, who made it and whose it is.",
+            "Sees whether a token's pod lives, who made it and whose it is; one that it does not know yet it reads singly.",
             "",
             &["pods"],
-            READ,
+            &["get", "list", "watch"],
         ),
         rule(
             "Has tokens of pods checked.",
@@ -187,7 +196,7 @@ fn serve() -> Vec<Document> {
                 "validatingadmissionpolicies",
                 "validatingadmissionpolicybindings",
             ],
-            &["list", "watch"],
+            FOLLOW,
         ),
     ];
     let in_system = vec![
@@ -196,7 +205,7 @@ fn serve() -> Vec<Document> {
             "",
             &["secrets"],
             &[AUTHORITY_NAME],
-            READ,
+            FOLLOW,
         ),
         rule(
             "Asks for the first time to be the replica that probes.",
@@ -209,7 +218,7 @@ fn serve() -> Vec<Document> {
             "coordination.k8s.io",
             &["leases"],
             &[SERVE_LEASE],
-            &["get", "update", "patch"],
+            &["get", "patch"],
         ),
     ];
     let in_vending = vec![rule(
@@ -367,6 +376,14 @@ mod tests {
             ] {
                 assert!(!grants(&rules, resource, verb), "{resource} {verb}");
             }
+        }
+    }
+
+    #[test]
+    fn nobody_deletes_anything() {
+        for (why, rule) in documents().iter().flat_map(|document| &document.rules) {
+            let verbs = rule["verbs"].to_string();
+            assert!(!verbs.contains("delete"), "{why}");
         }
     }
 

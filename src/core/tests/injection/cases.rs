@@ -1,9 +1,12 @@
 //! Case by case: which pods are given something, and exactly what.
 
-use hubstorage_core::injection::{Admission, Decision, HubInjection, Report, admit};
+use hubstorage_core::injection::{AGENT_URL, Admission, Decision, HubInjection, Report, admit};
 use serde_json::{Value, json};
 
-use crate::{HUB, amazon_without_vending, hub, minio, notebook, notebook_pod, patched, variable};
+use crate::{
+    HUB, amazon_without_vending, hub, hub_with_agent_at, minio, notebook, notebook_pod, patched,
+    variable,
+};
 
 fn scratch(env: Value) -> Value {
     json!([{"name": "scratch", "bucketName": "earth-scratch", "env": env}])
@@ -80,6 +83,17 @@ fn a_notebook_pod_gets_exactly_this_patch() {
             annotation("hubstorage.io~1injected", r#"{"hub":"earth","generation":3}"#),
         ])
     );
+}
+
+#[test]
+fn pods_are_sent_to_where_the_agents_listen() {
+    let agent = "http://[fd00:ec2::23]:9180/v1/credentials";
+    let hub = hub_with_agent_at(agent, json!({}), scratch(json!([])), minio());
+
+    let after = patched(&notebook_pod(), &admit(&notebook_pod(), HUB, Some(&hub)));
+
+    let told = variable(notebook(&after), "AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    assert_eq!(told, Some(&json!(agent)));
 }
 
 #[test]
@@ -482,8 +496,13 @@ fn a_selector_with_an_unknown_operator_is_named() {
         }]}},
     });
     let provider = serde_json::from_value(minio()).unwrap();
-    let error =
-        HubInjection::new(&serde_json::from_value(hub).unwrap(), &[], &provider).unwrap_err();
+    let error = HubInjection::new(
+        &serde_json::from_value(hub).unwrap(),
+        &[],
+        &provider,
+        AGENT_URL,
+    )
+    .unwrap_err();
     assert!(
         error
             .to_string()

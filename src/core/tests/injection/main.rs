@@ -5,7 +5,7 @@ mod cases;
 mod properties;
 
 use hubstorage_core::api::{Bucket, HubStorage, S3Provider};
-use hubstorage_core::injection::{Admission, HubInjection};
+use hubstorage_core::injection::{AGENT_URL, Admission, HubInjection};
 use hubstorage_core::names::BucketName;
 use serde_json::{Value, json};
 
@@ -19,6 +19,11 @@ fn notebook_pod() -> Value {
 
 /// What the HubStorage `earth`, with `users` and `buckets` in its spec, gives pods.
 fn hub(users: Value, buckets: Value, provider: Value) -> HubInjection {
+    hub_with_agent_at(AGENT_URL, users, buckets, provider)
+}
+
+/// The same, where agents listen elsewhere.
+fn hub_with_agent_at(agent: &str, users: Value, buckets: Value, provider: Value) -> HubInjection {
     let hub = json!({
         "apiVersion": "hubstorage.io/v1alpha1",
         "kind": "HubStorage",
@@ -35,7 +40,7 @@ fn hub(users: Value, buckets: Value, provider: Value) -> HubInjection {
         (bucket.clone(), BucketName::parse(&name).unwrap())
     };
     let buckets: Vec<_> = hub.spec.buckets.iter().map(in_store).collect();
-    HubInjection::new(&hub, &buckets, &provider).unwrap()
+    HubInjection::new(&hub, &buckets, &provider, agent).unwrap()
 }
 
 /// A store of one's own, with credentials for users.

@@ -67,8 +67,8 @@ fn hub(name: &str, created: &str) -> Value {
         "spec": {"providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}, {"name": "persistent"}]},
         "status": {
             "buckets": [
-                {"name": "scratch", "bucketName": "earth-scratch"},
-                {"name": "persistent", "bucketName": "earth-persistent"},
+                {"name": "scratch", "bucketName": "earth-scratch", "store": "Amazon S3 us-east-1"},
+                {"name": "persistent", "bucketName": "earth-persistent", "store": "Amazon S3 us-east-1"},
             ],
             "vending": {"buckets": [verdict_on("scratch", "Isolated"), verdict_on("persistent", "Isolated")]},
         },
@@ -432,6 +432,23 @@ fn a_bucket_that_is_only_about_to_be_created_may_be_somebody_elses() {
             json!({"nonce": "n", "time": "2026-05-01T10:00:00Z"});
     });
     assert_eq!(buckets(&grantee.unwrap()), ["earth-scratch"]);
+}
+
+#[test]
+fn a_bucket_that_nobody_has_seen_at_the_store_that_the_provider_points_to_now_is_left_out() {
+    let (code, status, message) = denied(|seen| {
+        seen.providers[0]["spec"]["s3"]["endpoint"] = json!("https://other.example.org");
+    });
+    assert_eq!((code, status), ("NothingVendable", 503));
+    assert!(
+        message.contains("not been seen yet at https://other.example.org"),
+        "{message}"
+    );
+    let moved = Seen::with(|seen| {
+        seen.providers[0]["spec"]["s3"]["endpoint"] = json!("https://other.example.org/");
+        seen.hubs[0]["status"]["buckets"][0]["store"] = json!("https://other.example.org");
+    });
+    assert_eq!(buckets(&moved.unwrap()), ["earth-scratch"]);
 }
 
 #[test]

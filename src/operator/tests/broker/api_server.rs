@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -35,6 +36,7 @@ pub struct ApiServer {
     cluster: Arc<Mutex<Cluster>>,
     version: Arc<watch::Sender<usize>>,
     lists_held: Arc<watch::Sender<bool>>,
+    watches_cut: Arc<watch::Sender<bool>>,
     url: String,
 }
 
@@ -48,6 +50,7 @@ impl ApiServer {
             })),
             version: Arc::new(watch::Sender::new(0)),
             lists_held: Arc::new(watch::Sender::new(false)),
+            watches_cut: Arc::new(watch::Sender::new(false)),
             url: format!("http://{}", listener.local_addr().unwrap()),
         };
         let app = Router::new().fallback(answer).with_state(server.clone());
@@ -77,6 +80,11 @@ impl ApiServer {
     /// Lists are answered only after `hold_lists(false)`.
     pub fn hold_lists(&self, hold: bool) {
         self.lists_held.send_replace(hold);
+    }
+
+    /// Lists and watches fail, those under way too, and nothing else does.
+    pub fn cut_watches(&self, cut: bool) {
+        self.watches_cut.send_replace(cut);
     }
 
     pub fn vouch(&self, token: &str, user: Value) {
@@ -160,8 +168,12 @@ impl ApiServer {
         })
     }
 
-    fn watch(&self, resource: &str, since: usize) -> Response {
+    fn watch(&self, resource: &str, since: usize, ends_after: Duration) -> Response {
         let (server, resource) = (self.clone(), resource.to_owned());
+        let mut cut = self.watches_cut.subscribe();
+        let ends = async move {
+            _ = tokio::time::timeout(ends_after, cut.wait_for(|cut| *cut)).await;
+        };
         let version = self.version.subscribe();
         let events = stream::unfold((since, version), move |(mut at, mut version)| {
             let (server, resource) = (server.clone(), resource.clone());
@@ -185,18 +197,26 @@ impl ApiServer {
                 }
             }
         });
-        json_body(StatusCode::OK, Body::from_stream(events))
+        json_body(
+            StatusCode::OK,
+            Body::from_stream(events.take_until(Box::pin(ends))),
+        )
     }
 
     fn apply(&self, key: &str, patch: &Value) -> Response {
         let Some(object) = self.get(key) else {
             return failure(StatusCode::NOT_FOUND, "NotFound");
         };
-        let uid = &patch["metadata"]["uid"];
-        if !uid.is_null() && object["metadata"]["uid"] != *uid {
+        // The UID in a patch of a custom resource's status is ignored: only the version counts.
+        let version = &patch["metadata"]["resourceVersion"];
+        if !version.is_null() && object["metadata"]["resourceVersion"] != *version {
             return failure(StatusCode::CONFLICT, "Conflict");
         }
-        self.edit(key, |object| merge(object, patch));
+        let mut patch = patch.clone();
+        if let Some(metadata) = patch["metadata"].as_object_mut() {
+            metadata.retain(|field, _| !matches!(field.as_str(), "uid" | "resourceVersion"));
+        }
+        self.edit(key, |object| merge(object, &patch));
         success(&self.get(key).unwrap())
     }
 
@@ -255,16 +275,22 @@ async fn answer(State(server): State<ApiServer>, request: Request) -> Response {
         .or_else(|| path.splitn(5, '/').nth(4))
         .unwrap_or_default();
     let parts_of_path: Vec<&str> = rest.split('/').collect();
+    if parts_of_path.len() == 1 && parts.method == Method::GET && *server.watches_cut.borrow() {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
+    }
     match (&parts.method, parts_of_path.as_slice()) {
         (&Method::GET, [resource]) if query.contains("watch=true") => {
-            let since = query
-                .split('&')
-                .find_map(|pair| pair.strip_prefix("resourceVersion="));
+            let number = |name: &str| {
+                let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs
+                    .find(|(key, _)| *key == name)
+                    .and_then(|(_, value)| value.parse::<u32>().ok())
+                    .unwrap_or_default()
+            };
             server.watch(
                 resource,
-                since
-                    .and_then(|since| since.parse().ok())
-                    .unwrap_or_default(),
+                number("resourceVersion") as usize,
+                Duration::from_secs(number("timeoutSeconds").into()),
             )
         }
         (&Method::GET, [resource]) => {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use hubstorage::broker::{self, Metrics, Options, Outside, Readiness};
 use hubstorage::guard::GuardState;
 use hubstorage::providers::{Connect, ConnectError, VendingSide};
+use hubstorage::pulse::Cadence;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud};
 use hubstorage_cloud::{Credential, ObjectStore, Secret};
 use hubstorage_core::api::StorageProvider;
@@ -124,6 +125,11 @@ impl Hub {
 
     /// Without waiting for anything.
     pub async fn start_with(behaviour: Behaviour, hold_lists: bool) -> Self {
+        Self::start_at(behaviour, hold_lists, Cadence::default()).await
+    }
+
+    /// Without waiting for anything, and with watches of this cadence.
+    pub async fn start_at(behaviour: Behaviour, hold_lists: bool, cadence: Cadence) -> Self {
         let issuer = Issuer::new();
         let api = ApiServer::start(issuer.keys()).await;
         api.hold_lists(hold_lists);
@@ -155,6 +161,7 @@ impl Hub {
         let outside = Outside {
             connect: Arc::new(InMemory(cloud.clone())),
             clock: Arc::new(move || clock.now()),
+            cadence,
         };
         let stop = CancellationToken::new();
         tokio::spawn(broker::run_on(listener, options, outside, stop.clone()));
@@ -325,7 +332,9 @@ fn hub() -> Value {
             "creationTimestamp": "2025-01-01T00:00:00Z",
         },
         "spec": {"providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}]},
-        "status": {"observedGeneration": 1, "buckets": [{"name": "scratch", "bucketName": "earth-scratch"}]},
+        "status": {"observedGeneration": 1, "buckets": [
+            {"name": "scratch", "bucketName": "earth-scratch", "store": "Amazon S3 us-east-1"},
+        ]},
     })
 }
 

@@ -8,6 +8,7 @@
 
 mod api_server;
 mod hub;
+mod watches;
 
 use std::io;
 use std::sync::{LazyLock, Mutex, OnceLock};

@@ -1,0 +1,113 @@
+//! What was seen is believed while the watches live, and not much longer.
+
+use std::time::Duration;
+
+use hubstorage::guard::{self, GuardKind, GuardState};
+use hubstorage::pulse::Cadence;
+use hubstorage_cloud::memory::Behaviour;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::api_server::ApiServer;
+use crate::hub::{BOBS_ADDRESS, Hub};
+use crate::log_everything;
+
+/// Bounds a hang; nothing is measured with it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As in the cluster, in seconds for minutes.
+const CADENCE: Cadence = Cadence {
+    renew: 1,
+    patience: Duration::from_secs(4),
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_watches_fail_answers_that_it_is_not_ready_until_they_are_back() {
+    log_everything();
+    let hub = Hub::start_at(Behaviour::minio(), false, CADENCE).await;
+    hub.vended().await;
+
+    hub.api.cut_watches(true);
+
+    let answer = hub.refused("NotReady").await;
+    let message = answer.body["message"].as_str().unwrap();
+    assert!(
+        answer.status == 503 && message.contains("the watch of"),
+        "{answer:?}"
+    );
+    assert!(hub.readiness.check().is_err());
+    hub.api.cut_watches(false);
+    hub.vended().await;
+    assert_eq!(hub.readiness.check(), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_have_nothing_to_tell_are_believed() {
+    log_everything();
+    let hub = Hub::start_at(Behaviour::minio(), false, CADENCE).await;
+    hub.vended().await;
+    let renewals = |resource: &str| {
+        let calls = hub.api.calls();
+        let of_resource =
+            |call: &&String| call.contains(&format!("/{resource}?")) && call.contains("watch=true");
+        calls.iter().filter(of_resource).count()
+    };
+
+    // A second each: longer than anything is believed without a sign of life.
+    let quiet = async {
+        for resource in ["hubstorages", "storageproviders", "hubusers", "pods"] {
+            while renewals(resource) < 7 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, quiet).await.unwrap();
+
+    assert_eq!(hub.readiness.check(), Ok(()));
+    let answer = hub.ask(&hub.bobs_token(), BOBS_ADDRESS).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_is_no_longer_seen_is_missing_until_it_is_seen_again() {
+    log_everything();
+    let api = ApiServer::start(json!({"keys": []})).await;
+    for document in guard::documents() {
+        let mut object = document.object();
+        object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        object["metadata"]["generation"] = json!(1);
+        api.put(
+            &format!("{}/{}", document.kind.plural(), document.name),
+            object,
+        );
+    }
+    let stop = CancellationToken::new();
+    let _ended = stop.clone().drop_guard();
+    let mut state = guard::watch_at(api.client(), CADENCE, stop);
+    let in_force = |state: &GuardState| matches!(state, GuardState::InForce { .. });
+    until(&mut state, in_force).await;
+
+    api.cut_watches(true);
+
+    let missing = until(&mut state, |state| !in_force(state)).await;
+    let GuardState::Missing { why } = missing else {
+        panic!("{missing:?}");
+    };
+    let policies = GuardKind::Policy.plural();
+    let bindings = GuardKind::Binding.plural();
+    assert!(
+        why.contains("the watch of") && (why.contains(policies) || why.contains(bindings)),
+        "{why}"
+    );
+    api.cut_watches(false);
+    until(&mut state, in_force).await;
+}
+
+async fn until(
+    state: &mut watch::Receiver<GuardState>,
+    is: impl FnMut(&GuardState) -> bool,
+) -> GuardState {
+    let waiting = tokio::time::timeout(PATIENCE, state.wait_for(is));
+    waiting.await.unwrap().unwrap().clone()
+}
