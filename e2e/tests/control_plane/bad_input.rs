@@ -138,8 +138,12 @@ async fn amazon_without_a_role_for_vending_is_refused_and_with_one_it_is_taken()
     .await;
     for taken in [with_role, without_vending] {
         let dry_run = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
-        let output = hub.platform.kubectl_with_input(dry_run, &taken.to_string());
-        let output = output.await.unwrap();
+        let taken = taken.to_string();
+        let output = hub
+            .platform
+            .kubectl_with_input(dry_run, &taken)
+            .await
+            .unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{taken}: {told}");
     }

@@ -1,7 +1,7 @@
 //! Why a pod may have nothing.
 
 use axum::http::StatusCode;
-use hubstorage_core::api::{STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{REINSTALL, STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use jiff::Timestamp;
 
 /// Why a pod may have nothing.
@@ -93,7 +93,8 @@ pub enum Denied {
     /// Stamps and usernames cannot be trusted.
     #[error(
         "the admission policies that protect usernames are not in force ({why}), so nothing is vended; \
-         tell the administrators of the hub: `hubstorage manifests | kubectl apply --server-side -f -`"
+         tell the administrators of the hub: {reinstall}",
+        reinstall = REINSTALL
     )]
     GuardMissing {
         /// What is missing.

@@ -26,6 +26,7 @@ impl Connect for InMemory {
         Ok(VendingSide {
             source: Arc::new(self.0.source("vendor")),
             probe: Arc::new(self.0.probe()),
+            secret_version: None,
         })
     }
 }
