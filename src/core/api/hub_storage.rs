@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::NameReference;
 use crate::lifecycle::Days;
 use crate::names::PrefixScheme;
+use crate::policies::Access;
 
 /// One hub's storage: its buckets, who reaches what in them, and what its users' pods are given.
 /// One per namespace.
@@ -174,6 +175,24 @@ pub struct Bucket {
     /// What becomes of the bucket when the HubStorage is deleted. Retain: nothing.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+impl Bucket {
+    /// What the grants let a user do with their own prefix; the widest counts.
+    pub fn user_access(&self) -> Option<Access> {
+        let is_for_everyone = |grant: &&Grant| {
+            let mut subjects = grant.subjects.iter();
+            subjects.any(|subject| matches!(subject.kind, SubjectKind::Everyone))
+        };
+        self.grants
+            .iter()
+            .filter(is_for_everyone)
+            .map(|grant| match (grant.scope, grant.permission) {
+                (Scope::UserPrefix, Permission::ReadOnly) => Access::ReadOnly,
+                (Scope::UserPrefix, Permission::ReadWrite) => Access::ReadWrite,
+            })
+            .max()
+    }
 }
 
 /// When data is deleted.

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use hubstorage_core::api::{
     AccessMode, Bucket, BucketVending, ConditionType, HubStorage, HubUser, IsolationVerdict,
-    Permission, Reason, STAMP_ANNOTATION, Scope, StorageProvider, SubjectKind, USERNAME_ANNOTATION,
-    condition,
+    Reason, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, condition,
 };
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
@@ -246,7 +245,7 @@ fn reaches(
         .spec
         .buckets
         .iter()
-        .filter_map(|bucket| Some((bucket, access(bucket)?)))
+        .filter_map(|bucket| Some((bucket, bucket.user_access()?)))
         .collect();
     if granting.is_empty() {
         return Err(Denied::NothingGranted {
@@ -274,24 +273,6 @@ fn reaches(
         });
     }
     Ok(reaches.into_iter().collect())
-}
-
-/// What a bucket's grants let a user do with their own prefix; the widest counts.
-fn access(bucket: &Bucket) -> Option<Access> {
-    bucket
-        .grants
-        .iter()
-        .filter(|grant| {
-            grant
-                .subjects
-                .iter()
-                .any(|subject| matches!(subject.kind, SubjectKind::Everyone))
-        })
-        .map(|grant| match (grant.scope, grant.permission) {
-            (Scope::UserPrefix, Permission::ReadOnly) => Access::ReadOnly,
-            (Scope::UserPrefix, Permission::ReadWrite) => Access::ReadWrite,
-        })
-        .max()
 }
 
 /// The bucket's name in the store, if credentials may be issued for it.

@@ -14,6 +14,7 @@ use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::{Supports, expiring};
 use hubstorage_core::names::{BucketName, BucketNamePattern};
 use hubstorage_core::plan::{Declared, Owner};
+use hubstorage_core::policies::PolicyDocument;
 use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::reflector::ObjectRef;
@@ -55,6 +56,7 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
     let location = unmoved(hub, &provider)?;
     let buckets = declared(hub, &provider, &owner)?;
     pods_can_be_told(hub, &owner.namespace)?;
+    policies_fit(hub, &buckets)?;
     let store = context
         .connect
         .store(&provider)
@@ -102,6 +104,23 @@ fn pods_can_be_told(hub: &HubStorage, namespace: &str) -> Result<(), Step> {
     UserPods::of(hub, namespace)
         .map(drop)
         .map_err(|error| Step::stalled(Reason::InvalidConfiguration, error.to_string()))
+}
+
+/// A policy that is too long is refused here, for the longest user, and not when somebody with
+/// a long name asks for credentials.
+fn policies_fit(hub: &HubStorage, declared: &[Declared]) -> Result<(), Step> {
+    let reached = hub.spec.buckets.iter().filter_map(|bucket| {
+        let name = declared
+            .iter()
+            .find(|declared| declared.name == bucket.name)?;
+        Some((name.bucket.clone(), bucket.user_access()?))
+    });
+    PolicyDocument::fits_every_user(reached).map_err(|error| {
+        Step::stalled(
+            Reason::InvalidConfiguration,
+            format!("spec.buckets: {error}"),
+        )
+    })
 }
 
 fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step> {

@@ -527,3 +527,36 @@ async fn a_second_hub_in_the_namespace_changes_nothing_until_the_first_is_gone()
     world.server.delete(&hub());
     assert_mended(world, &second).await;
 }
+
+#[tokio::test]
+async fn buckets_whose_session_policy_cannot_fit_for_a_user_with_a_long_name() {
+    let bucket = |at: usize| json!({"name": format!("b{at}"), "bucketName": format!("{at}-{}", "x".repeat(60))});
+    let buckets: Vec<_> = (0..8).map(bucket).collect();
+    let many = hub_with("earth", "earth", json!({"buckets": buckets}));
+    let world = settled(World::new(Behaviour::aws()).with(&many)).await;
+    assert_refused(
+        &world,
+        &many,
+        Stalled,
+        Reason::InvalidConfiguration,
+        &["spec.buckets", "2048"],
+    );
+}
+
+#[tokio::test]
+async fn a_pod_selector_that_nobody_can_evaluate() {
+    let selector =
+        json!({"matchExpressions": [{"key": "component", "operator": "in", "values": ["x"]}]});
+    let sources = json!([{
+        "name": "notebook", "podSelector": selector, "creators": [{"serviceAccount": {"name": "hub"}}],
+    }]);
+    let odd = hub_with("earth", "earth", json!({"users": {"sources": sources}}));
+    let world = settled(World::new(Behaviour::aws()).with(&odd)).await;
+    assert_refused(
+        &world,
+        &odd,
+        Stalled,
+        Reason::InvalidConfiguration,
+        &["spec.users.sources[notebook].podSelector"],
+    );
+}
