@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::kubernetes::go_version;
@@ -33,6 +34,13 @@ const MODULES: [(&str, &str); 2] = [
 ];
 
 const LDFLAGS: &str = "-s -w";
+
+/// Buckets of the example policies, as in docs/examples/minio-provider.yaml.
+const EXAMPLE_BUCKETS: &str = "earth-*";
+
+/// Buckets that stand in their place here: those of the demo, those of the tests, whose names all
+/// begin alike, and one that no MinIO lets anybody make.
+const BUCKETS: [&str; 3] = ["earth-*", "e2e-*", "minio"];
 
 /// The object store.
 pub struct Minio;
@@ -174,11 +182,14 @@ impl Component for Minio {
     }
 }
 
-/// Makes a user, and a policy of the same name from `e2e/minio/`.
+/// Makes a user, and a policy of the same name: the example's, for the buckets of this platform.
 async fn make_user(site: &Site, key: &AccessKey) -> Result<()> {
     let name = key.id.as_str();
-    let file = name.trim_start_matches("hubstorage-");
-    let policy = site.checkout.path(&format!("e2e/minio/{file}.json"));
+    let role = name.trim_start_matches("hubstorage-");
+    let example = format!("docs/examples/minio-{role}-policy.json");
+    let text = std::fs::read_to_string(site.checkout.path(&example)).context(example.clone())?;
+    let policy = site.checkout.run(&format!("minio/{role}-policy.json"));
+    files::write_private(&policy, for_buckets(&text, &BUCKETS).context(example)?)?;
     let policy = policy.display().to_string();
     // Access key and secret go to its standard input, as arguments can be seen by everybody.
     let input = format!("{}\n{}\n", key.id, key.secret);
@@ -206,6 +217,29 @@ async fn make_user(site: &Site, key: &AccessKey) -> Result<()> {
         return Ok(());
     }
     succeed(attach, "policy attach")
+}
+
+/// The policy with `buckets` wherever it names those of the example, and otherwise as it is.
+fn for_buckets(policy: &str, buckets: &[&str]) -> Result<String> {
+    let mut policy: Value = serde_json::from_str(policy)?;
+    let statements = policy["Statement"].as_array_mut();
+    for statement in statements.context("it has no statements")? {
+        let Some(resources) = statement.get_mut("Resource").and_then(Value::as_array_mut) else {
+            continue;
+        };
+        *resources = resources
+            .iter()
+            .filter_map(Value::as_str)
+            .flat_map(|resource| match resource.contains(EXAMPLE_BUCKETS) {
+                true => buckets
+                    .iter()
+                    .map(|bucket| json!(resource.replace(EXAMPLE_BUCKETS, bucket)))
+                    .collect(),
+                false => vec![json!(resource)],
+            })
+            .collect();
+    }
+    Ok(serde_json::to_string(&policy)?)
 }
 
 /// Runs the client as the root user of the store it calls `local`.
@@ -261,4 +295,24 @@ fn succeed(output: Output, action: &str) -> Result<()> {
         bail!("mc admin {action}: {}", said(&output));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_buckets_of_the_example_are_replaced() {
+        let example = json!({"Statement": [
+            {"Action": ["a"], "Resource": ["arn:aws:s3:::earth-*/*", "arn:aws:s3:::*"]},
+            {"Action": ["b"]},
+        ]});
+
+        let policy = for_buckets(&example.to_string(), &["x-*", "y"]).unwrap();
+
+        let read: Value = serde_json::from_str(&policy).unwrap();
+        let resources = ["arn:aws:s3:::x-*/*", "arn:aws:s3:::y/*", "arn:aws:s3:::*"];
+        assert_eq!(read["Statement"][0]["Resource"], json!(resources));
+        assert_eq!(read["Statement"][1], example["Statement"][1]);
+    }
 }

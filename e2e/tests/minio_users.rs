@@ -13,15 +13,15 @@ answer = sts.assume_role(RoleArn="arn:aws:iam::000000000000:role/any", RoleSessi
 print(json.dumps(answer["Credentials"], default=str))
 "#;
 
-async fn session(platform: &Platform, user: MinioUser) -> (AccessKey, String) {
-    let key = platform.minio_key(user).unwrap();
+/// What Python says with this key in its environment.
+async fn said(platform: &Platform, key: &AccessKey, arguments: &[&str]) -> String {
     let output = tokio::process::Command::new(platform.python())
         .env_clear()
         .env("HOME", platform.checkout.run("minio"))
         .env("ENDPOINT", platform.minio_endpoint().unwrap())
-        .env("AWS_ACCESS_KEY_ID", key.id)
-        .env("AWS_SECRET_ACCESS_KEY", key.secret)
-        .args(["-c", ASSUME_ROLE])
+        .env("AWS_ACCESS_KEY_ID", &key.id)
+        .env("AWS_SECRET_ACCESS_KEY", &key.secret)
+        .args(arguments)
         .output()
         .await
         .unwrap();
@@ -30,7 +30,13 @@ async fn session(platform: &Platform, user: MinioUser) -> (AccessKey, String) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+async fn session(platform: &Platform, user: MinioUser) -> (AccessKey, String) {
+    let key = platform.minio_key(user).unwrap();
+    let answer = said(platform, &key, &["-c", ASSUME_ROLE]).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
     let field = |name: &str| answer[name].as_str().unwrap().to_owned();
     (
         AccessKey {
@@ -100,7 +106,7 @@ async fn the_same_request_succeeds_for_who_may() {
 async fn the_managing_user_makes_and_removes_buckets_but_no_users() {
     let platform = Platform::load().unwrap();
     let key = platform.minio_key(MinioUser::Manage).unwrap();
-    let bucket = format!("local/manage-{}", std::process::id());
+    let bucket = format!("local/e2e-manage-{}", std::process::id());
 
     let made = platform.mc(&key, None, &["mb", &bucket]).await.unwrap();
     let removed = platform.mc(&key, None, &["rb", &bucket]).await.unwrap();
@@ -121,7 +127,7 @@ async fn the_managing_user_makes_and_removes_buckets_but_no_users() {
 async fn the_vending_user_cannot_make_a_bucket() {
     let platform = Platform::load().unwrap();
     let key = platform.minio_key(MinioUser::Vend).unwrap();
-    let bucket = format!("local/vend-{}", std::process::id());
+    let bucket = format!("local/e2e-vend-{}", std::process::id());
 
     let made = platform.mc(&key, None, &["mb", &bucket]).await.unwrap();
 
@@ -129,4 +135,45 @@ async fn the_vending_user_cannot_make_a_bucket() {
         String::from_utf8_lossy(&made.stderr).contains("Access Denied"),
         "{made:?}"
     );
+}
+
+/// What the store answers to a user who puts an object into a bucket and lists it.
+const REACH: &str = r#"
+import boto3, botocore, os, sys
+s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], region_name="us-east-1")
+def answer(call, **arguments):
+    try:
+        call(Bucket=sys.argv[1], **arguments)
+        return "OK"
+    except botocore.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+print(answer(s3.put_object, Key="object", Body=b"x"), answer(s3.list_objects_v2))
+"#;
+
+#[tokio::test]
+async fn neither_user_reaches_a_bucket_beyond_the_names_in_its_policy() {
+    let platform = Platform::load().unwrap();
+    let within = format!("e2e-ceiling-{}", std::process::id());
+    let beyond = format!("beyond-{}", std::process::id());
+    let root = platform.minio_key(MinioUser::Root).unwrap();
+    let as_owner = async |arguments: &[&str]| {
+        let output = platform.mc(&root, None, arguments).await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    for bucket in [&within, &beyond] {
+        as_owner(&["mb", &format!("local/{bucket}")]).await;
+    }
+
+    for user in [MinioUser::Manage, MinioUser::Vend] {
+        let key = platform.minio_key(user).unwrap();
+        let answers = async |bucket: &str| said(&platform, &key, &["-c", REACH, bucket]).await;
+
+        assert_eq!(answers(&within).await, "OK OK", "{user:?}");
+        let refused = "AccessDenied AccessDenied";
+        assert_eq!(answers(&beyond).await, refused, "{user:?}");
+    }
+
+    for bucket in [&within, &beyond] {
+        as_owner(&["rb", "--force", &format!("local/{bucket}")]).await;
+    }
 }

@@ -10,8 +10,9 @@ use crate::refusal::Refusal;
 /// The one path, here and at the broker.
 pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 
-/// Longest token taken, in bytes. A projected service account token is about 1 KiB.
-pub const TOKEN_LIMIT: usize = 16 * 1024;
+/// Longest token taken, in bytes: the broker takes no longer one. A projected service account token
+/// is about 1 KiB.
+pub const TOKEN_LIMIT: usize = 8 * 1024;
 
 /// Headers that proxies add. `X-Forwarded-Proto` alone is not among them: service meshes set it on a
 /// pod's own requests.

@@ -16,7 +16,8 @@ pub const CREATOR: &str = "hub";
 /// A hub for one test.
 pub struct Hub {
     pub platform: Platform,
-    /// Name of the namespace, and of the provider; every bucket's name starts with it.
+    /// Name of the namespace, and of the provider; every bucket's name starts with it. It starts
+    /// with `e2e-`: the store's two users reach no other buckets.
     pub namespace: String,
 }
 
@@ -24,7 +25,10 @@ impl Hub {
     /// A namespace, and nothing in it yet.
     pub async fn namespace(purpose: &str) -> Self {
         let platform = Platform::load().unwrap();
-        let namespace = format!("{purpose}-{:06x}", rand::rng().random_range(0..0x100_0000));
+        let namespace = format!(
+            "e2e-{purpose}-{:06x}",
+            rand::rng().random_range(0..0x100_0000)
+        );
         let hub = Self {
             platform,
             namespace,

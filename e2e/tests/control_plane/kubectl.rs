@@ -62,7 +62,11 @@ async fn every_field_is_explained() {
 #[tokio::test]
 async fn the_example_files_are_taken_as_they_stand() {
     let hub = Hub::namespace("examples").await;
-    for example in ["minio-provider.yaml", "hub.yaml"] {
+    for example in [
+        "minio-provider.yaml",
+        "hub.yaml",
+        "broker-network-policy.yaml",
+    ] {
         let path = hub.platform.checkout.path("docs/examples").join(example);
         let path = path.to_str().unwrap();
         // The namespace `earth` is not there: the dry run checks kind, schema and rules only.

@@ -86,6 +86,23 @@ pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied
     })
 }
 
+/// Whether anything is declared for a namespace at all; asked before anything costs.
+///
+/// # Errors
+/// [`Denied::NoHubStorage`] if not.
+pub fn refuse_without_hub(namespace: &str, world: &impl World) -> Result<(), Denied> {
+    match world.hubs(namespace).is_empty() {
+        true => Err(no_hub_storage(namespace)),
+        false => Ok(()),
+    }
+}
+
+fn no_hub_storage(namespace: &str) -> Denied {
+    Denied::NoHubStorage {
+        namespace: namespace.to_owned(),
+    }
+}
+
 fn hub_that_counts<'h>(
     hubs: &'h [Arc<DeserializeGuard<HubStorage>>],
     namespace: &str,
@@ -101,9 +118,7 @@ fn hub_that_counts<'h>(
         .collect::<Result<_, _>>()?;
     hub_of_namespace(&readable)
         .copied()
-        .ok_or_else(|| Denied::NoHubStorage {
-            namespace: namespace.to_owned(),
-        })
+        .ok_or_else(|| no_hub_storage(namespace))
 }
 
 fn unreadable(kind: &str, metadata: &ObjectMeta, cause: &str) -> Denied {

@@ -92,11 +92,6 @@ impl Keys {
         self.read().await
     }
 
-    /// Whether any are known.
-    pub fn loaded(&self) -> bool {
-        self.known.load().is_some()
-    }
-
     fn known(&self, id: &str, issuer: &str) -> Result<Key, TokenError> {
         let known = self.known.load();
         let set = known.as_ref().ok_or_else(|| TokenError::KeysUnavailable {

@@ -1,4 +1,4 @@
-//! Step 9: `HubUser.status.lastVendTime`, at most hourly for each user, and never in the way of
+//! `HubUser.status.lastVendTime`, at most hourly for each user, and never in the way of
 //! an answer.
 
 use std::sync::Arc;
@@ -111,8 +111,9 @@ fn patch(user: &Arc<DeserializeGuard<HubUser>>, now: Timestamp) -> Option<serde_
     Some(serde_json::json!({
         "apiVersion": "hubstorage.io/v1alpha1",
         "kind": "HubUser",
-        // The UID, so that a user that was deleted meanwhile is not met under the same name.
-        "metadata": {"name": user.name_any(), "uid": user.uid()},
+        // The version, so that a younger user of the same name is not met: the API server ignores
+        // the UID in a patch of a custom resource's status.
+        "metadata": {"name": user.name_any(), "resourceVersion": user.metadata.resource_version},
         "status": {"lastVendTime": now.to_string()},
     }))
 }
@@ -125,7 +126,7 @@ mod tests {
     fn user(last_vend: Option<&str>) -> Arc<DeserializeGuard<HubUser>> {
         let user = json!({
             "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubUser",
-            "metadata": {"name": "bob", "namespace": "earth", "uid": "u"},
+            "metadata": {"name": "bob", "namespace": "earth", "uid": "u", "resourceVersion": "7"},
             "spec": {"hubRef": {"name": "earth"}, "username": "bob"},
             "status": {"observedGeneration": 1, "lastVendTime": last_vend},
         });
@@ -142,6 +143,7 @@ mod tests {
                 patch["status"],
                 json!({"lastVendTime": "2026-05-01T10:00:00Z"})
             );
+            assert_eq!(patch["metadata"]["resourceVersion"], "7");
         }
     }
 }

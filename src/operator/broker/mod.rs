@@ -10,16 +10,17 @@
 //! 5. [`vend`]: the credential (cache; store)
 //! 6. [`audit`]: one line
 //!
-//! [`server`] carries the answers, [`failures`] and [`refusal`] are about those that are none.
+//! The API server is asked only for pods of namespaces with a HubStorage, and [`limits`] bounds
+//! what one sender costs. [`server`] carries the answers, [`refusal`] is about those that are none.
 //! Beside the answers, [`probe`] tries whether the store holds users apart, and [`last_vend`] notes
 //! when a user was last served.
 
 pub mod audit;
 pub mod authorise;
-pub mod failures;
 pub mod informers;
 pub mod keys;
 pub mod last_vend;
+pub mod limits;
 pub mod metrics;
 pub mod pods;
 pub mod probe;
@@ -48,10 +49,10 @@ pub use informers::Readiness;
 pub use metrics::Metrics;
 
 use audit::Audit;
-use failures::FailureLimit;
 use informers::Informers;
 use keys::Keys;
 use last_vend::LastVend;
+use limits::{Limit, PodUid, Sender};
 use pods::Pods;
 use probe::Prober;
 use refusal::{Refusal, RequestError};
@@ -147,7 +148,8 @@ pub async fn run_on(
             stop.clone(),
         ),
         audit: Audit::default(),
-        failures: FailureLimit::default(),
+        failures: Limit::on_failures(),
+        requests: Limit::on_requests(),
         informers: informers.clone(),
         readiness,
         clock: clock.clone(),
@@ -188,7 +190,8 @@ pub struct Broker {
     vendor: Vendor,
     last_vend: LastVend,
     audit: Audit,
-    failures: FailureLimit,
+    failures: Limit<Sender>,
+    requests: Limit<PodUid>,
     informers: Arc<Informers>,
     readiness: Readiness,
     clock: Clock,
@@ -226,7 +229,7 @@ impl Broker {
         };
         if let Err(refusal) = &answer {
             if refusal.is_unauthenticated() && !matches!(refusal, Refusal::Request(_)) {
-                self.failures.failed(sender, Instant::now()).await;
+                self.failures.count(sender, Instant::now()).await;
             }
             self.audit.refused(identity.as_ref(), Some(peer), refusal);
         }
@@ -244,19 +247,31 @@ impl Broker {
             .check()
             .map_err(|why| RequestError::NotReady { why })?;
         let token = Presented::new(headers, (self.clock)())?;
-        let proven = match self.reviews.remembered(token.expose()).await {
-            Some(remembered) => &*identity.insert(remembered),
-            None => {
-                let proven = &*identity.insert(token.verify(&self.keys).await?);
-                self.reviews.confirm(token.expose(), proven).await?;
-                proven
-            }
-        };
+        let remembered = self.reviews.remembered(token.expose()).await;
+        let is_confirmed = remembered.is_some();
+        let proven = &*identity.insert(match remembered {
+            Some(remembered) => remembered,
+            None => token.verify(&self.keys).await?,
+        });
+        self.allow(&proven.uid).await?;
+        authorise::refuse_without_hub(&proven.namespace, &*self.informers)?;
+        if !is_confirmed {
+            self.reviews.confirm(token.expose(), proven).await?;
+        }
         let pod = self.pods.live(proven, peer).await?;
         let grantee = authorise::authorise(&pod.metadata, &*self.informers)?;
         let vended = self.vendor.vend(&grantee).await?;
         self.audit.vended(proven, &grantee, &vended);
         self.last_vend.vended(&proven.namespace, &grantee.hub_user);
         Ok(vended)
+    }
+
+    async fn allow(&self, pod: &PodUid) -> Result<(), RequestError> {
+        let now = Instant::now();
+        if self.requests.exceeded(pod, now).await {
+            return Err(RequestError::TooManyRequests);
+        }
+        self.requests.count(pod.clone(), now).await;
+        Ok(())
     }
 }

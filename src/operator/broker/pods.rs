@@ -36,13 +36,13 @@ pub enum PodError {
         pod: String,
     },
     /// It is on its way out.
-    #[error("pod {pod} is being deleted, and gets no new credentials")]
+    #[error("pod {pod} is being deleted, and gets no new credentials; restart the server")]
     PodTerminating {
         /// `namespace/name`.
         pod: String,
     },
     /// It has ended.
-    #[error("pod {pod} has ended (phase {phase}), and gets no new credentials")]
+    #[error("pod {pod} has ended (phase {phase}), and gets no new credentials; restart the server")]
     PodFinished {
         /// `namespace/name`.
         pod: String,

@@ -52,6 +52,12 @@ pub enum RequestError {
         "this pod has sent too many tokens that are not valid; wait a few seconds, and restart the server if it goes on"
     )]
     TooManyFailures,
+    /// A pod that asks in a loop.
+    #[error(
+        "this pod asks for credentials more often than its processes can need them; wait a few seconds, keep the \
+         credentials that you have (SDKs do so by themselves), and do not make a new session for each request"
+    )]
+    TooManyRequests,
     /// Not sent by the agent.
     #[error(
         "the request has no valid header Hubstorage-Peer: ask the agent on the pod's node \
@@ -70,7 +76,7 @@ impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotReady { .. } | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyFailures | Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::PeerMissing => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -103,8 +109,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the sender could not show who they are; such refusals cost the sender patience
-    /// and are logged only now and then.
+    /// Whether the sender could not show who they are, or is not to be listened to just now; such
+    /// refusals are logged only now and then.
     pub fn is_unauthenticated(&self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED || matches!(self, Self::Request(_))
     }

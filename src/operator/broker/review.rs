@@ -40,7 +40,10 @@ pub enum ReviewError {
         pod: String,
     },
     /// It does, but for somebody else.
-    #[error("the cluster accepts this token, but its {what} is another one than the token says")]
+    #[error(
+        "the cluster accepts this token, but its {what} is another one than the token says; restart the server, and \
+         if it goes on, tell the administrators of the hub that the API server does not check audiences or pods"
+    )]
     TokenMismatch {
         /// What differs.
         what: &'static str,

@@ -1,4 +1,4 @@
-//! Step 7: HTTPS, one path, and limits on what a stranger may cost.
+//! HTTPS, one path, and limits on what a stranger may cost.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::keys::{Key, Keys};
 
-/// Longest token, in bytes: one of a projected volume has about 1,200.
+/// Longest token, in bytes, here and at the agent: one of a projected volume has about 1,200.
 pub const TOKEN_LIMIT: usize = 8 * 1024;
 
 /// How far clocks may differ, in seconds.
@@ -29,7 +29,7 @@ pub enum TokenError {
     TokenMissing,
     /// It is too long.
     #[error(
-        "the token has {length} bytes, the limit is 8192; send the token that HubStorage mounts into the pod"
+        "the token has {length} bytes, the limit is {TOKEN_LIMIT}; send the token that HubStorage mounts into the pod"
     )]
     TokenTooLong {
         /// Bytes received.
@@ -42,7 +42,8 @@ pub enum TokenError {
     TokenMalformed,
     /// Signed in another way than the API server signs.
     #[error(
-        "the token is signed with an algorithm other than RS256 and ES256, so this cluster did not issue it"
+        "the token is signed with an algorithm other than RS256 and ES256, so this cluster did not issue it; send the \
+         token that HubStorage mounts into the pod"
     )]
     TokenAlgorithm,
     /// For somebody else.
@@ -51,7 +52,10 @@ pub enum TokenError {
     )]
     TokenAudience,
     /// From somebody else.
-    #[error("the token was issued by another cluster")]
+    #[error(
+        "the token was issued by another cluster; tell the administrators of the hub: agents have to ask the broker \
+         of their own cluster (hubstorage-agent --broker-url)"
+    )]
     TokenIssuer,
     /// Too old.
     #[error(
@@ -59,18 +63,25 @@ pub enum TokenError {
     )]
     TokenExpired,
     /// From the future.
-    #[error("the token is not valid yet: the clocks of the broker and the API server differ")]
+    #[error(
+        "the token is not valid yet: the clocks of the broker and the API server differ; tell the administrators of \
+         the hub to synchronise them"
+    )]
     TokenNotYetValid,
     /// For a service account, but for no pod.
     #[error("the token is not bound to a pod; send the token that HubStorage mounts into the pod")]
     TokenUnbound,
     /// With a key that nobody knows.
     #[error(
-        "the token is signed with a key that this cluster does not have, so this cluster did not issue it"
+        "the token is signed with a key that this cluster does not have: another cluster issued it, or the key was \
+         removed; restart the server to get a new token"
     )]
     TokenKeyUnknown,
     /// The signature is not of these bytes.
-    #[error("the signature of the token is wrong")]
+    #[error(
+        "the signature of the token is wrong; send the content of the token file that HubStorage mounts into the pod, \
+         unchanged"
+    )]
     TokenForged,
     /// The API server's keys could not be had.
     #[error("the keys of the API server could not be read ({cause}); retry in a few seconds")]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::authority::{Authority, Step};
 use super::{AUTHORITY_NAME, BUNDLE_KEY};
+use crate::controller::FIELD_MANAGER;
 use crate::manifests::{WEBHOOK_CONFIGURATION, WEBHOOK_NAME};
 
 /// Whether the API server can reach the webhook with a certificate that it trusts.
@@ -25,8 +26,6 @@ pub enum WebhookState {
     /// It is registered, and our authority could not be written, or has not been yet.
     AuthorityMismatch,
 }
-
-const FIELD_MANAGER: &str = "hubstorage-controller";
 
 /// Two controllers may both be at it for a moment; whoever is second takes what the first made.
 const TRIES: usize = 5;

@@ -218,8 +218,9 @@ impl World for Minio {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let started = Timestamp::now().as_millisecond();
+        // The local platform's users reach buckets of the tests only, and know them by this.
         let name = BucketName::parse(&format!(
-            "contract-{}-{started}-{number}",
+            "e2e-contract-{}-{started}-{number}",
             std::process::id()
         ))
         .unwrap();

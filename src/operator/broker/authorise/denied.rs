@@ -26,7 +26,10 @@ pub enum Denied {
         cause: String,
     },
     /// On its way out.
-    #[error("HubStorage {hub} is being deleted, and its users get no new credentials")]
+    #[error(
+        "HubStorage {hub} is being deleted, and its users get no new credentials; wait for it to be gone and create it \
+         again if that was a mistake"
+    )]
     HubStorageDeleting {
         /// Name of the HubStorage.
         hub: String,

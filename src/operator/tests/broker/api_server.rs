@@ -307,6 +307,10 @@ async fn answer(State(server): State<ApiServer>, request: Request) -> Response {
         | (method, ["namespaces", namespace, resource, name, "status"]) => {
             let key = format!("{resource}/{namespace}/{name}");
             match *method {
+                // RBAC lets `serve` list and watch its kinds, and get none of them.
+                Method::GET if ["hubstorages", "hubusers"].contains(resource) => {
+                    failure(StatusCode::FORBIDDEN, "Forbidden")
+                }
                 Method::GET => server.get(&key).map_or_else(
                     || failure(StatusCode::NOT_FOUND, "NotFound"),
                     |o| success(&o),

@@ -29,19 +29,54 @@ pub const BOBS_ADDRESS: &str = "10.1.0.7";
 pub const BOBS_POD: &str = "pods/earth/jupyter-bob";
 pub const HUB: &str = "hubstorages/earth/earth";
 
-struct InMemory(MemoryCloud);
+/// The provider whose store never answers.
+pub const HANGING: &str = "hanging";
+
+/// Connects to the cloud in memory.
+#[derive(Clone)]
+pub struct InMemory {
+    cloud: MemoryCloud,
+    /// resourceVersion of the Secret with the vending keys.
+    pub secret_version: Arc<watch::Sender<String>>,
+    /// The providers that were connected to, in order.
+    pub asked: Arc<watch::Sender<Vec<String>>>,
+}
+
+impl InMemory {
+    fn new(cloud: MemoryCloud) -> Self {
+        Self {
+            cloud,
+            secret_version: Arc::new(watch::Sender::new("1".to_owned())),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Waits until a provider was connected to so many times.
+    pub async fn was_asked(&self, provider: &str, times: usize) {
+        let mut asked = self.asked.subscribe();
+        let often =
+            |asked: &Vec<String>| asked.iter().filter(|name| *name == provider).count() >= times;
+        let waiting = tokio::time::timeout(Duration::from_secs(30), asked.wait_for(often));
+        waiting.await.unwrap().unwrap();
+    }
+}
 
 #[async_trait]
 impl Connect for InMemory {
     async fn store(&self, _: &StorageProvider) -> Result<Arc<dyn ObjectStore>, ConnectError> {
-        Ok(Arc::new(self.0.store("manager")))
+        Ok(Arc::new(self.cloud.store("manager")))
     }
 
-    async fn vending(&self, _: &StorageProvider) -> Result<VendingSide, ConnectError> {
+    async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {
+        let name = provider.metadata.name.clone().unwrap();
+        self.asked.send_modify(|asked| asked.push(name.clone()));
+        if name == HANGING {
+            std::future::pending::<()>().await;
+        }
         Ok(VendingSide {
-            source: Arc::new(self.0.source("vendor")),
-            probe: Arc::new(self.0.probe()),
-            secret_version: None,
+            source: Arc::new(self.cloud.source("vendor")),
+            probe: Arc::new(self.cloud.probe()),
+            secret_version: Some(self.secret_version.borrow().clone()),
         })
     }
 }
@@ -98,6 +133,7 @@ impl Answer {
 pub struct Hub {
     pub api: ApiServer,
     pub cloud: MemoryCloud,
+    pub connect: InMemory,
     pub issuer: Issuer,
     pub guard: watch::Sender<GuardState>,
     pub readiness: Readiness,
@@ -136,8 +172,8 @@ impl Hub {
         api.hold_lists(hold_lists);
         let cloud = MemoryCloud::new(behaviour);
         cloud.insert_by_hand(&bucket(), Bucket::new("manager", cloud.now()));
-        api.put("storageproviders/minio", provider());
-        api.put(HUB, hub());
+        api.put("storageproviders/minio", provider("minio"));
+        api.put(HUB, hub_of("earth", "minio"));
         api.put(
             BOBS_POD,
             pod("earth", "jupyter-bob", "uid-bob", "bob", BOBS_ADDRESS),
@@ -158,9 +194,9 @@ impl Hub {
             readiness: readiness.clone(),
             identity: "serve-1".to_owned(),
         };
-        let clock = cloud.clone();
+        let (clock, connect) = (cloud.clone(), InMemory::new(cloud.clone()));
         let outside = Outside {
-            connect: Arc::new(InMemory(cloud.clone())),
+            connect: Arc::new(connect.clone()),
             clock: Arc::new(move || clock.now()),
             cadence,
         };
@@ -169,6 +205,7 @@ impl Hub {
         Self {
             api,
             cloud,
+            connect,
             issuer,
             guard,
             readiness,
@@ -311,12 +348,12 @@ pub fn bucket() -> BucketName {
     BucketName::parse("earth-scratch").unwrap()
 }
 
-fn provider() -> Value {
+pub fn provider(name: &str) -> Value {
     json!({
         "apiVersion": "hubstorage.io/v1alpha1", "kind": "StorageProvider",
-        "metadata": {"name": "minio", "uid": "provider-1", "generation": 1},
+        "metadata": {"name": name, "uid": format!("uid-of-{name}"), "generation": 1},
         "spec": {
-            "namespaces": {}, "bucketNames": ["earth-*"],
+            "namespaces": {}, "bucketNames": ["*-scratch"],
             "s3": {
                 "region": "us-east-1", "credentials": {"type": "Ambient"},
                 "vending": {"credentials": {"type": "Ambient"}},
@@ -325,17 +362,18 @@ fn provider() -> Value {
     })
 }
 
-fn hub() -> Value {
+/// The hub of a namespace, of the same name, with one bucket.
+pub fn hub_of(namespace: &str, provider: &str) -> Value {
     json!({
         "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage",
         "metadata": {
-            "name": "earth", "namespace": "earth", "uid": "hub-1", "generation": 1,
+            "name": namespace, "namespace": namespace, "uid": format!("uid-of-{namespace}"), "generation": 1,
             "creationTimestamp": "2025-01-01T00:00:00Z",
         },
-        "spec": {"providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}]},
-        "status": {"observedGeneration": 1, "buckets": [
-            {"name": "scratch", "bucketName": "earth-scratch", "store": "Amazon S3 us-east-1"},
-        ]},
+        "spec": {"providerRef": {"name": provider}, "buckets": [{"name": "scratch"}]},
+        "status": {"observedGeneration": 1, "buckets": [{
+            "name": "scratch", "bucketName": format!("{namespace}-scratch"), "store": "Amazon S3 us-east-1",
+        }]},
     })
 }
 

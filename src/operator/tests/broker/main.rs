@@ -8,6 +8,7 @@
 
 mod api_server;
 mod hub;
+mod probing;
 mod watches;
 
 use std::io;
@@ -19,7 +20,7 @@ use hubstorage_cloud::CloudError;
 use hubstorage_cloud::memory::{Behaviour, Operation, Refusal};
 use serde_json::json;
 
-use hub::{BOBS_ADDRESS, BOBS_POD, HUB, Hub, Issuer, bucket, hub_user, pod};
+use hub::{BOBS_ADDRESS, BOBS_POD, Hub, Issuer, bucket, hub_user, pod};
 
 /// Every line that was logged in this process.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -202,6 +203,8 @@ async fn a_token_of_another_namespace_is_refused() {
         answer.body["message"].as_str().unwrap().contains("mars"),
         "{answer:?}"
     );
+    assert_eq!(hub.api.calls_to("tokenreviews"), 0, "it costs nothing");
+    assert_eq!(hub.api.calls_to("/namespaces/mars/pods/"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,79 +311,6 @@ async fn an_outage_of_the_store_is_not_noticed_until_the_credential_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_does_not_hold_users_apart_vends_nothing_and_status_says_which_call_got_through()
- {
-    log_everything();
-    let leaky = Behaviour {
-        enforces_session_policies: false,
-        ..Behaviour::minio()
-    };
-    let hub = Hub::start_with(leaky, false).await;
-    let leaks =
-        |hub: &serde_json::Value| hub["status"]["vending"]["buckets"][0]["verdict"] == "Leaks";
-    let status = hub.api.wait_for(HUB, leaks).await;
-    let message = status["status"]["vending"]["buckets"][0]["message"]
-        .as_str()
-        .unwrap();
-    assert!(message.contains("get"), "{message}");
-    let answer = hub
-        .expect(&hub.bobs_token(), |answer| {
-            answer.code() == "NothingVendable"
-        })
-        .await;
-    assert_eq!(answer.status, 503);
-    assert_eq!(hub.cloud.count(Operation::Assume), 1, "only the canary");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_verdict_stands_while_the_store_is_away_and_nothing_is_written() {
-    let hub = started().await;
-    hub.vended().await;
-    hub.cloud.fail_with(Some(OUTAGE.clone()));
-    let assumed = hub.cloud.count(Operation::Assume);
-    let writes = hub.api.calls_to("PATCH /apis/hubstorage.io");
-    hub.cloud.advance(Duration::from_secs(11 * 60));
-    // Any change of a hub makes the prober look what is due.
-    hub.api.edit(HUB, |hub| {
-        hub["metadata"]["labels"] = json!({"looked": "at"})
-    });
-    let probed = async {
-        while hub.cloud.count(Operation::Assume) == assumed {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), probed)
-        .await
-        .unwrap();
-    hub.vended().await;
-    assert_eq!(hub.api.calls_to("PATCH /apis/hubstorage.io"), writes);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_generation_of_the_provider_is_probed_before_it_vends() {
-    let hub = started().await;
-    hub.vended().await;
-    hub.api.edit("storageproviders/minio", |provider| {
-        provider["metadata"]["generation"] = json!(2)
-    });
-    let probed =
-        |hub: &serde_json::Value| hub["status"]["vending"]["buckets"][0]["providerGeneration"] == 2;
-    let status = hub.api.wait_for(HUB, probed).await;
-    assert_eq!(
-        status["status"]["vending"]["buckets"]
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(
-        status["status"]["observedGeneration"], 1,
-        "the controller's fields are its own"
-    );
-    hub.vended().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_last_vend_is_written_once_an_hour() {
     let hub = started().await;
     let (key, user) = hub_user("Active");
@@ -427,6 +357,30 @@ async fn a_pod_that_sends_garbage_in_a_loop_is_stopped_and_others_are_not() {
         .await
         .unwrap();
     hub.vended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_asks_in_a_loop_is_told_to_wait_and_others_are_not() {
+    let hub = started().await;
+    let eves = pod("earth", "jupyter-eve", "uid-eve", "eve", "10.1.0.8");
+    hub.api.put("pods/earth/jupyter-eve", eves);
+    let mut claims = hub.claims();
+    claims["kubernetes.io"]["pod"] = json!({"name": "jupyter-eve", "uid": "uid-eve"});
+    let eves_token = hub.issue(&claims);
+    let token = hub.bobs_token();
+    let in_a_loop = async {
+        loop {
+            let many = (0..16).map(|_| hub.ask(&token, BOBS_ADDRESS));
+            let mut answers = futures::future::join_all(many).await.into_iter();
+            if let Some(refused) = answers.find(|answer| answer.code() == "TooManyRequests") {
+                return refused;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(60), in_a_loop).await;
+    assert_eq!(refused.unwrap().status, 429);
+    let eve = hub.ask(&eves_token, "10.1.0.8").await;
+    assert_eq!(eve.status, 200, "{eve:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

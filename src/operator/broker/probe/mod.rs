@@ -1,0 +1,289 @@
+//! Does the store really hold users apart? Tried beside the answers, by one replica at a time.
+//!
+//! A canary's session is tried on the keys of another canary; both prefixes are reserved, so no
+//! user is ever involved. The verdict stands in `status.vending` of the HubStorage, for exactly
+//! this provider, its generation and the bucket's name; without it nothing is vended. A probe that
+//! could not be carried out takes no verdict away: an outage of the store proves nothing about its
+//! policies, and credentials are to outlast it. Other keys in the vending Secret are another
+//! identity, and what was found about the former one says nothing about it.
+//!
+//! [`schedule`] says what is due, [`verdicts`] writes down what was found.
+
+mod schedule;
+mod verdicts;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hubstorage_cloud::ProbeVerdict;
+use hubstorage_core::api::{HubStorage, IsolationVerdict, SYSTEM_NAMESPACE, StorageProvider};
+use hubstorage_core::hubs::hub_of_namespace;
+use hubstorage_core::names::{Prefix, session_name};
+use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use kube::{Client, ResourceExt};
+use kube_lease_manager::LeaseManagerBuilder;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Metrics;
+use super::authorise::{World, bucket_in_store, verdict};
+use super::informers::Informers;
+use crate::clock::Clock;
+use crate::manifests::SERVE_LEASE;
+use crate::providers::Connect;
+use schedule::{Probe, Schedule, Target, Wanted};
+
+/// Seconds that the Lease lasts, and how long before its end it is renewed.
+const LEASE_SECONDS: u64 = 15;
+const LEASE_GRACE_SECONDS: u64 = 5;
+
+/// How long one bucket's probe may take.
+const PROBE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long it may take to look which keys a provider's vending Secret holds.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
+
+/// The longest time between two looks at what is due.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Probes what is due.
+#[derive(Clone)]
+pub struct Prober {
+    pub(super) client: Client,
+    pub(super) informers: Arc<Informers>,
+    pub(super) connect: Arc<dyn Connect>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+}
+
+/// What a task has found.
+enum Found {
+    /// About a bucket: whether anything could be told, and was written down.
+    Bucket { target: Target, conclusive: bool },
+    /// Which keys a provider vends with; `None`: they could not be read, or there are none.
+    Keys {
+        provider_uid: String,
+        version: Option<String>,
+    },
+}
+
+impl Prober {
+    /// Competes for the Lease and probes while it is held, until `stop`.
+    pub async fn run(self, identity: String, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.hold_lease(&identity, &stop).await {
+                tracing::warn!(lease = SERVE_LEASE, %error, "no leader election; it is tried again");
+            }
+            self.metrics.leads(false);
+            let pause = tokio::time::sleep(Duration::from_secs(5));
+            stop.run_until_cancelled(pause).await;
+        }
+    }
+
+    async fn hold_lease(&self, identity: &str, stop: &CancellationToken) -> anyhow::Result<()> {
+        let manager = LeaseManagerBuilder::new(self.client.clone(), SERVE_LEASE)
+            .with_namespace(SYSTEM_NAMESPACE)
+            .with_identity(identity)
+            .with_duration(LEASE_SECONDS)
+            .with_grace(LEASE_GRACE_SECONDS)
+            .build()
+            .await?;
+        let (mut held, task) = manager.watch().await;
+        loop {
+            let leads = *held.borrow_and_update();
+            self.metrics.leads(leads);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = held.changed() => if changed.is_err() { break },
+                () = self.probe_what_is_due(), if leads => {}
+            }
+        }
+        // Releases the Lease, so that another replica need not wait for its end.
+        drop(held);
+        task.await??;
+        Ok(())
+    }
+
+    /// Never ends by itself. Each probe is a task, so that a store that hangs keeps nobody else
+    /// waiting; what runs ends with this.
+    async fn probe_what_is_due(&self) {
+        let mut schedule = Schedule::default();
+        let mut tasks = JoinSet::new();
+        let mut running = HashMap::new();
+        loop {
+            let now = (self.clock)();
+            schedule.update(&self.wanted(), now);
+            for probe in schedule.start_due(now) {
+                let (prober, target) = (self.clone(), probe.target.clone());
+                let task = tasks.spawn(async move { prober.carry_out(probe).await });
+                running.insert(task.id(), target);
+            }
+            for provider in schedule.start_looks(now) {
+                let prober = self.clone();
+                tasks.spawn(async move { prober.look_at_keys(&provider).await });
+            }
+            let pause = schedule.pause((self.clock)()).min(LOOK_EVERY);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.informers.changed.notified() => {}
+                Some(ended) = tasks.join_next_with_id() => {
+                    let (id, found) = match ended {
+                        Ok((id, found)) => (id, Some(found)),
+                        Err(panicked) => (panicked.id(), None),
+                    };
+                    let target = running.remove(&id);
+                    let nothing = || Some(Found::Bucket { target: target?, conclusive: false });
+                    if let Some(found) = found.or_else(nothing) {
+                        schedule.ended(found, (self.clock)());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every bucket that something is vended from.
+    fn wanted(&self) -> Vec<Wanted> {
+        let mut namespaces: HashMap<String, Vec<Arc<_>>> = HashMap::new();
+        for hub in self.informers.hubs.state() {
+            namespaces
+                .entry(hub.namespace().unwrap_or_default())
+                .or_default()
+                .push(hub);
+        }
+        let mut wanted = Vec::new();
+        for hubs in namespaces.values() {
+            let readable: Vec<&HubStorage> =
+                hubs.iter().filter_map(|hub| hub.0.as_ref().ok()).collect();
+            let hub =
+                hub_of_namespace(&readable).filter(|hub| hub.metadata.deletion_timestamp.is_none());
+            let Some(hub) = hub else { continue };
+            let Some(found) = self.informers.provider(&hub.spec.provider_ref.name) else {
+                continue;
+            };
+            let Ok(provider) = &found.0 else { continue };
+            let vends = |provider: &StorageProvider| {
+                let s3 = provider.spec.s3.as_ref();
+                s3.is_some_and(|s3| s3.vending.is_some())
+            };
+            if vends(provider) {
+                let provider = Arc::new(provider.clone());
+                wanted.extend(buckets_of(hub, &provider));
+            }
+        }
+        wanted
+    }
+
+    /// Probes a bucket and writes down what was found.
+    async fn carry_out(&self, probe: Probe) -> Found {
+        let found = self.probe(&probe).await;
+        let (verdict, outcome) = match found {
+            ProbeVerdict::Isolated => (IsolationVerdict::Isolated, "isolated"),
+            ProbeVerdict::Leaks { .. } => (IsolationVerdict::Leaks, "leaks"),
+            ProbeVerdict::Unknown { .. } => (IsolationVerdict::Unknown, "unknown"),
+        };
+        let Probe {
+            target,
+            namespace,
+            hub,
+            ..
+        } = &probe;
+        self.metrics
+            .probed(namespace, hub, &target.name, outcome, (self.clock)());
+        tracing::info!(
+            namespace,
+            hub,
+            bucket = target.bucket.as_str(),
+            outcome,
+            %found,
+            "isolation probe"
+        );
+        let message = match verdict {
+            IsolationVerdict::Isolated => String::new(),
+            _ => found.to_string(),
+        };
+        let entry = target.entry(verdict, message);
+        let hubs = &self.informers.hubs;
+        let written = verdicts::write(&self.client, hubs, &probe, &entry).await;
+        if let Err(error) = &written {
+            tracing::warn!(namespace, hub, %error, "status.vending was not written");
+        }
+        Found::Bucket {
+            conclusive: written.is_ok() && verdict != IsolationVerdict::Unknown,
+            target: probe.target,
+        }
+    }
+
+    async fn look_at_keys(&self, provider: &StorageProvider) -> Found {
+        let looking = tokio::time::timeout(LOOK_WITHIN, self.connect.vending(provider));
+        let side = looking.await.ok().and_then(Result::ok);
+        Found::Keys {
+            provider_uid: provider.uid().unwrap_or_default(),
+            version: side.and_then(|side| side.secret_version),
+        }
+    }
+
+    async fn probe(&self, probe: &Probe) -> ProbeVerdict {
+        let unknown = |call, cause: String| ProbeVerdict::Unknown { call, cause };
+        let (own, foreign) = (Prefix::reserved("canary-a"), Prefix::reserved("canary-b"));
+        let bucket = probe.target.bucket.clone();
+        let reach = Reach {
+            bucket: bucket.clone(),
+            prefix: own.clone(),
+            access: Access::ReadWrite,
+        };
+        let policy = match PolicyDocument::allowing(&[reach]) {
+            Ok(policy) => policy,
+            Err(error) => return unknown("make the canary's policy", error.to_string()),
+        };
+        let probing = async {
+            let side = match self.connect.vending(&probe.provider).await {
+                Ok(side) => side,
+                Err(error) => return unknown("connect", error.to_string()),
+            };
+            match side
+                .source
+                .assume(&session_name(&own), &policy, Duration::from_secs(900))
+                .await
+            {
+                Ok(session) => {
+                    side.probe
+                        .probe(&bucket, &session, &own, &foreign, probe.writes())
+                        .await
+                }
+                Err(error) => unknown("get a credential", error.to_string()),
+            }
+        };
+        tokio::time::timeout(PROBE_WITHIN, probing)
+            .await
+            .unwrap_or_else(|_| {
+                unknown(
+                    "finish",
+                    format!("it took longer than {} s", PROBE_WITHIN.as_secs()),
+                )
+            })
+    }
+}
+
+/// The buckets of a hub that something is vended from.
+fn buckets_of(hub: &HubStorage, provider: &Arc<StorageProvider>) -> Vec<Wanted> {
+    let granting = hub.spec.buckets.iter().filter(|b| !b.grants.is_empty());
+    granting
+        .filter_map(|bucket| {
+            let in_store = bucket_in_store(hub, provider, &bucket.name).ok()?;
+            Some(Wanted {
+                known: verdict(hub, provider, &bucket.name, &in_store).map(|found| found.verdict),
+                target: Target {
+                    hub_uid: hub.uid().unwrap_or_default(),
+                    name: bucket.name.clone(),
+                    bucket: in_store,
+                    provider_uid: provider.uid().unwrap_or_default(),
+                    provider_generation: provider.metadata.generation.unwrap_or_default(),
+                },
+                namespace: hub.namespace().unwrap_or_default(),
+                hub: hub.name_any(),
+                provider: provider.clone(),
+            })
+        })
+        .collect()
+}

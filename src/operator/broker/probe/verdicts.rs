@@ -1,0 +1,168 @@
+//! Writes verdicts into `status.vending`.
+
+use std::time::Duration;
+
+use hubstorage_core::api::{BucketVending, HubStorage, IsolationVerdict};
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, ResourceExt};
+
+use super::schedule::Probe;
+use crate::broker::FIELD_MANAGER;
+
+/// Status may change before the watch shows it to us, mostly by the controller's hand: then it is
+/// tried again with what the watch shows by then, so often and after such a pause.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes what was found into the status of the hub that it was found for; nothing, if it says so
+/// already.
+///
+/// The resource version keeps it from a younger hub of the same name: the API server ignores the
+/// UID in a patch of a custom resource's status.
+pub(super) async fn write(
+    client: &Client,
+    hubs: &Store<DeserializeGuard<HubStorage>>,
+    probe: &Probe,
+    found: &BucketVending,
+) -> Result<(), kube::Error> {
+    let api = Api::<HubStorage>::namespaced(client.clone(), &probe.namespace);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let reference = ObjectRef::new(&probe.hub).within(&probe.namespace);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let seen = hubs.get(&reference);
+        let hub = seen.as_ref().and_then(|hub| hub.0.as_ref().ok());
+        let same = hub.filter(|hub| hub.uid().as_deref() == Some(&probe.target.hub_uid));
+        let amended = same.and_then(|hub| Some((hub, amended(hub, found, probe.rotated)?)));
+        let Some((hub, buckets)) = amended else {
+            return Ok(());
+        };
+        let patch = serde_json::json!({
+            "apiVersion": "hubstorage.io/v1alpha1",
+            "kind": "HubStorage",
+            "metadata": {"name": probe.hub, "resourceVersion": hub.resource_version()},
+            "status": {"vending": {"buckets": buckets}},
+        });
+        match api
+            .patch_status(&probe.hub, &params, &Patch::Apply(patch))
+            .await
+        {
+            Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            written => return written.map(drop),
+        }
+    }
+}
+
+/// The verdicts of a hub with this one among them; `None` where that changes nothing.
+///
+/// Those on buckets and providers that the hub no longer has are left out.
+fn amended(hub: &HubStorage, found: &BucketVending, rotated: bool) -> Option<Vec<BucketVending>> {
+    let vending = hub
+        .status
+        .as_ref()
+        .and_then(|status| status.vending.as_ref());
+    let before = vending.map(|v| v.buckets.as_slice()).unwrap_or_default();
+    let is_of_provider = |other: &BucketVending| {
+        other.provider_uid == found.provider_uid
+            && other.provider_generation == found.provider_generation
+    };
+    let stands = |other: &&BucketVending| {
+        other.name == found.name
+            && other.bucket_name == found.bucket_name
+            && is_of_provider(other)
+            // Nothing found out takes nothing away, but for keys that nothing is known of; and
+            // another way of not finding out is no news.
+            && found.verdict == IsolationVerdict::Unknown
+            && (!rotated || other.verdict == IsolationVerdict::Unknown)
+    };
+    let new = before.iter().find(stands).unwrap_or(found);
+    let is_declared = |name: &str| hub.spec.buckets.iter().any(|bucket| bucket.name == name);
+    let mut after: Vec<BucketVending> = before
+        .iter()
+        .filter(|other| other.name != new.name && is_of_provider(other) && is_declared(&other.name))
+        .chain([new])
+        .cloned()
+        .collect();
+    after.sort_by(|a, b| a.name.cmp(&b.name));
+    (after != before).then_some(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn hub(verdicts: Value) -> HubStorage {
+        serde_json::from_value(json!({
+            "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage",
+            "metadata": {"name": "earth", "namespace": "earth", "uid": "hub-1"},
+            "spec": {
+                "providerRef": {"name": "minio"},
+                "buckets": [{"name": "persistent"}, {"name": "scratch"}],
+            },
+            "status": {"vending": {"buckets": verdicts}},
+        }))
+        .unwrap()
+    }
+
+    fn entry(name: &str, verdict: &str, message: &str) -> Value {
+        json!({
+            "name": name, "bucketName": format!("earth-{name}"), "providerUid": "provider-1",
+            "providerGeneration": 1, "verdict": verdict, "message": message,
+        })
+    }
+
+    /// What is written when this was found about scratch, with these verdicts in status.
+    fn written(before: Value, verdict: &str, message: &str, rotated: bool) -> Option<Value> {
+        let found = serde_json::from_value(entry("scratch", verdict, message)).unwrap();
+        let after = amended(&hub(before), &found, rotated)?;
+        let text = |entry: &BucketVending| json!([entry.name, entry.verdict, entry.message]);
+        Some(after.iter().map(text).collect())
+    }
+
+    #[test]
+    fn the_first_verdict_is_written_beside_the_others() {
+        let others = json!([entry("persistent", "Isolated", "")]);
+        let both = json!([["persistent", "Isolated", ""], ["scratch", "Isolated", ""]]);
+        assert_eq!(written(others, "Isolated", "", false), Some(both));
+    }
+
+    #[test]
+    fn a_verdict_that_stands_there_is_not_written_again() {
+        for (verdict, message) in [("Isolated", ""), ("Leaks", "get"), ("Unknown", "no answer")] {
+            let before = json!([entry("scratch", verdict, message)]);
+            assert_eq!(written(before, verdict, message, false), None, "{verdict}");
+        }
+    }
+
+    #[test]
+    fn another_way_of_not_finding_out_is_not_written() {
+        let before = json!([entry("scratch", "Unknown", "timed out")]);
+        assert_eq!(written(before.clone(), "Unknown", "refused", false), None);
+        assert_eq!(written(before, "Unknown", "refused", true), None);
+    }
+
+    #[test]
+    fn not_finding_out_takes_no_verdict_away_but_for_other_keys() {
+        for verdict in ["Isolated", "Leaks"] {
+            let before = json!([entry("scratch", verdict, "")]);
+            assert_eq!(written(before.clone(), "Unknown", "refused", false), None);
+            let unknown = json!([["scratch", "Unknown", "refused"]]);
+            assert_eq!(written(before, "Unknown", "refused", true), Some(unknown));
+        }
+    }
+
+    #[test]
+    fn a_verdict_on_another_provider_or_on_a_bucket_that_is_gone_is_left_out() {
+        let mut older = entry("persistent", "Isolated", "");
+        older["providerGeneration"] = json!(0);
+        let before = json!([older, entry("removed", "Isolated", "")]);
+        let scratch = json!([["scratch", "Leaks", "get"]]);
+        assert_eq!(written(before, "Leaks", "get", false), Some(scratch));
+    }
+}

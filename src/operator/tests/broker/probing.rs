@@ -1,0 +1,119 @@
+//! Whether the store holds users apart: when it is tried, and what becomes of what was found.
+
+use std::time::Duration;
+
+use hubstorage_cloud::memory::{Behaviour, Operation};
+use serde_json::{Value, json};
+
+use crate::hub::{HANGING, HUB, Hub, hub_of, provider};
+use crate::{OUTAGE, log_everything, started};
+
+fn verdict(hub: &Value) -> &Value {
+    &hub["status"]["vending"]["buckets"][0]["verdict"]
+}
+
+/// Any change of a hub makes the prober look at what is due.
+fn wake(hub: &Hub, label: &str) {
+    hub.api.edit(HUB, |hub| {
+        hub["metadata"]["labels"] = json!({"looked": label})
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_hold_users_apart_vends_nothing_and_status_says_which_call_got_through()
+ {
+    log_everything();
+    let leaky = Behaviour {
+        enforces_session_policies: false,
+        ..Behaviour::minio()
+    };
+    let hub = Hub::start_with(leaky, false).await;
+    let status = hub.api.wait_for(HUB, |hub| verdict(hub) == "Leaks").await;
+    let message = status["status"]["vending"]["buckets"][0]["message"]
+        .as_str()
+        .unwrap();
+    assert!(message.contains("get"), "{message}");
+    let answer = hub
+        .expect(&hub.bobs_token(), |answer| {
+            answer.code() == "NothingVendable"
+        })
+        .await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(hub.cloud.count(Operation::Assume), 1, "only the canary");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_stands_while_the_store_is_away_and_nothing_is_written() {
+    let hub = started().await;
+    hub.vended().await;
+    hub.cloud.fail_with(Some(OUTAGE.clone()));
+    let assumed = hub.cloud.count(Operation::Assume);
+    let writes = hub.api.calls_to("PATCH /apis/hubstorage.io");
+    hub.cloud.advance(Duration::from_secs(11 * 60));
+    wake(&hub, "now");
+    let probed = async {
+        while hub.cloud.count(Operation::Assume) == assumed {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), probed)
+        .await
+        .unwrap();
+    hub.vended().await;
+    assert_eq!(hub.api.calls_to("PATCH /apis/hubstorage.io"), writes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_generation_of_the_provider_is_probed_before_it_vends() {
+    let hub = started().await;
+    hub.vended().await;
+    hub.api.edit("storageproviders/minio", |provider| {
+        provider["metadata"]["generation"] = json!(2)
+    });
+    let probed = |hub: &Value| hub["status"]["vending"]["buckets"][0]["providerGeneration"] == 2;
+    let status = hub.api.wait_for(HUB, probed).await;
+    assert_eq!(
+        status["status"]["vending"]["buckets"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        status["status"]["observedGeneration"], 1,
+        "the controller's fields are its own"
+    );
+    hub.vended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_keeps_no_other_provider_from_being_probed() {
+    let hub = started().await;
+    hub.api.put("storageproviders/hanging", provider(HANGING));
+    hub.api
+        .put("hubstorages/mars/mars", hub_of("mars", HANGING));
+    hub.connect.was_asked(HANGING, 1).await;
+
+    hub.api
+        .put("hubstorages/venus/venus", hub_of("venus", "minio"));
+
+    hub.api
+        .wait_for("hubstorages/venus/venus", |hub| verdict(hub) == "Isolated")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_vending_keys_are_probed_soon_and_not_after_the_interval() {
+    let hub = started().await;
+    // The probe, and the look at the keys.
+    hub.connect.was_asked("minio", 2).await;
+    hub.cloud
+        .behave(|behaviour| behaviour.enforces_session_policies = false);
+    hub.connect.secret_version.send_replace("2".to_owned());
+
+    hub.cloud.advance(Duration::from_secs(31));
+    wake(&hub, "now");
+
+    hub.api.wait_for(HUB, |hub| verdict(hub) == "Leaks").await;
+    hub.refused("NothingVendable").await;
+}
