@@ -16,6 +16,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::backoff::{LONGEST, jittered};
+use super::step::not_ready;
 use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Step};
 
 /// The field manager of what hubs find out about a store.
@@ -92,14 +93,8 @@ pub async fn reconcile(
 }
 
 fn verdicts(step: &Step) -> Vec<Verdict> {
-    use ConditionStatus::{False, True};
+    use ConditionStatus::True;
     use ConditionType::{Ready, Reconciling, Stalled};
-    let not_ready = |reason, message: &str, why| {
-        vec![
-            Verdict::new(Ready, False, reason, message),
-            Verdict::new(why, True, reason, message),
-        ]
-    };
     match step {
         Step::Done => vec![Verdict::new(
             Ready,
@@ -107,10 +102,8 @@ fn verdicts(step: &Step) -> Vec<Verdict> {
             Reason::Ready,
             "the endpoint answers and accepts the keys",
         )],
-        Step::Wait {
-            reason, message, ..
-        } => not_ready(*reason, message, Reconciling),
-        Step::Stalled { reason, message } => not_ready(*reason, message, Stalled),
+        Step::Wait { reason, message } => not_ready(Reconciling, *reason, message),
+        Step::Stalled { reason, message } => not_ready(Stalled, *reason, message),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a step of a reconcile ends. `Err` is left for what nobody expected.
 
 use hubstorage_cloud::{CloudError, Disposition};
-use hubstorage_core::api::Reason;
+use hubstorage_core::api::{ConditionStatus, ConditionType, Reason, Verdict};
 
 use crate::providers::ConnectError;
 
@@ -42,6 +42,16 @@ impl Step {
             message: message.into(),
         }
     }
+}
+
+/// `Ready` is not, and why: `Reconciling` while it is tried again, `Stalled` until somebody
+/// changes something.
+pub(super) fn not_ready(why: ConditionType, reason: Reason, message: &str) -> Vec<Verdict> {
+    use ConditionStatus::{False, True};
+    vec![
+        Verdict::new(ConditionType::Ready, False, reason, message),
+        Verdict::new(why, True, reason, message),
+    ]
 }
 
 /// The reason that a store's error gives.

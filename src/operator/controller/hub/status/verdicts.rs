@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 
 use super::BucketOutcome;
 use crate::certificates::WebhookState;
+use crate::controller::step::not_ready;
 use crate::controller::{Context, Step};
 use crate::guard::GuardState;
 
@@ -51,20 +52,12 @@ pub(super) fn all(
 
 /// `Ready`, and `Reconciling` or `Stalled` where one of them is true.
 fn summary(step: &Step, outcomes: &[BucketOutcome], parts: &[Verdict]) -> Vec<Verdict> {
-    let not_ready = |reason, message: &str, why| {
-        vec![
-            Verdict::new(Ready, False, reason, message),
-            Verdict::new(why, True, reason, message),
-        ]
-    };
     match step {
-        Step::Stalled { reason, message } => not_ready(*reason, message, Stalled),
-        Step::Wait {
-            reason, message, ..
-        } => not_ready(*reason, message, Reconciling),
+        Step::Stalled { reason, message } => not_ready(Stalled, *reason, message),
+        Step::Wait { reason, message } => not_ready(Reconciling, *reason, message),
         // The parts that others bring about (guard, webhook, probe) are waited for.
         Step::Done => match parts.iter().find(|part| part.status == False) {
-            Some(part) => not_ready(part.reason, &part.message, Reconciling),
+            Some(part) => not_ready(Reconciling, part.reason, &part.message),
             None => {
                 let buckets = outcomes
                     .iter()
