@@ -18,7 +18,7 @@ pub struct Cache {
 }
 
 /// Everything that a built thing depends on, as a digest.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Key(Sha256);
 
 impl Key {

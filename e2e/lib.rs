@@ -17,6 +17,7 @@ pub mod files;
 pub mod forward;
 pub mod host_pod;
 pub mod http;
+pub mod images;
 pub mod kubeconfig;
 pub mod ports;
 pub mod prerequisites;

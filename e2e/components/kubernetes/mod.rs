@@ -82,7 +82,7 @@ fn ldflags() -> String {
 }
 
 /// The toolchain that builds, for the key of what it built.
-pub(super) async fn go_version() -> Result<Vec<u8>> {
+pub(crate) async fn go_version() -> Result<Vec<u8>> {
     let output = Command::new("go")
         .args(["env", "GOVERSION", "GOOS", "GOARCH"])
         .output()

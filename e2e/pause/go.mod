@@ -1,0 +1,4 @@
+// The process that holds a pod's sandbox open.
+module hubstorage.io/e2e/pause
+
+go 1.26.0
