@@ -24,6 +24,7 @@ struct Leaf {
 /// The first address of the service range is the API server as pods see it.
 const API_SERVER_NAMES: &[&str] = &[
     "127.0.0.1",
+    "10.245.0.1",
     "10.96.0.1",
     "localhost",
     "kubernetes",
@@ -32,14 +33,15 @@ const API_SERVER_NAMES: &[&str] = &[
     "kubernetes.default.svc.cluster.local",
 ];
 
-const LOOPBACK: &[&str] = &["127.0.0.1", "localhost"];
+/// The loopback address and that of the node (`Extent::host`).
+const HERE: &[&str] = &["127.0.0.1", "10.245.0.1", "localhost"];
 
 const LEAVES: &[Leaf] = &[
     Leaf {
         file: "etcd",
         common_name: "etcd",
         organization: None,
-        names: LOOPBACK,
+        names: HERE,
     },
     Leaf {
         file: "kube-apiserver",
@@ -51,18 +53,36 @@ const LEAVES: &[Leaf] = &[
         file: "kube-controller-manager",
         common_name: "system:kube-controller-manager",
         organization: None,
-        names: LOOPBACK,
+        names: HERE,
     },
     Leaf {
         file: "kube-scheduler",
         common_name: "system:kube-scheduler",
         organization: None,
-        names: LOOPBACK,
+        names: HERE,
     },
     Leaf {
         file: "node",
         common_name: "system:node:paper",
         organization: Some("system:nodes"),
+        names: &[],
+    },
+    Leaf {
+        file: "kubelet",
+        common_name: "system:node:worker",
+        organization: Some("system:nodes"),
+        names: HERE,
+    },
+    Leaf {
+        file: "kube-proxy",
+        common_name: "system:kube-proxy",
+        organization: Some("system:node-proxier"),
+        names: &[],
+    },
+    Leaf {
+        file: "coredns",
+        common_name: "system:coredns",
+        organization: Some("system:masters"),
         names: &[],
     },
     Leaf {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::checkout::Checkout;
 use crate::files;
 use crate::process::{Launch, Record, spawn};
 use crate::progress::Step;
@@ -52,6 +53,12 @@ pub trait Component {
     /// Ends its process.
     async fn stop(&self, site: &Site) -> Result<()> {
         stop_recorded(site, self.name()).await
+    }
+
+    /// Takes back what it did to the machine beside running a process. Runs after its process has
+    /// ended, also after one that crashed at any moment, so it must be safe to repeat.
+    async fn clean_up(&self, _checkout: &Checkout) -> Result<()> {
+        Ok(())
     }
 }
 

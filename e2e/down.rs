@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 
 use crate::checkout::Checkout;
 use crate::component::GRACE;
-use crate::components::{self, Operator};
+use crate::components;
+use crate::extent::Extent;
 use crate::process::{self, Record};
 use crate::progress::Progress;
 use crate::up;
@@ -19,11 +20,20 @@ pub async fn down(checkout: &Checkout) -> Result<()> {
     }
     let progress = Progress::default();
     let _lock = up::lock(checkout, &progress).await?;
+    let stopped = take_down(checkout, &progress).await?;
+    eprintln!("{stopped} processes stopped; logs stay in .run/logs");
+    Ok(())
+}
+
+/// Does the work, for somebody who holds the lock. Returns how many processes it ended.
+pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize> {
     process::wait_for_launches(checkout).await?;
     let mut records = Record::all(checkout);
     // Users before what they use: an API server waits for its clients to go. A component that the
     // table does not know (any more) is used by nothing in it.
-    let table = components::all(checkout, Operator::Wanted);
+    let table = Extent::of(checkout)
+        .map(components::all)
+        .unwrap_or_default();
     let place = |name: &str| table.iter().position(|component| component.name() == name);
     records.sort_by_key(|record| Reverse(place(&record.name).unwrap_or(table.len())));
     let running = records.iter().filter(|record| record.is_alive()).count();
@@ -36,9 +46,12 @@ pub async fn down(checkout: &Checkout) -> Result<()> {
             step.done("stopped");
         }
     }
+    for component in table.iter().rev() {
+        let cleaned = component.clean_up(checkout).await;
+        cleaned.with_context(|| format!("cleaning up after {}", component.name()))?;
+    }
     up::forget(checkout)?;
-    eprintln!("{running} processes stopped; logs stay in .run/logs");
-    Ok(())
+    Ok(running)
 }
 
 /// Ends one component, to see what the others do without it.

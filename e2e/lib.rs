@@ -12,7 +12,9 @@ pub mod checkout;
 pub mod commands;
 pub mod component;
 pub mod components;
+pub mod debian;
 pub mod down;
+pub mod extent;
 pub mod files;
 pub mod forward;
 pub mod host_pod;
@@ -30,9 +32,9 @@ pub mod status;
 pub mod tally;
 pub mod test_programs;
 pub mod tiers;
-
 pub mod translation;
 pub mod up;
 
+pub use extent::Extent;
 pub use host_pod::{HostPod, ServiceAccount};
 pub use running::{AccessKey, MinioUser, Platform};

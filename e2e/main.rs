@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
+use hubstorage_e2e::Extent;
 use hubstorage_e2e::checkout::Checkout;
-use hubstorage_e2e::components::{Operator, kubernetes};
+use hubstorage_e2e::components::kubernetes;
 use hubstorage_e2e::forward::{Route, forward};
 use hubstorage_e2e::prerequisites::Missing;
 use hubstorage_e2e::{Platform, down, process, status, tiers, up};
@@ -26,9 +27,9 @@ struct Arguments {
 enum Command {
     /// Start what does not run; build what is not built
     Up {
-        /// Kubernetes, MinIO and Python only
+        /// How much of it; as much as this machine can do, if not said
         #[arg(long)]
-        without_operator: bool,
+        extent: Option<Extent>,
     },
     /// Stop everything that `up` started
     Down,
@@ -88,13 +89,8 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode> {
     let checkout = Checkout::find()?;
     match command {
-        Command::Up { without_operator } => {
-            let wanted = if without_operator {
-                Operator::Unwanted
-            } else {
-                Operator::Wanted
-            };
-            up::up(&checkout, wanted).await?;
+        Command::Up { extent } => {
+            up::up(&checkout, extent.unwrap_or_else(Extent::possible)).await?;
             print!("\n{}", status::table(&checkout)?);
         }
         Command::Down => down::down(&checkout).await?,
@@ -113,7 +109,7 @@ async fn run(command: Command) -> Result<ExitCode> {
                 .into());
         }
         Command::Demo => {
-            up::up(&checkout, Operator::Wanted).await?;
+            up::up(&checkout, Extent::ControlPlane).await?;
             demo::demo(&Platform::load()?).await?;
         }
         Command::Test { only } => return tiers::run(&checkout, &only).await,

@@ -1,8 +1,8 @@
-//! The loopback ports of the platform: free ones, kept in `.run/state.json`, so that two checkouts
+//! The ports of the platform: free ones, kept in `.run/state.json`, so that two checkouts
 //! run side by side and a second `up` finds everything where it was.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, bail};
 use rand::seq::SliceRandom;
@@ -20,6 +20,7 @@ const CANDIDATES: std::ops::Range<u16> = 20_000..30_000;
 /// Which port belongs to what. The names are `component` or `component-purpose`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
+    host: Option<IpAddr>,
     ports: BTreeMap<String, u16>,
 }
 
@@ -34,10 +35,15 @@ impl Ports {
 
     /// The ports of every component: those of a running one stay, the others stay if they are
     /// free and are chosen anew if not.
-    pub fn choose(checkout: &Checkout, components: &[Box<dyn Component>]) -> Result<Self> {
+    pub fn choose(
+        checkout: &Checkout,
+        host: IpAddr,
+        components: &[Box<dyn Component>],
+    ) -> Result<Self> {
         let known = Self::load(checkout);
         // Ports of components that are not asked for now may be in use all the same.
         let mut chosen = known.clone();
+        chosen.host = Some(host);
         let mut candidates: Vec<u16> = CANDIDATES.collect();
         candidates.shuffle(&mut rand::rng());
         let taken: Vec<u16> = known.ports.values().copied().collect();
@@ -55,7 +61,7 @@ impl Ports {
                     .copied()
                     .filter(|port| runs || is_free(*port));
                 let port = kept.or_else(|| free.next());
-                let port = port.context("no free port between 20000 and 30000 on loopback")?;
+                let port = port.context("no free port between 20000 and 30000")?;
                 chosen.ports.insert((*name).to_owned(), port);
             }
         }
@@ -74,12 +80,17 @@ impl Ports {
         }
     }
 
-    /// The loopback address with the port called `name`.
+    /// Where everything listens.
+    pub fn host(&self) -> IpAddr {
+        self.host.unwrap_or(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Where whatever has the port called `name` listens.
     pub fn address(&self, name: &str) -> Result<SocketAddr> {
-        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, self.get(name)?)))
+        Ok(SocketAddr::from((self.host(), self.get(name)?)))
     }
 }
 
 fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
 use crate::checkout::Checkout;
+use crate::extent::Extent;
 use crate::files;
 use crate::http::Tls;
 use crate::ports::Ports;
@@ -16,6 +17,8 @@ use crate::progress::Progress;
 pub struct Site {
     /// The checkout.
     pub checkout: Checkout,
+    /// How much of the platform is brought up.
+    pub extent: Extent,
     /// What was built.
     pub cache: Cache,
     /// The ports of every component.
@@ -28,9 +31,15 @@ pub struct Site {
 
 impl Site {
     /// A site with these ports.
-    pub fn new(checkout: Checkout, ports: Ports, progress: Progress) -> Result<Self> {
+    pub fn new(
+        checkout: Checkout,
+        extent: Extent,
+        ports: Ports,
+        progress: Progress,
+    ) -> Result<Self> {
         Ok(Self {
             checkout,
+            extent,
             cache: Cache::open()?,
             ports,
             progress,

@@ -2,23 +2,40 @@
 
 use std::fmt::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use clap::ValueEnum;
 
 use crate::checkout::Checkout;
-use crate::components::{self, Operator};
+use crate::components;
+use crate::extent::Extent;
 use crate::ports::Ports;
 use crate::process::Record;
 
 /// The table. Says where secrets are, never what they are.
 pub fn table(checkout: &Checkout) -> Result<String> {
     let ports = Ports::load(checkout);
+    let extent = Extent::of(checkout);
     let mut table = String::new();
+    match extent {
+        Some(extent) => writeln!(
+            table,
+            "extent: {}\n",
+            extent
+                .to_possible_value()
+                .context("an extent without a name")?
+                .get_name()
+        )?,
+        None => writeln!(table, "nothing was started\n")?,
+    }
     writeln!(
         table,
-        "{:<24} {:<10} {:>8}  ports on 127.0.0.1",
-        "component", "state", "pid"
+        "{:<24} {:<10} {:>8}  ports on {}",
+        "component",
+        "state",
+        "pid",
+        ports.host()
     )?;
-    for component in components::all(checkout, Operator::Wanted) {
+    for component in extent.map(components::all).unwrap_or_default() {
         let record = Record::of(checkout, component.name()).filter(Record::is_alive);
         if record.is_none() && component.ports().is_empty() {
             // Nothing that runs, such as Python.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
-use crate::components::Operator;
+use crate::extent::Extent;
 use crate::running::{MinioUser, Platform};
 use crate::static_checks;
 use crate::tally::Tally;
@@ -92,7 +92,7 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
         let began = Instant::now();
         if tier.needs_platform && !platform_is_asked_for {
             platform_is_asked_for = true;
-            if let Err(error) = up::up(checkout, Operator::Wanted).await {
+            if let Err(error) = up::up(checkout, Extent::ControlPlane).await {
                 // What did come up may do for the contract tier; the other one fails by itself.
                 eprintln!("error: {error:#}");
                 outcomes.push(Outcome {

@@ -7,40 +7,45 @@ use anyhow::{Context, Result};
 use crate::cache::wait_for_lock;
 use crate::checkout::Checkout;
 use crate::component::{self, bring_up};
-use crate::components::{self, Operator, operator};
+use crate::components;
+use crate::extent::Extent;
 use crate::ports::Ports;
 use crate::process::Record;
 use crate::progress::Progress;
 use crate::site::Site;
-use crate::{certificates, files, prerequisites};
+use crate::{certificates, down, files, prerequisites};
 
 /// Whether anything of the platform runs in this checkout.
 pub fn anything_runs(checkout: &Checkout) -> bool {
     Record::all(checkout).iter().any(Record::is_alive)
 }
 
-/// Brings the platform up.
-pub async fn up(checkout: &Checkout, wanted: Operator) -> Result<()> {
+/// Brings the platform up. One that runs is grown where that can be, and else taken down first.
+pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
     prerequisites::check(checkout)?;
     let progress = Progress::default();
     files::make_private_folder(&checkout.run(""))?;
     let _lock = lock(checkout, &progress).await?;
+    let recorded = Extent::of(checkout);
+    let fits = recorded.is_some_and(|extent| extent.grows_into(wanted));
     if !anything_runs(checkout) {
         // What an earlier platform left behind: it was killed, or the machine was restarted. etcd
         // does not sync here, so its data may be torn.
-        forget(checkout)?;
+        down::take_down(checkout, &progress).await?;
         files::remove(&checkout.run("logs"))?;
+    } else if !fits {
+        progress.note("the platform that runs is of another extent and is taken down first");
+        down::take_down(checkout, &progress).await?;
     }
     files::make_private_folder(&checkout.run("logs"))?;
+    wanted
+        .max(recorded.filter(|_| fits).unwrap_or(wanted))
+        .record(checkout)?;
     certificates::ensure(&checkout.run("kubernetes/pki"))?;
 
-    if wanted == Operator::Wanted && !operator::is_there(checkout) {
-        progress
-            .note("operator: left out, as src/operator/main.rs or src/agent/main.rs is not there");
-    }
-    let components = components::all(checkout, wanted);
-    let ports = Ports::choose(checkout, &components)?;
-    let site = Site::new(checkout.clone(), ports, progress)?;
+    let components = components::all(wanted);
+    let ports = Ports::choose(checkout, wanted.host(), &components)?;
+    let site = Site::new(checkout.clone(), wanted, ports, progress)?;
     bring_up(&site, &components).await.context(
         "the platform is not up (`make up` tries again, `make down` stops what was started)",
     )
@@ -51,8 +56,10 @@ pub async fn up(checkout: &Checkout, wanted: Operator) -> Result<()> {
 pub async fn start(checkout: &Checkout, name: &str) -> Result<()> {
     let progress = Progress::default();
     let _lock = lock(checkout, &progress).await?;
-    let site = Site::new(checkout.clone(), Ports::load(checkout), progress)?;
-    let components = components::all(checkout, Operator::Wanted);
+    let extent = Extent::of(checkout);
+    let extent = extent.context("nothing was started in this checkout; run `make up`")?;
+    let site = Site::new(checkout.clone(), extent, Ports::load(checkout), progress)?;
+    let components = components::all(extent);
     let component = components.iter().find(|component| component.name() == name);
     let component = component.with_context(|| format!("no component {name:?}"))?;
     component::start(&site, component.as_ref())

@@ -15,13 +15,6 @@ use crate::site::Site;
 /// Package and binary have the same name.
 const BINARIES: [&str; 2] = ["hubstorage", "hubstorage-agent"];
 
-/// Whether this checkout has an operator to build.
-pub fn is_there(checkout: &Checkout) -> bool {
-    ["src/operator/main.rs", "src/agent/main.rs"]
-        .iter()
-        .all(|path| checkout.path(path).is_file())
-}
-
 /// Builds both binaries. `HUBSTORAGE_PROFILE=release` builds optimised ones.
 pub async fn build(site: &Site) -> Result<()> {
     let profile = std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| "dev".to_owned());

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
+use hubstorage_e2e::Extent;
 use hubstorage_e2e::checkout::Checkout;
 use hubstorage_e2e::files;
 use hubstorage_e2e::images::{Image, pause};
@@ -18,7 +19,13 @@ use tar::Archive;
 fn site() -> Site {
     let checkout = Checkout::find().unwrap();
     files::make_private_folder(&checkout.run("logs")).unwrap();
-    Site::new(checkout, Ports::default(), Progress::default()).unwrap()
+    Site::new(
+        checkout,
+        Extent::Stores,
+        Ports::default(),
+        Progress::default(),
+    )
+    .unwrap()
 }
 
 /// What a container runtime finds in an archive.

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 
 use super::{healthy, launch, serving_flags};
 use crate::component::Component;
+use crate::extent::{Extent, NODE_ADDRESS};
 use crate::kubeconfig::{self, Identity};
 use crate::process::Launch;
 use crate::site::Site;
@@ -35,10 +36,6 @@ impl Component for ApiServer {
 
         let mut flags = serving_flags(site, "kube-apiserver")?;
         flags.extend([
-            // Loopback is not accepted here; nobody is told this address, as the reconciler that
-            // would publish it is off. TEST-NET-1, RFC 5737.
-            "--advertise-address=192.0.2.1".to_owned(),
-            "--endpoint-reconciler-type=none".to_owned(),
             format!("--etcd-servers=https://{}", site.ports.address("etcd")?),
             format!("--etcd-cafile={}", site.pki("ca.crt")),
             format!("--etcd-certfile={}", site.pki("etcd.crt")),
@@ -59,6 +56,23 @@ impl Component for ApiServer {
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             "--profiling=false".to_owned(),
         ]);
+        if site.extent == Extent::Node {
+            flags.extend([
+                format!("--advertise-address={NODE_ADDRESS}"),
+                // The node's name cannot be resolved.
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+                format!("--kubelet-certificate-authority={}", site.pki("ca.crt")),
+                format!("--kubelet-client-certificate={}", site.pki("admin.crt")),
+                format!("--kubelet-client-key={}", site.pki("admin.key")),
+            ]);
+        } else {
+            flags.extend([
+                // Loopback is not accepted here; nobody is told this address, as the reconciler
+                // that would publish it is off. TEST-NET-1, RFC 5737.
+                "--advertise-address=192.0.2.1".to_owned(),
+                "--endpoint-reconciler-type=none".to_owned(),
+            ]);
+        }
         Ok(Some(launch(site, "kube-apiserver", flags)))
     }
 

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 
 use super::{healthy, launch, serving_flags};
 use crate::component::Component;
+use crate::extent::Extent;
 use crate::kubeconfig::{self, Identity};
 use crate::process::Launch;
 use crate::site::Site;
@@ -39,11 +40,14 @@ impl Component for ControllerManager {
             "--leader-elect=false".to_owned(),
             "--use-service-account-credentials".to_owned(),
             format!("--root-ca-file={}", site.pki("ca.crt")),
-            // No kubelet reports for the node `paper`: this controller would taint it as
-            // unreachable, and the next would delete its pods.
-            "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller".to_owned(),
             "--profiling=false".to_owned(),
         ]);
+        if site.extent != Extent::Node {
+            // No kubelet reports for the node `paper`: this controller would taint it as
+            // unreachable, and the next would delete its pods.
+            let all_but = "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller";
+            flags.push(all_but.to_owned());
+        }
         Ok(Some(launch(site, NAME, flags)))
     }
 

@@ -15,13 +15,17 @@ use crate::site::Site;
 mod api_server;
 mod controller_manager;
 mod etcd;
-mod node;
+mod kube_proxy;
+mod kubelet;
+mod paper;
 mod scheduler;
 
 pub use api_server::ApiServer;
 pub use controller_manager::ControllerManager;
 pub use etcd::Etcd;
-pub use node::{NODE, Paper, run as run_node};
+pub use kube_proxy::KubeProxy;
+pub use kubelet::Kubelet;
+pub use paper::{NODE, Paper, run as run_node};
 pub use scheduler::Scheduler;
 
 /// Kept with the version in `e2e/platform/go.mod`.
@@ -99,7 +103,7 @@ fn launch(site: &Site, component: &str, flags: Vec<String>) -> Launch {
 /// The flags by which a component serves its health over TLS.
 fn serving_flags(site: &Site, component: &str) -> Result<Vec<String>> {
     Ok(vec![
-        "--bind-address=127.0.0.1".to_owned(),
+        format!("--bind-address={}", site.ports.host()),
         format!("--secure-port={}", site.ports.get(component)?),
         format!("--tls-cert-file={}", site.pki(&format!("{component}.crt"))),
         format!(

@@ -1,0 +1,97 @@
+//! CoreDNS: the names of Services, for pods and for processes of this machine.
+
+use std::path::Path;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use tokio::process::Command;
+
+use super::CLUSTER_DOMAIN;
+use crate::cache::Key;
+use crate::commands::run_logged;
+use crate::component::Component;
+use crate::components::kubernetes::go_version;
+use crate::extent::NODE_ADDRESS;
+use crate::files;
+use crate::kubeconfig::{self, Identity};
+use crate::process::Launch;
+use crate::progress::Step;
+use crate::site::Site;
+
+/// The name server.
+pub struct CoreDns;
+
+const NAME: &str = "coredns";
+
+#[async_trait(?Send)]
+impl Component for CoreDns {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn needs(&self) -> &'static [&'static str] {
+        &["kube-apiserver"]
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &["coredns-ready"]
+    }
+
+    async fn build(&self, site: &Site) -> Result<()> {
+        let source = site.checkout.path("e2e/coredns");
+        let mut key = Key::default().with("go", go_version().await?);
+        for file in ["go.mod", "go.sum", "main.go"] {
+            key = key.with_file(&source.join(file))?;
+        }
+        let built = site
+            .cache
+            .entry(
+                &site.progress,
+                NAME,
+                key,
+                async |folder: &Path, step: &Step| {
+                    step.now("waiting for another Go build");
+                    let _turn = site.go.acquire().await?;
+                    step.now("go build");
+                    let mut go = Command::new("go");
+                    go.current_dir(&source)
+                        .env("CGO_ENABLED", "0")
+                        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+                        .arg(folder.join(NAME))
+                        .arg(".");
+                    run_logged(&site.checkout, "build-coredns", step, go).await
+                },
+            )
+            .await?;
+        site.link("bin/coredns", &built.join(NAME))
+    }
+
+    async fn start(&self, site: &Site) -> Result<Option<Launch>> {
+        let config = site.checkout.run("kubernetes/coredns.kubeconfig");
+        kubeconfig::write(site, &config, &Identity::Certificate(NAME))?;
+        let corefile = site.checkout.run("coredns/Corefile");
+        files::make_private_folder(&site.checkout.run("coredns"))?;
+        let text = format!(
+            "{CLUSTER_DOMAIN}:53 {{\n\
+             \tbind {NODE_ADDRESS}\n\
+             \terrors\n\
+             \tready {}\n\
+             \tkubernetes {{\n\t\tkubeconfig {}\n\t}}\n\
+             \tcache 5\n\
+             }}\n",
+            site.ports.address("coredns-ready")?,
+            config.display(),
+        );
+        files::write_private(&corefile, text)?;
+        let arguments = ["-conf".to_owned(), corefile.display().to_string()];
+        Ok(Some(Launch::new(
+            site.checkout.run("bin/coredns"),
+            arguments,
+        )))
+    }
+
+    async fn ready(&self, site: &Site) -> Result<()> {
+        let url = format!("http://{}/ready", site.ports.address("coredns-ready")?);
+        crate::http::get(&url, None).await.map(drop)
+    }
+}

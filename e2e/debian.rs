@@ -1,0 +1,63 @@
+//! Programs that only Debian has: their packages are downloaded by apt and unpacked into the cache.
+//! Nothing is installed on the machine.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::cache::Key;
+use crate::commands::run_logged;
+use crate::files;
+use crate::progress::Step;
+use crate::site::Site;
+
+/// The packages, each as apt names it, unpacked into one folder. They are those of the release that
+/// the machine runs, in the version that its apt knows now.
+pub async fn unpacked(site: &Site, name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let mut key = Key::default();
+    for package in packages {
+        key = key.with(package, candidate(package).await?);
+    }
+    site.cache
+        .entry(
+            &site.progress,
+            name,
+            key,
+            async |folder: &Path, step: &Step| {
+                let downloads = folder.join("downloads");
+                files::make_private_folder(&downloads)?;
+                let mut apt = Command::new("apt-get");
+                apt.current_dir(&downloads)
+                    // Otherwise it tries to become the user _apt, who may not write here.
+                    .args(["download", "--option=APT::Sandbox::User=root"])
+                    .args(packages);
+                let log = format!("build-{name}");
+                run_logged(&site.checkout, &log, step, apt).await?;
+                for package in std::fs::read_dir(&downloads)? {
+                    let mut dpkg = Command::new("dpkg");
+                    dpkg.arg("--extract").arg(package?.path()).arg(folder);
+                    run_logged(&site.checkout, &log, step, dpkg).await?;
+                }
+                files::remove(&downloads)
+            },
+        )
+        .await
+}
+
+/// The version that apt would install.
+async fn candidate(package: &str) -> Result<String> {
+    let output = Command::new("apt-cache")
+        .args(["policy", package])
+        .output()
+        .await
+        .context("could not run apt-cache: the node's runtime comes from Debian's packages")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let version = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate: "));
+    match version {
+        Some(version) if version != "(none)" => Ok(version.to_owned()),
+        _ => bail!("apt knows no package {package:?}; run `apt-get update`"),
+    }
+}

@@ -1,0 +1,67 @@
+//! How much of the platform runs: what the machine lets it, and what is asked for.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::checkout::Checkout;
+use crate::files;
+
+/// How much of the platform runs.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extent {
+    /// An API server and an object store; no operator.
+    Stores,
+    /// The operator as processes of this machine beside them. Pods exist on paper only, and their
+    /// code runs as processes too. Needs no root.
+    ControlPlane,
+    /// A real node with real pods, the operator and notebook servers among them, under a real
+    /// JupyterHub. Needs root, and has the machine to itself.
+    Node,
+}
+
+/// The address of the node, on the loopback interface. It may not be a loopback address: the
+/// kubelet refuses those, and pods could not reach them.
+pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
+
+impl Extent {
+    /// What this machine can do at most.
+    pub fn possible() -> Self {
+        if rustix::process::geteuid().is_root() {
+            Self::Node
+        } else {
+            Self::ControlPlane
+        }
+    }
+
+    /// The extent of the last `up` in this checkout; none before the first and after `down`.
+    pub fn of(checkout: &Checkout) -> Option<Self> {
+        let text = std::fs::read(checkout.run(RECORD)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Keeps it for `down`, `status` and the next `up`.
+    pub fn record(self, checkout: &Checkout) -> Result<()> {
+        let text = serde_json::to_vec(&self).context("an extent as JSON")?;
+        files::write_private(&checkout.run(RECORD), text)
+    }
+
+    /// The address at which the platform's processes listen.
+    pub fn host(self) -> IpAddr {
+        match self {
+            Self::Stores | Self::ControlPlane => Ipv4Addr::LOCALHOST.into(),
+            Self::Node => NODE_ADDRESS.into(),
+        }
+    }
+
+    /// Whether a platform of this extent can become one of `other` without being taken down.
+    pub fn grows_into(self, other: Self) -> bool {
+        (self == Self::Node) == (other == Self::Node)
+    }
+}
+
+const RECORD: &str = "extent.json";
