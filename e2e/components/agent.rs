@@ -17,7 +17,7 @@ use crate::site::Site;
 pub struct Agent;
 
 /// Written by the controller: the CA by which the broker is known.
-const CA_CONFIG_MAP: (&str, &str) = ("hubstorage-system", "hubstorage-ca");
+const CA_CONFIG_MAP: (&str, &str) = ("hubstorage-agents", "hubstorage-ca");
 
 #[async_trait(?Send)]
 impl Component for Agent {

@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use hubstorage_core::api::{STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION};
+use hubstorage_core::api::{
+    AGENTS_NAMESPACE, STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION,
+};
 use hubstorage_e2e::Platform;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -84,7 +86,7 @@ impl Cluster {
 
     /// What agents trust, and what the API server trusts.
     async fn bundles(&self) -> (String, String) {
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), AGENTS_NAMESPACE);
         let map = maps.get("hubstorage-ca").await.unwrap();
         let webhooks: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let webhooks = webhooks.get("hubstorage").await.unwrap().webhooks.unwrap();

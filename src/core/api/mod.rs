@@ -70,11 +70,15 @@ pub const OWNER_TAG: &str = "hubstorage.io/owner";
 /// The tag with the nonce of the creation intent.
 pub const CREATION_TAG: &str = "hubstorage.io/creation";
 
-/// Where Secrets with managing keys, the CA and the leases live.
+/// Where the controller and `hubstorage serve` run, and where Secrets with managing keys, the
+/// CA's key and the leases live.
 pub const SYSTEM_NAMESPACE: &str = "hubstorage-system";
 
 /// Where Secrets with vending keys live: the only ones that `hubstorage serve` may read.
 pub const VENDING_NAMESPACE: &str = "hubstorage-vending";
+
+/// Where the agents run, and the certificates by which they know the broker.
+pub const AGENTS_NAMESPACE: &str = "hubstorage-agents";
 
 /// The way out where an object of the installation is missing or was changed.
 pub const REINSTALL: &str = reinstall!();

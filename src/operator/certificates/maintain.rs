@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use hubstorage_core::api::SYSTEM_NAMESPACE;
+use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -46,7 +46,7 @@ async fn tend(client: Client, state: watch::Sender<WebhookState>) {
         AUTHORITY_NAME,
     );
     let map = changes::<ConfigMap>(
-        Api::namespaced(client.clone(), SYSTEM_NAMESPACE),
+        Api::namespaced(client.clone(), AGENTS_NAMESPACE),
         AUTHORITY_NAME,
     );
     let webhook =

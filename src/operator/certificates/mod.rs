@@ -18,8 +18,8 @@ pub use maintain::maintain;
 pub use publication::WebhookState;
 pub use serving::Leaf;
 
-/// Name of the Secret with the authority, of which only the controller writes, and of the
-/// ConfigMap with its public part; both in `hubstorage-system`.
+/// Name of the Secret with the authority, in `hubstorage-system`, and of the ConfigMap with its
+/// public part, in `hubstorage-agents`. Only the controller writes them.
 pub const AUTHORITY_NAME: &str = "hubstorage-ca";
 
 /// Key of the ConfigMap with the certificates that clients trust.

@@ -2,7 +2,7 @@
 //! and the caBundle that the API server trusts.
 
 use anyhow::{Context as _, bail};
-use hubstorage_core::api::SYSTEM_NAMESPACE;
+use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -89,7 +89,7 @@ fn secret(authority: &Authority, resource_version: Option<String>) -> Secret {
     Secret {
         metadata: ObjectMeta {
             resource_version,
-            ..metadata()
+            ..metadata(SYSTEM_NAMESPACE)
         },
         type_: Some("Opaque".to_owned()),
         data: Some(authority.data()),
@@ -97,10 +97,10 @@ fn secret(authority: &Authority, resource_version: Option<String>) -> Secret {
     }
 }
 
-fn metadata() -> ObjectMeta {
+fn metadata(namespace: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(AUTHORITY_NAME.to_owned()),
-        namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+        namespace: Some(namespace.to_owned()),
         labels: Some(
             [(
                 "app.kubernetes.io/part-of".to_owned(),
@@ -113,15 +113,15 @@ fn metadata() -> ObjectMeta {
 }
 
 async fn ensure_config_map(client: &Client, bundle: &str) -> anyhow::Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let what = || format!("ConfigMap {SYSTEM_NAMESPACE}/{AUTHORITY_NAME}");
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), AGENTS_NAMESPACE);
+    let what = || format!("ConfigMap {AGENTS_NAMESPACE}/{AUTHORITY_NAME}");
     let found = maps.get_opt(AUTHORITY_NAME).await.with_context(what)?;
     let published = found.and_then(|map| map.data?.remove(BUNDLE_KEY));
     if published.as_deref() == Some(bundle) {
         return Ok(());
     }
     let map = ConfigMap {
-        metadata: metadata(),
+        metadata: metadata(AGENTS_NAMESPACE),
         data: Some([(BUNDLE_KEY.to_owned(), bundle.to_owned())].into()),
         ..ConfigMap::default()
     };

@@ -15,7 +15,7 @@ use url::Url;
 use crate::guard;
 use document::Document;
 
-pub use namespaces::{CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
+pub use namespaces::{AGENT_ACCOUNT, CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
 pub use rbac::{CONTROLLER_LEASE, SERVE_LEASE};
 pub use webhook::{WEBHOOK_CONFIGURATION, WEBHOOK_NAME, WEBHOOK_PATH};
 
@@ -44,16 +44,48 @@ const CRD_HEADER: &str = "\
 /// # Errors
 /// If `--webhook-url` is not an https URL without path, query and fragment, as the API server asks.
 pub fn render(options: &Options) -> anyhow::Result<String> {
-    let mut documents = crd_documents()?;
-    documents.extend(namespaces::documents());
-    documents.extend(rbac::documents());
-    documents.extend(
-        guard::documents()
-            .iter()
-            .map(|part| Document::new(part.purpose, part.object())),
-    );
-    documents.push(webhook::document(options.webhook_url.as_ref())?);
+    let mut documents = Vec::new();
+    for part in Part::ALL {
+        documents.extend(part.documents(options)?);
+    }
     document::render(HEADER, &documents)
+}
+
+/// What belongs together of what is installed.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Kinds,
+    Namespaces,
+    Accounts,
+    Rights,
+    Guard,
+    Webhook,
+}
+
+impl Part {
+    /// In the order in which they can be applied.
+    const ALL: [Self; 6] = [
+        Self::Kinds,
+        Self::Namespaces,
+        Self::Accounts,
+        Self::Rights,
+        Self::Guard,
+        Self::Webhook,
+    ];
+
+    fn documents(self, options: &Options) -> anyhow::Result<Vec<Document>> {
+        Ok(match self {
+            Self::Kinds => crd_documents()?,
+            Self::Namespaces => namespaces::namespaces(),
+            Self::Accounts => namespaces::accounts(),
+            Self::Rights => rbac::documents(),
+            Self::Guard => guard::documents()
+                .iter()
+                .map(|part| Document::new(part.purpose, part.object()))
+                .collect(),
+            Self::Webhook => vec![webhook::document(options.webhook_url.as_ref())?],
+        })
+    }
 }
 
 /// The CustomResourceDefinitions as YAML documents, as they are checked in under `crds/`.

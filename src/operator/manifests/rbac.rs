@@ -1,6 +1,6 @@
 //! What each role may do, and what needs it.
 
-use hubstorage_core::api::{SYSTEM_NAMESPACE, VENDING_NAMESPACE};
+use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE, VENDING_NAMESPACE};
 use serde_json::{Value, json};
 
 use super::document::Document;
@@ -114,9 +114,9 @@ fn controller() -> Vec<Document> {
             &["get"],
         ),
         rule(
-            "Creates the certificate authority and its public bundle. RBAC cannot tie create to a name.",
+            "Creates the certificate authority. RBAC cannot tie create to a name.",
             "",
-            &["secrets", "configmaps"],
+            &["secrets"],
             &["create"],
         ),
         named(
@@ -125,13 +125,6 @@ fn controller() -> Vec<Document> {
             &["secrets"],
             &[AUTHORITY_NAME],
             &["get", "list", "watch", "update"],
-        ),
-        named(
-            "Publishes its bundle and follows changes.",
-            "",
-            &["configmaps"],
-            &[AUTHORITY_NAME],
-            &["get", "list", "watch", "patch"],
         ),
         rule(
             "Becomes leader for the first time.",
@@ -147,6 +140,21 @@ fn controller() -> Vec<Document> {
             &["get", "patch"],
         ),
     ];
+    let in_agents = vec![
+        rule(
+            "Publishes the certificates by which agents know the broker. RBAC cannot tie create to a name.",
+            "",
+            &["configmaps"],
+            &["create"],
+        ),
+        named(
+            "Renews them and follows changes.",
+            "",
+            &["configmaps"],
+            &[AUTHORITY_NAME],
+            &["get", "list", "watch", "patch"],
+        ),
+    ];
     let account = CONTROLLER_ACCOUNT;
     let mut documents = grant(
         Scope::Cluster,
@@ -157,8 +165,14 @@ fn controller() -> Vec<Document> {
     documents.extend(grant(
         Scope::In(SYSTEM_NAMESPACE),
         account,
-        "… and in its own namespace.",
+        "… in its own namespace.",
         in_system,
+    ));
+    documents.extend(grant(
+        Scope::In(AGENTS_NAMESPACE),
+        account,
+        "… and where the agents are.",
+        in_agents,
     ));
     documents
 }

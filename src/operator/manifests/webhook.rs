@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use hubstorage_core::api::{
-    STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION, USERNAME_LABEL,
+    AGENTS_NAMESPACE, STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use serde_json::{Value, json};
 use url::Url;
@@ -47,12 +47,12 @@ pub(super) fn document(url: Option<&Url>) -> anyhow::Result<Document> {
             "namespaceSelector": {"matchExpressions": [{
                 "key": "kubernetes.io/metadata.name",
                 "operator": "NotIn",
-                "values": ["kube-system", SYSTEM_NAMESPACE],
+                "values": ["kube-system", SYSTEM_NAMESPACE, AGENTS_NAMESPACE],
             }]},
         }],
     });
     Ok(Document::new(
-        "Gives user pods their environment and the stamp. No caBundle: see above.",
+        "Gives user pods their environment and the stamp. No caBundle: the controller writes it.",
         object,
     ))
 }
