@@ -3,6 +3,7 @@
 //! Each object has one source, here or, for the guard, in [`crate::guard`] and for the kinds in
 //! `hubstorage_core::api`; nothing else repeats them.
 
+mod chart;
 mod document;
 mod namespaces;
 mod rbac;
@@ -15,6 +16,7 @@ use url::Url;
 use crate::guard;
 use document::Document;
 
+pub use chart::{Template, templates as chart_templates};
 pub use namespaces::{AGENT_ACCOUNT, CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
 pub use rbac::{CONTROLLER_LEASE, SERVE_LEASE};
 pub use webhook::{WEBHOOK_CONFIGURATION, WEBHOOK_NAME, WEBHOOK_PATH};
