@@ -12,6 +12,7 @@ use crate::site::Site;
 mod agent;
 mod controller;
 mod forwarder;
+mod helm;
 mod images;
 mod installation;
 pub mod kubernetes;
@@ -23,38 +24,45 @@ mod serve;
 
 /// The components of a platform in the order in which they are shown and, reversed, stopped.
 pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
-    let mut components: Vec<Box<dyn Component>> = Vec::new();
+    let mut components = Vec::new();
     if extent == Extent::Node {
-        components.push(Box::new(node::Network));
+        components.push(boxed(node::Network));
     }
-    components.extend::<[Box<dyn Component>; 6]>([
-        Box::new(kubernetes::Etcd),
-        Box::new(kubernetes::ApiServer),
-        Box::new(kubernetes::ControllerManager),
-        Box::new(kubernetes::Scheduler),
-        Box::new(minio::Minio),
-        Box::new(python::Python),
+    components.extend([
+        boxed(kubernetes::Etcd),
+        boxed(kubernetes::ApiServer),
+        boxed(kubernetes::ControllerManager),
+        boxed(kubernetes::Scheduler),
+        boxed(minio::Minio),
+        boxed(python::Python),
+        boxed(helm::Helm),
     ]);
+    if extent != Extent::Node {
+        components.push(boxed(kubernetes::Paper));
+    }
     match extent {
-        Extent::Stores => components.push(Box::new(kubernetes::Paper)),
-        Extent::ControlPlane => components.extend::<[Box<dyn Component>; 7]>([
-            Box::new(kubernetes::Paper),
-            Box::new(installation::Installation),
-            Box::new(forwarder::Forwarder),
-            Box::new(controller::Controller),
-            Box::new(serve::SERVE_1),
-            Box::new(serve::SERVE_2),
-            Box::new(agent::Agent),
+        Extent::Stores => {}
+        Extent::ControlPlane => components.extend([
+            boxed(installation::Installation),
+            boxed(forwarder::Forwarder),
+            boxed(controller::Controller),
+            boxed(serve::SERVE_1),
+            boxed(serve::SERVE_2),
+            boxed(agent::Agent),
         ]),
-        Extent::Node => components.extend::<[Box<dyn Component>; 5]>([
-            Box::new(node::CoreDns),
-            Box::new(node::Containerd),
-            Box::new(images::Images),
-            Box::new(kubernetes::Kubelet),
-            Box::new(kubernetes::KubeProxy),
+        Extent::Node => components.extend([
+            boxed(node::CoreDns),
+            boxed(node::Containerd),
+            boxed(images::Images),
+            boxed(kubernetes::Kubelet),
+            boxed(kubernetes::KubeProxy),
         ]),
     }
     components
+}
+
+fn boxed(component: impl Component + 'static) -> Box<dyn Component> {
+    Box::new(component)
 }
 
 /// A copy of this program for the components that it is itself: they keep running while the harness
