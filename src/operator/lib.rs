@@ -14,6 +14,7 @@ pub mod clock;
 pub mod controller;
 pub mod guard;
 pub mod health;
+pub mod informer;
 pub mod listener;
 pub mod manifests;
 pub mod providers;

@@ -42,6 +42,29 @@ impl Cadence {
     }
 }
 
+/// The pulses of all watches of one part of a process; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Pulses(Arc<Mutex<Vec<Pulse>>>);
+
+impl Pulses {
+    /// Of one more watch, which starts now; `plural` names its kind.
+    pub fn of(&self, plural: impl Into<String>, cadence: &Cadence) -> Pulse {
+        let pulse = Pulse::new(plural, cadence);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(pulse.clone());
+        pulse
+    }
+
+    /// Whether what these watches have seen can still be believed.
+    ///
+    /// # Errors
+    /// Says of the first watch that has gone silent what to look at.
+    pub fn check(&self) -> Result<(), String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().try_for_each(Pulse::check)
+    }
+}
+
 /// The signs of life of one watch; clones share them.
 #[derive(Debug, Clone)]
 pub struct Pulse {
@@ -51,8 +74,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Of a watch of `of`, a plural for people, that starts now.
-    pub fn new(of: impl Into<String>, cadence: &Cadence) -> Self {
+    fn new(of: impl Into<String>, cadence: &Cadence) -> Self {
         Self {
             of: of.into(),
             patience: cadence.patience,
@@ -130,7 +152,7 @@ mod tests {
             let answer = http::Response::builder().status(status).body(body).unwrap();
             std::future::ready(Ok::<_, Infallible>(answer))
         });
-        let pulse = Pulse::new("HubUsers", &Cadence::default());
+        let pulse = Pulse::new("hubusers", &Cadence::default());
         let client = pulse.listening(&Client::new(api_server, "default"));
         (pulse, client, sender)
     }
@@ -141,15 +163,26 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_believed_for_two_minutes_and_then_no_longer() {
-        let pulse = Pulse::new("HubUsers", &Cadence::default());
+        let pulse = Pulse::new("hubusers", &Cadence::default());
         pulse.age(119);
         assert_eq!(pulse.check(), Ok(()));
         pulse.age(121);
         let why = pulse.check().unwrap_err();
         assert!(
-            why.contains("the watch of HubUsers has failed for more than 120 s"),
+            why.contains("the watch of hubusers has failed for more than 120 s"),
             "{why}"
         );
+    }
+
+    #[test]
+    fn one_silent_watch_among_many_is_told() {
+        let pulses = Pulses::default();
+        assert_eq!(pulses.check(), Ok(()), "nothing is watched yet");
+        let [_, users] = ["hubstorages", "hubusers"].map(|of| pulses.of(of, &Cadence::default()));
+        assert_eq!(pulses.check(), Ok(()));
+        users.age(121);
+        let why = pulses.clone().check().unwrap_err();
+        assert!(why.contains("the watch of hubusers"), "{why}");
     }
 
     #[tokio::test]

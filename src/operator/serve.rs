@@ -6,7 +6,9 @@
 //! A Deployment's readiness probe is `/readyz/webhook`. Kubernetes knows one readiness for both
 //! ports of a pod, and the two parts fail differently: without the webhook a pod is created with
 //! nothing in it, and stays so; a broker that is not ready says so in its answers, and SDKs ask
-//! again. `/readyz/broker` and `/readyz` (both) are for alerts and for whoever waits for everything.
+//! again. `/readyz/broker` and `/readyz` (everything) are for alerts and for whoever waits for
+//! everything, and so is `/readyz/webhook-watches`: a webhook that no longer hears of changes goes on
+//! with what it has seen, since pods that it does not answer for are given nothing at all.
 //! The liveness probe is `/healthz`.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -228,8 +230,9 @@ fn health(
     readiness: &broker::Readiness,
     stop: &CancellationToken,
 ) -> Health {
-    let (leaf, injections, readiness, stop) = (
+    let (leaf, injections, watched, readiness, stop) = (
         leaf.clone(),
+        injections.clone(),
         injections.clone(),
         readiness.clone(),
         stop.clone(),
@@ -248,6 +251,7 @@ fn health(
             Arc::new(move || leaf.check(Timestamp::now())),
         )
         .part("webhook", Arc::new(move || injections.check()))
+        .part("webhook-watches", Arc::new(move || watched.is_current()))
         .part("broker", Arc::new(move || readiness.check()))
 }
 

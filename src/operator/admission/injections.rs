@@ -4,20 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use hubstorage_core::api::{Bucket, HubStorage, StorageProvider};
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::HubInjection;
 use hubstorage_core::names::BucketName;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::Metrics;
+use crate::informer::Informer;
+use crate::pulse::{Cadence, Pulses};
 
 /// By namespace.
 pub type ByNamespace = HashMap<String, Arc<HubInjection>>;
@@ -32,6 +31,7 @@ const AT_ONCE: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Injections {
     current: ArcSwapOption<ByNamespace>,
+    pulses: Pulses,
 }
 
 /// An object, or why this build cannot read it: such a one is not taken for absent.
@@ -72,14 +72,29 @@ impl Injections {
         }
     }
 
+    /// Whether what pods are given is what is declared now. Where it is not, the webhook goes on
+    /// with what it last saw: a pod that is given what was declared minutes ago has its storage,
+    /// one that no webhook sees has none.
+    ///
+    /// # Errors
+    /// Says which watch has gone silent.
+    pub fn is_current(&self) -> Result<(), String> {
+        self.pulses.check()
+    }
+
     pub(super) fn replace(&self, injections: ByNamespace) {
         self.current.store(Some(Arc::new(injections)));
     }
 
     async fn follow(&self, client: Client, agent: &Url, metrics: &Metrics) {
-        let (hubs, hub_changes) = watched::<HubStorage>(client.clone());
-        let (providers, provider_changes) = watched::<StorageProvider>(client);
-        let all = futures::stream::select(hub_changes, provider_changes);
+        let cadence = Cadence::default();
+        let (hubs, hub_changes) =
+            Informer::<DeserializeGuard<HubStorage>>::guarded(&client, &cadence, &self.pulses)
+                .reflected();
+        let (providers, provider_changes) =
+            Informer::<DeserializeGuard<StorageProvider>>::guarded(&client, &cadence, &self.pulses)
+                .reflected();
+        let all = futures::stream::select(hub_changes.map(drop), provider_changes.map(drop));
         let mut changes = std::pin::pin!(all.ready_chunks(AT_ONCE));
         while changes.next().await.is_some() {
             let are_read = hubs
@@ -98,37 +113,6 @@ impl Injections {
             }
         }
     }
-}
-
-fn watched<K>(client: Client) -> (Store<DeserializeGuard<K>>, impl Stream<Item = ()> + Send)
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let objects = Api::<DeserializeGuard<K>>::all(client);
-    let changes = watcher(objects, watcher::Config::default())
-        .default_backoff()
-        .modify(|object| {
-            object.managed_fields_mut().clear();
-            if let Err(unreadable) = &object.0 {
-                let (kind, name) = (K::kind(&()), unreadable.metadata.name.as_deref());
-                let (namespace, error) = (unreadable.metadata.namespace.as_deref(), &unreadable.error);
-                tracing::warn!(%kind, namespace, name, error, "an object cannot be read; pods are given nothing by it");
-            }
-        })
-        .reflect(writer)
-        .map(|event| {
-            if let Err(error) = event {
-                tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted");
-            }
-        });
-    (store, changes)
 }
 
 fn unreadable<K>(objects: &[Guarded<K>]) -> usize {

@@ -1,11 +1,8 @@
 //! What the watches have seen.
-//!
-//! Lists are paged, field ownership is dropped, and an object that this build cannot read is kept
-//! as such: it neither wedges the watch nor is taken for absent.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use futures::{StreamExt, future};
 use hubstorage_core::api::{
@@ -13,22 +10,22 @@ use hubstorage_core::api::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::authorise::World;
 use crate::guard::GuardState;
-use crate::pulse::{Cadence, Pulse};
+use crate::informer::Informer;
+use crate::pulse::{Cadence, Pulses};
 
 /// Whether the broker may answer; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     has_seen_all: Arc<AtomicBool>,
-    pulses: Arc<OnceLock<[Pulse; 4]>>,
+    pulses: Pulses,
 }
 
 impl Readiness {
@@ -43,8 +40,7 @@ impl Readiness {
                 "still reading HubStorages, users and pods, or the API server's keys".to_owned(),
             );
         }
-        let mut pulses = self.pulses.get().into_iter().flatten();
-        pulses.try_for_each(Pulse::check)
+        self.pulses.check()
     }
 
     pub(super) fn set(&self, ready: bool) {
@@ -81,18 +77,15 @@ impl Informers {
             let changed = changed.clone();
             move || changed.notify_one()
         };
-        let everything = cadence.config();
-        let users_pods = cadence.config().labels(USERNAME_LABEL);
-        let pulses = ["HubStorages", "StorageProviders", "HubUsers", "users' pods"]
-            .map(|of| Pulse::new(of, cadence));
-        let [hubs, providers, users, pods] = pulses.each_ref().map(|pulse| pulse.listening(client));
-        // Set once: there is one broker in a process.
-        _ = readiness.pulses.set(pulses);
+        let pulses = &readiness.pulses;
+        let pods = Informer::of(client, &(), cadence, pulses)
+            .labelled(USERNAME_LABEL)
+            .pruned(prune_pod);
         Self {
-            hubs: start(hubs, everything.clone(), prune, tell(), stop),
-            providers: start(providers, everything.clone(), prune, tell(), stop),
-            users: start(users, everything, prune, || (), stop),
-            pods: start(pods, users_pods, prune_pod, || (), stop),
+            hubs: start(Informer::guarded(client, cadence, pulses), tell(), stop),
+            providers: start(Informer::guarded(client, cadence, pulses), tell(), stop),
+            users: start(Informer::guarded(client, cadence, pulses), || (), stop),
+            pods: start(pods, || (), stop),
             changed,
             guard,
         }
@@ -131,43 +124,28 @@ impl World for Informers {
     }
 }
 
+/// Starts one watch, until `stop`; its memory. Errors are the informer's to tell.
 fn start<K>(
-    client: Client,
-    config: watcher::Config,
-    prune: fn(&mut K),
+    informer: Informer<K>,
     changed: impl Fn() + Send + 'static,
     stop: &CancellationToken,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let (reader, writer) = reflector::store();
-    let events = watcher(Api::all(client), config)
-        .default_backoff()
-        .modify(prune)
-        .reflect(writer)
-        .take_until(stop.clone().cancelled_owned());
-    tokio::spawn(async move {
-        let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(_) => changed(),
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "a watch failed, and is tried again")
-                }
-            }
+    let (memory, events) = informer.reflected();
+    let events = events.take_until(stop.clone().cancelled_owned());
+    tokio::spawn(events.for_each(move |event| {
+        if event.is_ok() {
+            changed();
         }
-    });
-    reader
-}
-
-fn prune<K: Resource>(object: &mut K) {
-    object.managed_fields_mut().clear();
+        future::ready(())
+    }));
+    memory
 }
 
 /// Of a pod's metadata, what decides.
 fn prune_pod(pod: &mut PartialObjectMeta<Pod>) {
-    prune(pod);
     pod.metadata.owner_references = None;
     pod.metadata.finalizers = None;
     pod.annotations_mut()

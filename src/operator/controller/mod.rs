@@ -24,6 +24,7 @@ pub use events::Events;
 pub use metrics::Metrics;
 pub use run::{Options, run};
 pub use step::Step;
+pub use watches::Watches;
 
 /// The field manager of everything that the controller applies.
 pub const FIELD_MANAGER: &str = "hubstorage-controller";

@@ -24,6 +24,7 @@ use super::watches::Watches;
 use super::{Backoff, Context, Events, Metrics, hub, provider, users};
 use crate::health::Health;
 use crate::providers::Connections;
+use crate::pulse::{Cadence, Pulses};
 use crate::{certificates, clock, guard, replica};
 
 /// Options of `hubstorage controller`.
@@ -61,7 +62,11 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         true => Ok(()),
         false => Err("starting".to_owned()),
     };
-    let health = Health::new(registry).check("started", Arc::new(is_ready));
+    let pulses = Pulses::default();
+    let watched = pulses.clone();
+    let health = Health::new(registry)
+        .check("started", Arc::new(is_ready))
+        .check("watches", Arc::new(move || watched.check()));
     // Told to stop last of all: it tells that a process is still ending its work.
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
@@ -75,7 +80,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         };
         let identity = options.identity.unwrap_or_else(replica::name);
         started.store(true, Ordering::Relaxed);
-        lead(client, &identity, installation, metrics, stop).await
+        lead(client, &identity, installation, metrics, pulses, stop).await
     };
     tokio::select! {
         ended = work => ended,
@@ -89,13 +94,20 @@ async fn lead(
     identity: &str,
     installation: String,
     metrics: Metrics,
+    pulses: Pulses,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(leadership) = Leadership::acquire(client.clone(), identity, &stop).await? else {
         return Ok(());
     };
     metrics.leads(true);
-    let work = reconcile_all(client.clone(), installation, metrics.clone(), stop.clone());
+    let work = reconcile_all(
+        client.clone(),
+        installation,
+        metrics.clone(),
+        &pulses,
+        stop.clone(),
+    );
     tokio::select! {
         () = work => {}
         () = leadership.lost(&client, identity) => {
@@ -145,6 +157,7 @@ async fn reconcile_all(
     client: Client,
     installation: String,
     metrics: Metrics,
+    pulses: &Pulses,
     stop: CancellationToken,
 ) {
     let Watches {
@@ -153,7 +166,7 @@ async fn reconcile_all(
         hubs,
         users,
         running: _watches,
-    } = Watches::start(&client);
+    } = Watches::start(&client, &Cadence::default(), pulses);
     let guard = guard::watch(client.clone(), stop.clone());
     let webhook = certificates::maintain(client.clone(), stop.clone());
     let context = Arc::new(Context {

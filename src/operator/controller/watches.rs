@@ -2,7 +2,7 @@
 //!
 //! Each kind is watched once. Its memory is written before anybody is woken, so that a
 //! reconciler never reads a state older than the change that woke it. An object that this build
-//! cannot read is left out with a line in the log; its neighbours go on.
+//! cannot read is left out; its neighbours go on.
 
 use std::fmt::Debug;
 use std::future::ready;
@@ -13,16 +13,15 @@ use hubstorage_core::api::{HubStorage, HubUser, StorageProvider, USERNAME_LABEL}
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, reflector};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::Stores;
-
-/// Objects asked for at once when a watch starts: bounds the memory of a relist.
-const PAGE: u32 = 500;
+use crate::informer::Informer;
+use crate::pulse::{Cadence, Pulses};
 
 /// Wake-ups on their way to a reconciler's queue, which takes them at once and merges those of
 /// one object.
@@ -61,16 +60,18 @@ struct Bells {
 }
 
 impl Watches {
-    /// Starts every watch.
-    pub fn start(client: &Client) -> Self {
-        let everything = watcher::Config::default().page_size(PAGE);
-        let of_users = everything.clone().labels(USERNAME_LABEL);
-        let (providers, provider_changes) = readable::<StorageProvider>(client, &everything);
-        let (hubs, hub_changes) = readable::<HubStorage>(client, &everything);
-        let (users, user_changes) = readable::<HubUser>(client, &everything);
+    /// Starts every watch; `pulses` are told of their signs of life.
+    pub fn start(client: &Client, cadence: &Cadence, pulses: &Pulses) -> Self {
+        let (providers, provider_changes) =
+            readable::<StorageProvider>(Informer::guarded(client, cadence, pulses));
+        let (hubs, hub_changes) =
+            readable::<HubStorage>(Informer::guarded(client, cadence, pulses));
+        let (users, user_changes) = readable::<HubUser>(Informer::guarded(client, cadence, pulses));
         let (namespaces, namespace_changes) =
-            readable::<PartialObjectMeta<Namespace>>(client, &everything);
-        let (pods, pod_changes) = readable::<PartialObjectMeta<Pod>>(client, &of_users);
+            readable::<PartialObjectMeta<Namespace>>(Informer::guarded(client, cadence, pulses));
+        let (pods, pod_changes) = readable::<PartialObjectMeta<Pod>>(
+            Informer::guarded(client, cadence, pulses).labelled(USERNAME_LABEL),
+        );
 
         let (provider_bell, provider_wakes) = channel(QUEUE);
         let (hub_bell, hub_wakes) = channel(QUEUE);
@@ -177,55 +178,29 @@ fn in_namespace(hubs: &Store<HubStorage>, namespace: Option<String>) -> Vec<Obje
     refs(hubs, |hub| hub.namespace() == namespace)
 }
 
-/// One watch: its memory, and what changed in it, deletions too.
+/// One watch: its memory, and what changed in it, deletions too. What cannot be read is in
+/// neither.
 fn readable<K>(
-    client: &Client,
-    config: &watcher::Config,
+    informer: Informer<DeserializeGuard<K>>,
 ) -> (Store<K>, impl Stream<Item = K> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
     let (memory, writer) = store();
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = watcher(api, config.clone())
-        .default_backoff()
+    let events = informer
+        .events()
         .filter_map(|event| ready(event.map(read).transpose()));
     let changes = reflector(writer, events)
         .touched_objects()
-        .filter_map(|changed| {
-            ready(match changed {
-                Ok(object) => Some(object),
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "a watch failed; it starts again");
-                    None
-                }
-            })
-        });
+        .filter_map(|changed| ready(changed.ok()));
     (memory, changes)
 }
 
-/// An event with the object as it reads here, without what nobody here reads of it.
-fn read<K>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>>
-where
-    K: Resource<DynamicType = ()>,
-{
-    let readable = |guarded: DeserializeGuard<K>| match guarded.0 {
-        Ok(mut object) => {
-            object.meta_mut().managed_fields = None;
-            Some(object)
-        }
-        Err(unreadable) => {
-            let name = unreadable.metadata.name.unwrap_or_default();
-            let namespace = unreadable.metadata.namespace;
-            tracing::warn!(kind = %K::kind(&()), namespace, name, error = unreadable.error,
-                "an object cannot be read by this version of the operator, and is left as it is");
-            None
-        }
-    };
+fn read<K>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
     Some(match event {
-        Event::Apply(object) => Event::Apply(readable(object)?),
-        Event::Delete(object) => Event::Delete(readable(object)?),
-        Event::InitApply(object) => Event::InitApply(readable(object)?),
+        Event::Apply(object) => Event::Apply(object.0.ok()?),
+        Event::Delete(object) => Event::Delete(object.0.ok()?),
+        Event::InitApply(object) => Event::InitApply(object.0.ok()?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })

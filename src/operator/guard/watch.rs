@@ -6,13 +6,13 @@ use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch_objects};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Document, GuardKind, GuardState, Observed, documents, judge};
-use crate::pulse::{Cadence, Pulse};
+use crate::informer::Informer;
+use crate::pulse::{Cadence, Pulses};
 
 /// Looks at the pulses within one patience.
 const LOOKS: u32 = 12;
@@ -46,10 +46,9 @@ pub fn watch_at(
 }
 
 async fn follow(client: Client, cadence: Cadence, state: watch::Sender<GuardState>) {
-    let pulses =
-        [GuardKind::Policy, GuardKind::Binding].map(|kind| Pulse::new(kind.plural(), &cadence));
-    let policies = events(&client, GuardKind::Policy, &cadence, &pulses[0]);
-    let bindings = events(&client, GuardKind::Binding, &cadence, &pulses[1]);
+    let pulses = Pulses::default();
+    let policies = events(&client, GuardKind::Policy, &cadence, &pulses);
+    let bindings = events(&client, GuardKind::Binding, &cadence, &pulses);
     let mut changes = std::pin::pin!(futures::stream::select(policies, bindings));
     let mut look = tokio::time::interval(cadence.patience / LOOKS);
     let mut seen = Seen::new();
@@ -64,17 +63,14 @@ async fn follow(client: Client, cadence: Cadence, state: watch::Sender<GuardStat
                 }
                 // A change that was missed shows itself when the watch is back; until then, and
                 // for as long as its pulse allows, what was read before stays true.
-                Some((kind, Err(error))) => {
-                    tracing::warn!(kind = kind.name(), %error, "the watch of the guard was interrupted");
-                }
+                Some((_, Err(_))) => {}
                 None => return,
             },
             _ = look.tick() => {}
         }
-        let silent = || pulses.iter().find_map(|pulse| pulse.check().err());
-        let known = seen.state().map(|known| match silent() {
-            Some(why) => GuardState::Missing { why },
-            None => known,
+        let known = seen.state().map(|known| match pulses.check() {
+            Err(why) => GuardState::Missing { why },
+            Ok(()) => known,
         });
         if let Some(now) = unread.or(known) {
             state.send_if_modified(|before| {
@@ -93,14 +89,13 @@ fn events(
     client: &Client,
     kind: GuardKind,
     cadence: &Cadence,
-    pulse: &Pulse,
+    pulses: &Pulses,
 ) -> impl Stream<Item = (GuardKind, watcher::Result<Event<DynamicObject>>)> + Send + use<> {
     let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind.name());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    let api: Api<DynamicObject> = Api::all_with(pulse.listening(client), &resource);
     // No label selector: an object that lost its label would look like one that was deleted.
-    watch_objects(api, cadence.config())
-        .default_backoff()
+    Informer::of(client, &resource, cadence, pulses)
+        .events()
         .map(move |event| (kind, event))
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use hubstorage::controller::Watches;
 use hubstorage::guard::{self, GuardKind, GuardState};
-use hubstorage::pulse::Cadence;
+use hubstorage::pulse::{Cadence, Pulses};
 use hubstorage_cloud::memory::Behaviour;
 use serde_json::json;
 use tokio::sync::watch;
@@ -102,6 +103,33 @@ async fn a_guard_that_is_no_longer_seen_is_missing_until_it_is_seen_again() {
     );
     api.cut_watches(false);
     until(&mut state, in_force).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_whose_watches_fail_says_so_until_they_are_back() {
+    log_everything();
+    let api = ApiServer::start(json!({"keys": []})).await;
+    let pulses = Pulses::default();
+    let watches = Watches::start(&api.client(), &CADENCE, &pulses);
+    let synced = tokio::time::timeout(PATIENCE, watches.stores.synced());
+    synced.await.unwrap().unwrap();
+    assert_eq!(pulses.check(), Ok(()));
+    let until = async |silent: bool| {
+        let told = async {
+            while pulses.check().is_err() != silent {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap();
+    };
+
+    api.cut_watches(true);
+
+    until(true).await;
+    let why = pulses.check().unwrap_err();
+    assert!(why.contains("the watch of"), "{why}");
+    api.cut_watches(false);
+    until(false).await;
 }
 
 async fn until(
