@@ -89,7 +89,8 @@ impl Metrics {
     }
 
     /// A reconcile ended.
-    pub fn reconciled(&self, kind: &'static str, reason: &'static str, took: Duration) {
+    pub fn reconciled(&self, kind: &'static str, reason: Reason, took: Duration) {
+        let reason = reason.into();
         self.reconciles
             .get_or_create(&ReconcileLabels { kind, reason })
             .inc();

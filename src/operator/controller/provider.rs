@@ -15,7 +15,6 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::backoff::{LONGEST, jittered};
 use super::step::not_ready;
 use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Step};
 
@@ -72,24 +71,15 @@ pub async fn reconcile(
         }
     }
 
-    let reason: &'static str = match &step {
-        Step::Done => Reason::Applied.into(),
-        Step::Wait { reason, .. } | Step::Stalled { reason, .. } => reason.into(),
-    };
     context
         .metrics
-        .reconciled("StorageProvider", reason, started.elapsed());
-    Ok(Requeue::requeue(match step {
-        Step::Wait { .. } => context.provider_backoff.failed(key),
-        Step::Done => {
-            context.provider_backoff.succeeded(&key);
-            jittered(drift_check_interval(&provider))
-        }
-        Step::Stalled { .. } => {
-            context.provider_backoff.succeeded(&key);
-            jittered(drift_check_interval(&provider).min(LONGEST))
-        }
-    }))
+        .reconciled("StorageProvider", step.reason(), started.elapsed());
+    let interval = drift_check_interval(&provider);
+    Ok(Requeue::requeue(step.pause(
+        key,
+        &context.provider_backoff,
+        interval,
+    )))
 }
 
 fn verdicts(step: &Step) -> Vec<Verdict> {

@@ -1,8 +1,13 @@
 //! How a step of a reconcile ends. `Err` is left for what nobody expected.
 
+use std::hash::Hash;
+use std::time::Duration;
+
 use hubstorage_cloud::{CloudError, Disposition};
 use hubstorage_core::api::{ConditionStatus, ConditionType, Reason, Verdict};
 
+use super::Backoff;
+use super::backoff::{LONGEST, jittered};
 use crate::providers::ConnectError;
 
 /// The end of a step.
@@ -41,6 +46,32 @@ impl Step {
             reason,
             message: message.into(),
         }
+    }
+
+    /// The word for this end in metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Done => Reason::Applied,
+            Self::Wait { reason, .. } | Self::Stalled { reason, .. } => *reason,
+        }
+    }
+
+    /// The pause until the object at `key` is looked at again: `interval` where all is well, and
+    /// those of `backoff` while something has to happen first.
+    pub(super) fn pause<Key: Eq + Hash>(
+        &self,
+        key: Key,
+        backoff: &Backoff<Key>,
+        interval: Duration,
+    ) -> Duration {
+        let interval = match self {
+            Self::Wait { .. } => return backoff.failed(key),
+            Self::Done => interval,
+            // What it waits for (a policy, a Secret, a bucket's tag) is not watched.
+            Self::Stalled { .. } => interval.min(LONGEST),
+        };
+        backoff.succeeded(&key);
+        jittered(interval)
     }
 }
 
@@ -85,5 +116,34 @@ impl From<&ConnectError> for Step {
             ConnectError::Unreadable { .. } => Self::retry(error.reason(), error.to_string()),
             _ => Self::stalled(error.reason(), error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(3600);
+
+    fn seconds(step: &Step, backoff: &Backoff<&'static str>) -> f64 {
+        step.pause("hub", backoff, INTERVAL).as_secs_f64()
+    }
+
+    #[test]
+    fn a_step_that_waits_is_tried_soon_and_ever_later_until_it_ends_otherwise() {
+        let backoff = Backoff::default();
+        let waits = Step::retry(Reason::StoreFailed, "503");
+        assert!((0.9..=1.1).contains(&seconds(&waits, &backoff)));
+        assert!((1.8..=2.2).contains(&seconds(&waits, &backoff)));
+        seconds(&Step::Done, &backoff);
+        assert!((0.9..=1.1).contains(&seconds(&waits, &backoff)));
+    }
+
+    #[test]
+    fn what_stalls_is_looked_at_every_five_minutes_where_all_is_well_waits_its_interval() {
+        let backoff = Backoff::default();
+        let stalled = Step::stalled(Reason::AccessDenied, "403");
+        assert!((270.0..=330.0).contains(&seconds(&stalled, &backoff)));
+        assert!((3240.0..=3960.0).contains(&seconds(&Step::Done, &backoff)));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hubstorage_core::api::{
-    HubStorage, HubUser, HubUserStatus, STAMP_ANNOTATION, USERNAME_ANNOTATION,
+    HubStorage, HubUser, HubUserStatus, Reason, STAMP_ANNOTATION, USERNAME_ANNOTATION,
 };
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
@@ -66,7 +66,7 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
     }
     context
         .metrics
-        .reconciled("HubUser", "Applied", started.elapsed());
+        .reconciled("HubUser", Reason::Applied, started.elapsed());
     Ok(Requeue::requeue(RECHECK))
 }
 

@@ -18,14 +18,13 @@ mod status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubstorage_core::api::{HubStorage, Reason};
+use hubstorage_core::api::HubStorage;
 use hubstorage_core::lifecycle::{Effect, Supports};
 use hubstorage_core::plan::{self, Declared};
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 
-use super::backoff::{LONGEST, jittered};
 use super::{ApiFailure, Context, OUTDATED, Step, provider};
 pub use apply::BucketOutcome;
 pub use dereference::Target;
@@ -93,25 +92,14 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     };
     status::write(&hub, &step, &outcomes, context).await?;
 
-    let reason: &'static str = match &step {
-        Step::Done => Reason::Applied.into(),
-        Step::Wait { reason, .. } | Step::Stalled { reason, .. } => reason.into(),
-    };
     context
         .metrics
-        .reconciled("HubStorage", reason, started.elapsed());
-    Ok(Requeue::requeue(match step {
-        Step::Wait { .. } => context.hub_backoff.failed(key),
-        Step::Done => {
-            context.hub_backoff.succeeded(&key);
-            jittered(interval)
-        }
-        // What it waits for (a policy, a Secret, a bucket's tag) is not watched.
-        Step::Stalled { .. } => {
-            context.hub_backoff.succeeded(&key);
-            jittered(interval.min(LONGEST))
-        }
-    }))
+        .reconciled("HubStorage", step.reason(), started.elapsed());
+    Ok(Requeue::requeue(step.pause(
+        key,
+        &context.hub_backoff,
+        interval,
+    )))
 }
 
 /// Observes all buckets, plans, writes intents down, acts. What a store turns out not to support

@@ -77,10 +77,9 @@ fn summary(step: &Step, outcomes: &[BucketOutcome], parts: &[Verdict]) -> Vec<Ve
 /// What a part says when the reconcile did not get as far as the store.
 fn not_reached(type_: ConditionType, step: &Step) -> Verdict {
     match step {
-        Step::Stalled { reason, message }
-        | Step::Wait {
-            reason, message, ..
-        } => Verdict::new(type_, Unknown, *reason, message),
+        Step::Stalled { reason, message } | Step::Wait { reason, message } => {
+            Verdict::new(type_, Unknown, *reason, message)
+        }
         Step::Done => Verdict::new(type_, True, Reason::NotDeclared, "no bucket is declared"),
     }
 }
