@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Output;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -15,11 +14,10 @@ use k8s_openapi::api::core::v1::{self, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::process::Command;
 
-use crate::commands::run_with_input;
 use crate::components::kubernetes::NODE;
 use crate::files;
+use crate::python::Python;
 use crate::running::Platform;
 use crate::translation::{Translation, container_of, environment};
 
@@ -166,18 +164,14 @@ impl HostPod {
         environment(&self.pod, self.container()?, &self.translation)
     }
 
-    /// Runs Python code as the first container would, and returns what it said.
-    pub async fn python(&self, code: &str) -> Result<Output> {
-        let mut command = Command::new(&self.python);
-        command
-            .env_clear()
-            // A container runtime sets HOME from the image. Without it Python would find the home
-            // of whoever runs the tests, and in it their cloud credentials.
-            .env("HOME", &self.folder)
-            .envs(self.environment()?)
-            .current_dir(&self.folder)
-            .args(["-c", code]);
-        run_with_input(command, b"").await
+    /// Runs Python code as the first container would, and returns what it printed.
+    ///
+    /// # Errors
+    /// [`Raised`](crate::Raised) if the code did not end well.
+    pub async fn python(&self, code: &str) -> Result<String> {
+        // A container runtime sets HOME from the image; the pod's own goes before it.
+        let python = Python::at(&self.python, &self.folder).with_env(self.environment()?);
+        python.run(code, &[]).await
     }
 
     /// Where a token of the pod is on this machine: that of the first volume with this audience.

@@ -25,6 +25,7 @@ pub mod ports;
 pub mod prerequisites;
 pub mod process;
 pub mod progress;
+pub mod python;
 pub mod running;
 pub mod site;
 pub mod static_checks;
@@ -37,4 +38,5 @@ pub mod up;
 
 pub use extent::Extent;
 pub use host_pod::{HostPod, ServiceAccount};
+pub use python::{Python, Raised};
 pub use running::{AccessKey, MinioUser, Platform};

@@ -67,7 +67,9 @@ impl<'p> Narrator<'p> {
         for line in code.trim_end().lines() {
             self.typed(&format!("{user} >>>"), line);
         }
-        self.show(pod.python(code).await?)
+        let text = pod.python(code).await?;
+        self.indented(&text);
+        Ok(text)
     }
 
     fn show(&self, output: Output) -> Result<String> {

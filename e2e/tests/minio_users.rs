@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use hubstorage_e2e::{AccessKey, MinioUser, Platform};
+use hubstorage_e2e::{AccessKey, MinioUser, Platform, Python};
 use serde_json::Value;
 
 /// Assumes a role as a user of the store; prints the session's credentials.
@@ -13,29 +13,19 @@ answer = sts.assume_role(RoleArn="arn:aws:iam::000000000000:role/any", RoleSessi
 print(json.dumps(answer["Credentials"], default=str))
 "#;
 
-/// What Python says with this key in its environment.
-async fn said(platform: &Platform, key: &AccessKey, arguments: &[&str]) -> String {
-    let output = tokio::process::Command::new(platform.python())
-        .env_clear()
-        .env("HOME", platform.checkout.run("minio"))
-        .env("ENDPOINT", platform.minio_endpoint().unwrap())
-        .env("AWS_ACCESS_KEY_ID", &key.id)
-        .env("AWS_SECRET_ACCESS_KEY", &key.secret)
-        .args(arguments)
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+/// What Python prints with this key in its environment.
+async fn said(platform: &Platform, key: &AccessKey, code: &str, arguments: &[&str]) -> String {
+    let python = Python::at(&platform.python(), &platform.checkout.run("minio")).with_env([
+        ("ENDPOINT", platform.minio_endpoint().unwrap()),
+        ("AWS_ACCESS_KEY_ID", key.id.clone()),
+        ("AWS_SECRET_ACCESS_KEY", key.secret.clone()),
+    ]);
+    python.run(code, arguments).await.unwrap()
 }
 
 async fn session(platform: &Platform, user: MinioUser) -> (AccessKey, String) {
     let key = platform.minio_key(user).unwrap();
-    let answer = said(platform, &key, &["-c", ASSUME_ROLE]).await;
+    let answer = said(platform, &key, ASSUME_ROLE, &[]).await;
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let field = |name: &str| answer[name].as_str().unwrap().to_owned();
     (
@@ -166,7 +156,7 @@ async fn neither_user_reaches_a_bucket_beyond_the_names_in_its_policy() {
 
     for user in [MinioUser::Manage, MinioUser::Vend] {
         let key = platform.minio_key(user).unwrap();
-        let answers = async |bucket: &str| said(&platform, &key, &["-c", REACH, bucket]).await;
+        let answers = async |bucket: &str| said(&platform, &key, REACH, &[bucket]).await;
 
         assert_eq!(answers(&within).await, "OK OK", "{user:?}");
         let refused = "AccessDenied AccessDenied";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hubstorage_e2e::{HostPod, MinioUser, Platform, ServiceAccount};
+use hubstorage_e2e::{HostPod, MinioUser, Platform, Python, Raised, ServiceAccount};
 use k8s_openapi::api::core::v1::Pod;
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -269,28 +269,21 @@ impl Hub {
     /// Python with the store's root key: what the store's owner sees or does.
     pub async fn as_owner(&self, code: &str) -> String {
         let key = self.platform.minio_key(MinioUser::Root).unwrap();
-        let output = tokio::process::Command::new(self.platform.python())
-            .env_clear()
-            .env("AWS_ACCESS_KEY_ID", &key.id)
-            .env("AWS_SECRET_ACCESS_KEY", &key.secret)
-            .env("AWS_DEFAULT_REGION", "us-east-1")
-            .env(
+        let python = Python::at(
+            &self.platform.python(),
+            &self.platform.checkout.run("minio"),
+        )
+        .with_env([
+            ("AWS_ACCESS_KEY_ID", key.id),
+            ("AWS_SECRET_ACCESS_KEY", key.secret),
+            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+            (
                 "AWS_ENDPOINT_URL_S3",
                 self.platform.minio_endpoint().unwrap(),
-            )
-            .args([
-                "-c",
-                &format!("import boto3, json\ns3 = boto3.client('s3')\n{code}"),
-            ])
-            .output()
-            .await
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+            ),
+        ]);
+        let code = format!("import boto3, json\ns3 = boto3.client('s3')\n{code}");
+        python.run(&code, &[]).await.unwrap()
     }
 
     /// Removes everything, the bucket too. A test that fails leaves it for whoever looks why.
@@ -311,24 +304,13 @@ impl Hub {
     }
 }
 
-/// What Python said, if it ended well.
+/// What Python printed; it has to end well.
 pub async fn said(pod: &HostPod, code: &str) -> String {
-    let output = pod.python(code).await.unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    pod.python(code).await.unwrap()
 }
 
-/// What Python said when it did not end well.
+/// What Python said when it did not end well, which it must not.
 pub async fn failed(pod: &HostPod, code: &str) -> String {
-    let output = pod.python(code).await.unwrap();
-    assert!(
-        !output.status.success(),
-        "succeeded: {}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let raised = pod.python(code).await.unwrap_err();
+    raised.downcast::<Raised>().unwrap().0
 }

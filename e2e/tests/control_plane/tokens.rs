@@ -1,5 +1,6 @@
 //! Who gets no credentials, and what they are told.
 
+use hubstorage_e2e::Python;
 use serde_json::{Value, json};
 
 use crate::hub::{CREATOR, Hub, failed, said};
@@ -230,14 +231,8 @@ except urllib.error.HTTPError as error:
     answer = error
 print(answer.status, answer.read().decode())";
     let url = format!("{}/v1/credentials", hub.platform.agent_endpoint().unwrap());
-    let mut python = tokio::process::Command::new(hub.platform.python());
-    let output = python
-        .env_clear()
-        .args(["-c", code, &url, token.trim()])
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let python = Python::at(&hub.platform.python(), &hub.platform.checkout.run("pods"));
+    let said = python.run(code, &[&url, token.trim()]).await.unwrap();
     let (status, body) = said.split_once(' ').unwrap();
     (status.parse().unwrap(), serde_json::from_str(body).unwrap())
 }
