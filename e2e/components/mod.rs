@@ -13,6 +13,7 @@ mod agent;
 mod controller;
 mod forwarder;
 mod helm;
+pub mod hub;
 mod images;
 mod installation;
 pub mod kubernetes;

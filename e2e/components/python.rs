@@ -25,35 +25,7 @@ impl Component for Python {
     }
 
     async fn build(&self, site: &Site) -> Result<()> {
-        let requirements = site.checkout.path("e2e/python/requirements.txt");
-        let version = Command::new(INTERPRETER)
-            .args(["-c", "import sys; print(sys.base_prefix, sys.version)"])
-            .output()
-            .await
-            .with_context(|| format!("could not run {INTERPRETER}"))?;
-        let key = Key::default()
-            .with("python", version.stdout)
-            .with_file(&requirements)?;
-        let environment = site
-            .cache
-            .entry(
-                &site.progress,
-                "python",
-                key,
-                async |folder: &Path, step: &Step| {
-                    let mut venv = Command::new(INTERPRETER);
-                    venv.args(["-m", "venv"]).arg(folder);
-                    run_logged(&site.checkout, "build-python", step, venv).await?;
-                    // The scripts in bin/ name the folder that is about to be renamed; the
-                    // interpreter does not, so everything is run by it.
-                    let mut pip = Command::new(folder.join("bin/python"));
-                    pip.args(["-m", "pip", "install", "--no-input", "--requirement"])
-                        .arg(&requirements);
-                    run_logged(&site.checkout, "build-python", step, pip).await
-                },
-            )
-            .await?;
-        site.link("python", &environment)
+        environment(site, "python", "e2e/python/requirements.txt").await
     }
 
     async fn start(&self, _site: &Site) -> Result<Option<Launch>> {
@@ -66,4 +38,38 @@ impl Component for Python {
             .map(drop)
             .with_context(|| python.display().to_string())
     }
+}
+
+/// The virtual environment `.run/NAME` with the packages of a requirements file of the checkout.
+pub async fn environment(site: &Site, name: &str, requirements: &str) -> Result<()> {
+    let requirements = site.checkout.path(requirements);
+    let version = Command::new(INTERPRETER)
+        .args(["-c", "import sys; print(sys.base_prefix, sys.version)"])
+        .output()
+        .await
+        .with_context(|| format!("could not run {INTERPRETER}"))?;
+    let key = Key::default()
+        .with("python", version.stdout)
+        .with_file(&requirements)?;
+    let log = format!("build-{name}");
+    let environment = site
+        .cache
+        .entry(
+            &site.progress,
+            name,
+            key,
+            async |folder: &Path, step: &Step| {
+                let mut venv = Command::new(INTERPRETER);
+                venv.args(["-m", "venv"]).arg(folder);
+                run_logged(&site.checkout, &log, step, venv).await?;
+                // The scripts in bin/ name the folder that is about to be renamed; the
+                // interpreter does not, so everything is run by it.
+                let mut pip = Command::new(folder.join("bin/python"));
+                pip.args(["-m", "pip", "install", "--no-input", "--requirement"])
+                    .arg(&requirements);
+                run_logged(&site.checkout, &log, step, pip).await
+            },
+        )
+        .await?;
+    site.link(name, &environment)
 }

@@ -1,0 +1,117 @@
+//! The service account `hub` of a namespace, with the rights that Zero to JupyterHub gives it.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::files;
+use crate::kubeconfig::{self, Identity};
+use crate::site::Site;
+
+/// The account's name, and its role's.
+pub const ACCOUNT: &str = "hub";
+
+/// A year. KubeSpawner reads its token once, at its start, and never again.
+const TOKEN_SECONDS: i64 = 365 * 24 * 60 * 60;
+
+/// How long the controller-manager may take to give a new namespace its service account.
+const DEFAULT_ACCOUNT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Makes the namespace, the account, its role and its binding, or puts them right. Returns when
+/// pods can be made: they run as the namespace's `default` account.
+pub async fn ensure(client: &Client, namespace: &str) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    apply(&namespaces, namespace, json!({})).await?;
+
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    apply(&accounts, ACCOUNT, json!({})).await?;
+
+    let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
+    let rules = json!([
+        {
+            "apiGroups": [""],
+            "resources": ["pods", "persistentvolumeclaims", "secrets", "services"],
+            "verbs": ["get", "watch", "list", "create", "delete"],
+        },
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "watch", "list"]},
+    ]);
+    apply(&roles, ACCOUNT, json!({"rules": rules})).await?;
+
+    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+    let binding = json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+    });
+    apply(&bindings, ACCOUNT, binding).await?;
+
+    let default_is_there = async {
+        while accounts.get_opt("default").await?.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout(DEFAULT_ACCOUNT_WITHIN, default_is_there).await {
+        Ok(outcome) => outcome,
+        Err(_) => bail!(
+            "ServiceAccount {namespace}/default was not made within {} s; does kube-controller-manager run?",
+            DEFAULT_ACCOUNT_WITHIN.as_secs()
+        ),
+    }
+}
+
+/// A kubeconfig of the account in `folder`, with a token that is made once for each life of the
+/// account: when the namespace was deleted and is back, the path is another one.
+pub async fn kubeconfig(
+    site: &Site,
+    client: &Client,
+    namespace: &str,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let uid = accounts.get(ACCOUNT).await?.uid();
+    let uid = uid.context("the service account has no UID")?;
+    let token = folder.join(format!("{uid}.token"));
+    if !token.exists() {
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                expiration_seconds: Some(TOKEN_SECONDS),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let answer = accounts
+            .create_token_request(ACCOUNT, &PostParams::default(), &request)
+            .await
+            .with_context(|| format!("a token of the service account {namespace}/{ACCOUNT}"))?;
+        let issued = answer.status.and_then(|status| status.token);
+        let issued = issued.context("the API server answered without a token")?;
+        files::write_private(&token, issued)?;
+    }
+    let config = folder.join(format!("{uid}.kubeconfig"));
+    kubeconfig::write(site, &config, &Identity::TokenFile(&token))?;
+    Ok(config)
+}
+
+/// Server-side apply of `fields`.
+async fn apply<K>(api: &Api<K>, name: &str, mut fields: Value) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    fields["apiVersion"] = json!(K::api_version(&()));
+    fields["kind"] = json!(K::kind(&()));
+    fields["metadata"] = json!({"name": name});
+    let force = PatchParams::apply("hubstorage-e2e").force();
+    let applied = api.patch(name, &force, &Patch::Apply(fields)).await;
+    applied
+        .map(drop)
+        .with_context(|| format!("{} {name}", K::kind(&())))
+}
