@@ -20,6 +20,7 @@ pub mod forward;
 pub mod host_pod;
 pub mod http;
 pub mod images;
+pub mod jupyterhub;
 pub mod kubeconfig;
 pub mod ports;
 pub mod prerequisites;
