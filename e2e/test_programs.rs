@@ -18,6 +18,8 @@ use crate::commands::cargo;
 pub struct TestProgram {
     /// The package whose tests these are.
     pub package: String,
+    /// Its name in that package: of its file in `tests/`, or of the library or binary.
+    pub name: String,
     /// The program.
     pub path: PathBuf,
     /// The package's folder, in which cargo runs its tests.
@@ -42,8 +44,14 @@ struct Message {
     reason: String,
     manifest_path: Option<PathBuf>,
     package_id: Option<String>,
+    target: Option<Target>,
     executable: Option<PathBuf>,
     profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +102,7 @@ fn program(line: &str) -> Result<Option<TestProgram>> {
     let folder = manifest.parent().context("a manifest without a folder")?;
     Ok(Some(TestProgram {
         package: package_name(&message.package_id.unwrap_or_default()).to_owned(),
+        name: message.target.context("an artifact of no target")?.name,
         path,
         folder: folder.to_owned(),
     }))
@@ -118,13 +127,14 @@ mod tests {
         let message = |test: bool, executable: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","package_id":"path+file:///w/src/core#hubstorage-core@0.1.0",
-                "manifest_path":"/w/src/core/Cargo.toml","profile":{{"test":{test}}},"executable":{executable}}}"#
+                "manifest_path":"/w/src/core/Cargo.toml","target":{{"name":"names"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
             )
         };
 
         let found = program(&message(true, "\"/t/core-1\"")).unwrap().unwrap();
 
         assert_eq!(found.package, "hubstorage-core");
+        assert_eq!(found.name, "names");
         assert_eq!(found.path, PathBuf::from("/t/core-1"));
         assert_eq!(found.folder, PathBuf::from("/w/src/core"));
         assert_eq!(program(&message(false, "\"/t/core\"")).unwrap(), None);

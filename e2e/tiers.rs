@@ -16,11 +16,11 @@ use crate::tally::Tally;
 use crate::test_programs::{self, TestProgram};
 use crate::{down, prerequisites, up};
 
-/// One tier: what it is called, what it runs, and whether it needs the platform.
+/// One tier: what it is called, what it runs, and how much of the platform it needs.
 struct Tier {
     name: &'static str,
     runs: Runs,
-    needs_platform: bool,
+    platform: Option<Extent>,
 }
 
 enum Runs {
@@ -28,33 +28,55 @@ enum Runs {
     StaticChecks,
     /// The tests of these packages.
     TestsOf(&'static [&'static str]),
+    /// Those of this crate that need no node.
+    TestsOnPaper,
+    /// Those of this crate that do: programs whose names begin with `node`.
+    TestsOnNode,
 }
 
-const TIERS: [Tier; 5] = [
+impl Runs {
+    fn includes(&self, program: &TestProgram) -> bool {
+        let is_ours = program.package == env!("CARGO_PKG_NAME");
+        let needs_node = program.name.starts_with("node");
+        match self {
+            Self::StaticChecks => false,
+            Self::TestsOf(packages) => packages.contains(&program.package.as_str()),
+            Self::TestsOnPaper => is_ours && !needs_node,
+            Self::TestsOnNode => is_ours && needs_node,
+        }
+    }
+}
+
+const TIERS: [Tier; 6] = [
     Tier {
         name: "static",
         runs: Runs::StaticChecks,
-        needs_platform: false,
+        platform: None,
     },
     Tier {
         name: "pure",
         runs: Runs::TestsOf(&["hubstorage-core"]),
-        needs_platform: false,
+        platform: None,
     },
     Tier {
         name: "faults",
         runs: Runs::TestsOf(&["hubstorage", "hubstorage-agent"]),
-        needs_platform: false,
+        platform: None,
     },
     Tier {
         name: "contract",
         runs: Runs::TestsOf(&["hubstorage-cloud"]),
-        needs_platform: true,
+        platform: Some(Extent::ControlPlane),
     },
     Tier {
         name: "control-plane",
-        runs: Runs::TestsOf(&["hubstorage-e2e"]),
-        needs_platform: true,
+        runs: Runs::TestsOnPaper,
+        platform: Some(Extent::ControlPlane),
+    },
+    Tier {
+        name: "node",
+        runs: Runs::TestsOnNode,
+        platform: Some(Extent::Node),
     },
 ];
 
@@ -83,29 +105,39 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
     let programs = test_programs::build(checkout).await?;
 
     let mut outcomes = Vec::new();
-    let mut platform_is_asked_for = false;
+    let mut asked_for = None;
     for tier in TIERS
         .iter()
         .filter(|tier| only.is_empty() || only.iter().any(|name| name == tier.name))
     {
         println!("\n=== {}", tier.name);
-        let began = Instant::now();
-        if tier.needs_platform && !platform_is_asked_for {
-            platform_is_asked_for = true;
-            if let Err(error) = up::up(checkout, Extent::ControlPlane).await {
-                // What did come up may do for the contract tier; the other one fails by itself.
-                eprintln!("error: {error:#}");
-                outcomes.push(Outcome {
-                    tier: "platform",
-                    tally: Tally::FAILED,
-                    took: began.elapsed(),
-                });
+        let programs = programs
+            .iter()
+            .filter(|program| tier.runs.includes(program));
+        let programs: Vec<&TestProgram> = programs.collect();
+        let mut began = Instant::now();
+        let tally = if tier.platform > Some(Extent::possible()) {
+            println!("skipped: a node with real pods needs root");
+            not_run(&programs).await?
+        } else {
+            if let Some(extent) = tier.platform
+                && asked_for.replace(extent) != Some(extent)
+            {
+                if let Err(error) = up::up(checkout, extent).await {
+                    // What did come up may do for some tests; the others fail by themselves.
+                    eprintln!("error: {error:#}");
+                    outcomes.push(Outcome {
+                        tier: "platform",
+                        tally: Tally::FAILED,
+                        took: began.elapsed(),
+                    });
+                }
+                began = Instant::now();
             }
-        }
-        let began = Instant::now();
-        let tally = match tier.runs {
-            Runs::StaticChecks => static_checks::run(checkout).await?,
-            Runs::TestsOf(packages) => tests_of(&programs, packages).await?,
+            match tier.runs {
+                Runs::StaticChecks => static_checks::run(checkout).await?,
+                _ => passed(&programs).await?,
+            }
         };
         outcomes.push(Outcome {
             tier: tier.name,
@@ -113,7 +145,7 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
             took: began.elapsed(),
         });
     }
-    if platform_is_asked_for && !was_up {
+    if asked_for.is_some() && !was_up {
         down::down(checkout).await?;
     }
 
@@ -156,20 +188,30 @@ fn show(outcomes: &[Outcome]) -> Result<Tally> {
     Ok(outcomes.iter().map(|outcome| outcome.tally).sum())
 }
 
-/// Runs the programs of these packages one after the other.
-async fn tests_of(programs: &[TestProgram], packages: &[&str]) -> Result<Tally> {
+/// Runs the programs one after the other.
+async fn passed(programs: &[&TestProgram]) -> Result<Tally> {
     let mut tally = Tally::default();
-    for package in packages {
-        for program in programs
-            .iter()
-            .filter(|program| program.package == *package)
-        {
-            let mut command = program.command();
-            if let Ok(platform) = Platform::load() {
-                store_settings(&mut command, &platform)?;
-            }
-            tally = tally + count(command).await?;
+    for program in programs {
+        let mut command = program.command();
+        if let Ok(platform) = Platform::load() {
+            store_settings(&mut command, &platform)?;
         }
+        tally = tally + count(command).await?;
+    }
+    Ok(tally)
+}
+
+/// Counts the tests of programs that cannot run here.
+async fn not_run(programs: &[&TestProgram]) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for program in programs {
+        let mut command = program.command();
+        let listed = command.args(["--list", "--format=terse"]).output().await?;
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        tally.skipped += listed
+            .lines()
+            .filter(|line| line.ends_with(": test"))
+            .count();
     }
     Ok(tally)
 }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use super::node::ctr;
+use super::operator;
 use crate::component::Component;
 use crate::images::{self, Image};
 use crate::process::Launch;
@@ -15,7 +16,11 @@ pub struct Images;
 
 /// All of them, each found in the cache or made.
 async fn all(site: &Site) -> Result<Vec<Image>> {
-    Ok(vec![images::pause::build(site).await?])
+    Ok(vec![
+        images::pause::build(site).await?,
+        images::operator::operator(site).await?,
+        images::operator::agent(site).await?,
+    ])
 }
 
 #[async_trait(?Send)]
@@ -29,6 +34,7 @@ impl Component for Images {
     }
 
     async fn build(&self, site: &Site) -> Result<()> {
+        operator::build(site).await?;
         all(site).await.map(drop)
     }
 

@@ -56,14 +56,19 @@ impl Component for Installation {
     async fn furnish(&self, site: &Site) -> Result<()> {
         apply_manifests(site).await?;
         let client = running::admin_client(&site.checkout).await?;
-        let keys = minio::Keys::load(&site.checkout)?;
-        write_secret(&client, SYSTEM, "minio-manage", &keys.of(MinioUser::Manage)).await?;
-        write_secret(&client, VENDING, "minio-vend", &keys.of(MinioUser::Vend)).await?;
+        write_keys(site, &client).await?;
         for role in ["controller", "serve"] {
             write_identity(site, &client, role).await?;
         }
         Ok(())
     }
+}
+
+/// The two Secrets with the keys of the store's users.
+pub async fn write_keys(site: &Site, client: &Client) -> Result<()> {
+    let keys = minio::Keys::load(&site.checkout)?;
+    write_secret(client, SYSTEM, "minio-manage", &keys.of(MinioUser::Manage)).await?;
+    write_secret(client, VENDING, "minio-vend", &keys.of(MinioUser::Vend)).await
 }
 
 /// `hubstorage manifests | kubectl apply`, as a person would.

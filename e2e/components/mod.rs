@@ -21,6 +21,7 @@ pub mod minio;
 pub mod node;
 pub mod operator;
 pub mod python;
+pub mod release;
 mod serve;
 
 /// The components of a platform in the order in which they are shown and, reversed, stopped.
@@ -57,6 +58,11 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
             boxed(images::Images),
             boxed(kubernetes::Kubelet),
             boxed(kubernetes::KubeProxy),
+            boxed(release::Release),
+            boxed(hub::HUB.proxy),
+            boxed(hub::HUB),
+            boxed(hub::OLD_HUB.proxy),
+            boxed(hub::OLD_HUB),
         ]),
     }
     components
