@@ -1,11 +1,12 @@
 //! The agent as a whole: two listeners, one way to the broker.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
@@ -14,23 +15,30 @@ use crate::flags::Config;
 use crate::limits::Peers;
 use crate::listener;
 use crate::metrics::Metrics;
-use crate::probes;
+use crate::readiness::Readiness;
+use crate::{probe_socket, probes};
 
 /// An agent that holds its addresses and is about to serve.
 #[derive(Debug)]
 pub struct Agent {
     credentials: TcpListener,
     probes: TcpListener,
+    probe_socket: Option<UnixListener>,
     broker: Arc<Broker>,
+    readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 }
+
+/// Connections that the kernel completes before they are accepted. It allows no more than
+/// `net.core.somaxconn`.
+const BACKLOG: u32 = 1024;
 
 /// An address that could not be taken.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address} ({flag}): {error}{hint}")]
 pub struct BindError {
     flag: &'static str,
-    address: SocketAddr,
+    address: String,
     error: io::Error,
     hint: String,
 }
@@ -41,10 +49,17 @@ impl Agent {
     /// # Errors
     /// An address that is in use, or not on this node.
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
+        let broker = Arc::new(Broker::new(&config.broker_url, config.broker_ca.clone()));
+        let probe_socket = config.probe_socket.as_deref().map(|path| {
+            probe_socket::bind(path)
+                .map_err(|error| bind_error("--probe-socket", path.display(), error, String::new()))
+        });
         let agent = Self {
-            credentials: bind("--listen", config.listen).await?,
-            probes: bind("--metrics-listen", config.metrics_listen).await?,
-            broker: Arc::new(Broker::new(&config.broker_url, config.broker_ca.clone())),
+            credentials: bind("--listen", config.listen, config.share_port)?,
+            probes: bind("--metrics-listen", config.metrics_listen, config.share_port)?,
+            probe_socket: probe_socket.transpose()?,
+            readiness: Arc::new(Readiness::new(Arc::clone(&broker), config.listen.ip())),
+            broker,
             metrics: Arc::new(Metrics::new()),
         };
         tracing::info!(
@@ -61,7 +76,7 @@ impl Agent {
             );
         }
         // Says in the log, at start, when the bundle is not there yet.
-        let _ = agent.broker.ready();
+        let _ = agent.readiness.check();
         Ok(agent)
     }
 
@@ -92,8 +107,14 @@ impl Agent {
             metrics.connections.clone(),
             metrics.dropped.clone(),
         ));
-        let broker = self.broker;
+        let readiness = Arc::clone(&self.readiness);
+        let probe_socket = async {
+            if let Some(socket) = self.probe_socket {
+                probe_socket::serve(socket, self.readiness, stop.clone()).await;
+            }
+        };
         tokio::join!(
+            probe_socket,
             listener::serve(
                 self.credentials,
                 pods,
@@ -106,9 +127,9 @@ impl Agent {
             listener::serve(
                 self.probes,
                 Arc::new(Peers::default()),
-                stop,
+                stop.clone(),
                 move |request, _| {
-                    let response = probes::answer(request.uri().path(), &broker, &metrics);
+                    let response = probes::answer(request.uri().path(), &readiness, &metrics);
                     async { response }
                 },
             ),
@@ -117,26 +138,75 @@ impl Agent {
     }
 }
 
-async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrNotAvailable => format!(
-                "; the address is on no interface of this node: `ip address add {} dev lo`, or choose another",
-                address.ip()
-            ),
-            io::ErrorKind::AddrInUse => {
-                "; another process has it (EKS Pod Identity's agent takes port 80): choose another port"
-                    .to_owned()
+/// Listens on `address`: alone, or beside other processes of the same uid that share it too. The kernel
+/// then gives each new connection to one of them (`SO_REUSEPORT` in socket(7)).
+fn bind(flag: &'static str, address: SocketAddr, share: bool) -> Result<TcpListener, BindError> {
+    let is_shared = share && is_in_use(address);
+    let listener = open(address).and_then(|socket| {
+        socket.set_reuseport(share)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    });
+    match listener {
+        Ok(listener) => {
+            if is_shared {
+                tracing::info!(%address, "another agent listens here too; it is about to be replaced, or was left behind");
             }
-            _ => String::new(),
-        };
-        BindError {
-            flag,
-            address,
-            error,
-            hint,
+            Ok(listener)
         }
-    })
+        Err(error) => {
+            let hint = hint(address.ip(), &error, share);
+            Err(bind_error(flag, address, error, hint))
+        }
+    }
+}
+
+/// A socket that does not mind connections of an earlier process that are not quite over.
+fn open(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    Ok(socket)
+}
+
+fn is_in_use(address: SocketAddr) -> bool {
+    let alone = open(address).and_then(|socket| socket.bind(address));
+    alone.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn bind_error(
+    flag: &'static str,
+    address: impl Display,
+    error: io::Error,
+    hint: String,
+) -> BindError {
+    let address = address.to_string();
+    BindError {
+        flag,
+        address,
+        error,
+        hint,
+    }
+}
+
+/// The way out, for the errors that have one.
+fn hint(address: IpAddr, error: &io::Error, share: bool) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => format!(
+            "; the address is on no interface of this node: `hubstorage-agent add-address --address {address}` adds it, as root; or choose another"
+        ),
+        io::ErrorKind::AddrInUse if share => {
+            "; a process has it that does not share it, or runs with another uid; end that one, or choose another port"
+                .to_owned()
+        }
+        io::ErrorKind::AddrInUse => {
+            "; another process has it (EKS Pod Identity's agent takes port 80): choose another port"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// botocore's `ContainerMetadataFetcher`, and the SDK reference guide.

@@ -35,4 +35,13 @@ pub struct Config {
         default_value = "127.0.0.1:8181"
     )]
     pub metrics_listen: SocketAddr,
+
+    /// Listen beside another agent of the same uid, so that none of its requests is lost while it is replaced by
+    /// this one. Without it, an address that is in use is an error.
+    #[arg(long, env = "HUBSTORAGE_SHARE_PORT")]
+    pub share_port: bool,
+
+    /// Unix socket on which this very process says whether it is ready: `hubstorage-agent probe` asks there.
+    #[arg(long, env = "HUBSTORAGE_PROBE_SOCKET", value_name = "PATH")]
+    pub probe_socket: Option<PathBuf>,
 }

@@ -11,6 +11,7 @@
 //! The SDK's side of the protocol:
 //! <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>
 
+mod add_address;
 mod agent;
 pub mod broker;
 mod credentials;
@@ -18,11 +19,15 @@ mod flags;
 mod limits;
 mod listener;
 mod metrics;
+mod probe_socket;
 mod probes;
+mod readiness;
 pub mod refusal;
 pub mod request;
 mod trust;
 
+pub use add_address::{AddAddress, AddError, Added};
 pub use agent::{Agent, BindError};
 pub use broker::{BrokerUrl, BrokerUrlError};
 pub use flags::Config;
+pub use probe_socket::{Probe, ProbeError};

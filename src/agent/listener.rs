@@ -45,7 +45,8 @@ pub(crate) struct Visitor {
     pub(crate) requests: Arc<Semaphore>,
 }
 
-/// Serves `listener` until `stop`; then finishes what is in flight, within [`DRAIN`].
+/// Serves `listener` until `stop`; then finishes what is in flight, within [`DRAIN`]. Every connection that
+/// the kernel had completed by then gets its answer: for its client there was an agent.
 pub(crate) async fn serve<A, F>(
     listener: TcpListener,
     peers: Arc<Peers>,
@@ -56,6 +57,17 @@ pub(crate) async fn serve<A, F>(
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     let connections = TaskTracker::new();
+    let take = |stream, address: SocketAddr| {
+        if let Some(place) = peers.admit(address.ip().to_canonical()) {
+            connections.spawn(converse(
+                stream,
+                address,
+                place,
+                stop.clone(),
+                answer.clone(),
+            ));
+        }
+    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -63,24 +75,30 @@ pub(crate) async fn serve<A, F>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
-                if let Some(place) = peers.admit(address.ip().to_canonical()) {
-                    connections.spawn(converse(
-                        stream,
-                        address,
-                        place,
-                        stop.clone(),
-                        answer.clone(),
-                    ));
-                }
-            }
+            Ok((stream, address)) => take(stream, address),
             Err(error) => recover(&error).await,
         }
     }
-    drop(listener);
+    for (stream, address) in accept_rest(listener) {
+        take(stream, address);
+    }
     connections.close();
     // Whoever is still there after this hears nothing: the connection closes with the process.
     let _ = timeout(DRAIN, connections.wait()).await;
+}
+
+/// Closes the listener, after accepting what is queued there: the kernel resets what is not accepted.
+fn accept_rest(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    // tokio's accept waits for an event that may not have been seen yet; the plain one asks the kernel.
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let accept = || {
+        let (stream, address) = listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, address))
+    };
+    std::iter::from_fn(accept).collect()
 }
 
 /// A connection that was gone before it was accepted is nobody's problem; without file descriptors,
@@ -118,7 +136,9 @@ async fn converse<A, F>(
         local,
         requests: Arc::clone(&place.requests),
     };
+    let asked = CancellationToken::new();
     let service = service_fn(|request| {
+        asked.cancel();
         let response = answer(request, visitor.clone());
         async { Ok::<_, Infallible>(response.await) }
     });
@@ -131,9 +151,14 @@ async fn converse<A, F>(
             .serve_connection(TokioIo::new(stream), service)
     );
     // An error here is the client's: it went away, or did not speak HTTP. hyper has answered 400 or 431.
+    // A connection that was made before `stop` may send its first request after it.
+    let is_over = async {
+        stop.cancelled().await;
+        let _ = timeout(DRAIN, asked.cancelled()).await;
+    };
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = stop.cancelled() => {}
+        () = is_over => {}
         () = sleep(LIFETIME) => {}
     }
     connection.as_mut().graceful_shutdown();

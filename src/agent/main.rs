@@ -3,8 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
-use hubstorage_agent::{Agent, Config};
+use clap::{Parser, Subcommand};
+use hubstorage_agent::{AddAddress, Added, Agent, Config, Probe};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
@@ -14,10 +14,19 @@ use tracing_subscriber::prelude::*;
 /// Hands each pod the storage credentials of its user: answers the AWS SDKs' container-credentials
 /// protocol on this node, and forwards to the HubStorage broker.
 #[derive(Debug, Parser)]
-#[command(name = "hubstorage-agent", version, max_term_width = 100)]
+#[command(
+    name = "hubstorage-agent",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Command {
+    #[command(subcommand)]
+    errand: Option<Errand>,
+
     #[command(flatten)]
-    config: Config,
+    config: Option<Config>,
 
     /// off, error, warn, info, debug or trace. Tokens and credentials are not logged at any level.
     #[arg(
@@ -29,10 +38,27 @@ struct Command {
     log_level: LevelFilter,
 }
 
+/// What else the agent does than serve.
+#[derive(Debug, Subcommand)]
+enum Errand {
+    /// Put the address that the SDKs ask on this node, unless it is there, and end. Needs CAP_NET_ADMIN
+    AddAddress(AddAddress),
+    /// Ask the agent of this pod whether it is ready; the exit code is the answer
+    Probe(Probe),
+}
+
 fn main() -> ExitCode {
     let command = Command::parse();
     log_to_stderr(command.log_level);
-    match run(&command.config) {
+    let done = match (command.errand, command.config) {
+        (Some(Errand::AddAddress(errand)), _) => add_address(&errand),
+        (Some(Errand::Probe(errand)), _) => return probe(&errand),
+        (None, Some(config)) => serve(&config),
+        (None, None) => {
+            unreachable!("clap demands the broker's flags where there is no subcommand")
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -41,7 +67,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn add_address(errand: &AddAddress) -> Outcome {
+    let added = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(errand.run())?;
+    match added {
+        Added::Now => {
+            tracing::info!(address = %errand.address, interface = errand.interface, "address added");
+        }
+        Added::Before(interface) => {
+            tracing::info!(address = %errand.address, interface, "address is there already");
+        }
+    }
+    Ok(())
+}
+
+/// In plain text: the kubelet puts it into the pod's events.
+fn probe(errand: &Probe) -> ExitCode {
+    match errand.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &Config) -> Outcome {
     // One thread serves far more than a node's pods ask for, and keeps the agent small. The blocking
     // threads only resolve the broker's name; a resolver that hangs must not breed hundreds of them.
     tokio::runtime::Builder::new_current_thread()

@@ -4,17 +4,20 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
-use crate::broker::Broker;
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 
-/// The answer for a path. Ready means able to ask the broker, not that the broker is there: its outage
-/// is no reason to replace agents.
-pub(crate) fn answer(path: &str, broker: &Broker, metrics: &Metrics) -> Response<Full<Bytes>> {
+/// The answer for a path.
+pub(crate) fn answer(
+    path: &str,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) -> Response<Full<Bytes>> {
     match path {
         "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => match broker.ready() {
+        "/readyz" => match readiness.check() {
             Ok(()) => text(StatusCode::OK, "ok\n"),
-            Err(refusal) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
         "/metrics" => match metrics.encode() {
             Ok(metrics) => open_metrics(metrics),

@@ -168,7 +168,10 @@ async fn an_address_that_the_node_does_not_have_is_named_with_the_way_out() {
     .await;
 
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("ip address add 192.0.2.1"), "{stderr}");
+    assert!(
+        stderr.contains("add-address --address 192.0.2.1"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]
@@ -178,6 +181,8 @@ async fn every_flag_has_a_twin_in_the_environment() {
         .env("HUBSTORAGE_BROKER_URL", "https://broker")
         .env("HUBSTORAGE_BROKER_CA", "ca.crt")
         .env("HUBSTORAGE_METRICS_LISTEN", "127.0.0.1:0")
+        .env("HUBSTORAGE_SHARE_PORT", "true")
+        .env("HUBSTORAGE_PROBE_SOCKET", directory("twin").join("agent"))
         .env("HUBSTORAGE_LOG_LEVEL", "error")
         .output()
         .await
