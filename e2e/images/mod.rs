@@ -10,6 +10,7 @@ use crate::progress::Step;
 use crate::site::Site;
 
 pub mod archive;
+pub mod notebook;
 pub mod operator;
 pub mod pause;
 
