@@ -17,7 +17,9 @@ use super::python;
 use crate::cache::Key;
 use crate::checkout::Checkout;
 use crate::component::Component;
+use crate::extent::Extent;
 use crate::files;
+use crate::images;
 use crate::process::Launch;
 use crate::running;
 use crate::site::Site;
@@ -122,7 +124,7 @@ impl Component for Hub {
                 // It has no meaning to the hub; a change of it is a reason to start it anew.
                 .with_env("HUB_MADE_FROM", made_from.hex())
                 .with_env("HUB_NAMESPACE", self.namespace)
-                .with_env("HUB_IMAGE", image(site))
+                .with_env("HUB_IMAGE", image(site).await?)
                 .with_env("HUB_URL", url(self.name)?)
                 .with_env("HUB_PROXY_URL", url(self.proxy.public())?)
                 .with_env("HUB_PROXY_API", url(self.proxy.api())?)
@@ -146,9 +148,10 @@ impl Component for Hub {
     }
 }
 
-/// What user containers run: the notebook image, where one was built.
-fn image(site: &Site) -> String {
-    std::fs::read_to_string(site.checkout.run("images/notebook"))
-        .map(|reference| reference.trim().to_owned())
-        .unwrap_or_else(|_| IMAGE_ON_PAPER.to_owned())
+/// What user containers run.
+async fn image(site: &Site) -> Result<String> {
+    Ok(match site.extent {
+        Extent::Node => images::notebook::build(site).await?.reference,
+        Extent::Stores | Extent::ControlPlane => IMAGE_ON_PAPER.to_owned(),
+    })
 }

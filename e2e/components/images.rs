@@ -1,5 +1,5 @@
-//! The images that pods run, made without an engine and given to the container runtime. Not a
-//! process.
+//! The images that pods run, made without an engine and given to the container runtime. Not
+//! processes.
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -11,22 +11,26 @@ use crate::images::{self, Image};
 use crate::process::Launch;
 use crate::site::Site;
 
-/// The images.
-pub struct Images;
+/// What the operator runs, and what holds every pod.
+pub struct OperatorImages;
 
-/// All of them, each found in the cache or made.
-async fn all(site: &Site) -> Result<Vec<Image>> {
-    Ok(vec![
-        images::pause::build(site).await?,
-        images::operator::operator(site).await?,
-        images::operator::agent(site).await?,
-    ])
+/// What user pods run. By itself, as it takes longest.
+pub struct NotebookImage;
+
+impl OperatorImages {
+    async fn all(site: &Site) -> Result<[Image; 3]> {
+        Ok([
+            images::pause::build(site).await?,
+            images::operator::operator(site).await?,
+            images::operator::agent(site).await?,
+        ])
+    }
 }
 
 #[async_trait(?Send)]
-impl Component for Images {
+impl Component for OperatorImages {
     fn name(&self) -> &'static str {
-        "images"
+        "operator-images"
     }
 
     fn needs(&self) -> &'static [&'static str] {
@@ -35,20 +39,12 @@ impl Component for Images {
 
     async fn build(&self, site: &Site) -> Result<()> {
         operator::build(site).await?;
-        all(site).await.map(drop)
+        Self::all(site).await.map(drop)
     }
 
     async fn start(&self, site: &Site) -> Result<Option<Launch>> {
-        let there = ctr(&site.checkout, &["images", "list", "--quiet"]).await?;
-        for image in all(site).await? {
-            if !there.lines().any(|line| line == image.reference) {
-                let archive = image.archive.display().to_string();
-                let step = site
-                    .progress
-                    .step("images", &format!("importing {}", image.reference));
-                ctr(&site.checkout, &["images", "import", &archive]).await?;
-                step.done(&format!("imported {}", image.reference));
-            }
+        for image in Self::all(site).await? {
+            import(site, &image).await?;
         }
         Ok(None)
     }
@@ -56,4 +52,41 @@ impl Component for Images {
     async fn ready(&self, _site: &Site) -> Result<()> {
         Ok(())
     }
+}
+
+#[async_trait(?Send)]
+impl Component for NotebookImage {
+    fn name(&self) -> &'static str {
+        "notebook-image"
+    }
+
+    fn needs(&self) -> &'static [&'static str] {
+        &["containerd"]
+    }
+
+    async fn build(&self, site: &Site) -> Result<()> {
+        images::notebook::build(site).await.map(drop)
+    }
+
+    async fn start(&self, site: &Site) -> Result<Option<Launch>> {
+        import(site, &images::notebook::build(site).await?).await?;
+        Ok(None)
+    }
+
+    async fn ready(&self, _site: &Site) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Gives an image to the runtime, unless it has it: what a reference names never changes.
+async fn import(site: &Site, image: &Image) -> Result<()> {
+    let there = ctr(&site.checkout, &["images", "list", "--quiet"]).await?;
+    if there.lines().any(|line| line == image.reference) {
+        return Ok(());
+    }
+    let step = site.progress.step("import", &image.reference);
+    let archive = image.archive.display().to_string();
+    ctr(&site.checkout, &["images", "import", &archive]).await?;
+    step.done(&image.reference);
+    Ok(())
 }

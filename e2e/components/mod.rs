@@ -55,7 +55,8 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
         Extent::Node => components.extend([
             boxed(node::CoreDns),
             boxed(node::Containerd),
-            boxed(images::Images),
+            boxed(images::OperatorImages),
+            boxed(images::NotebookImage),
             boxed(kubernetes::Kubelet),
             boxed(kubernetes::KubeProxy),
             boxed(release::Release),

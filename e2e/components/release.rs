@@ -45,7 +45,7 @@ impl Component for Release {
             "coredns",
             "helm",
             "minio",
-            "images",
+            "operator-images",
         ]
     }
 

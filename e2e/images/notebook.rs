@@ -59,10 +59,11 @@ pub async fn build(site: &Site) -> Result<Image> {
             bail!("the notebook image is made in a chroot: run this as root");
         }
         let (root, wheels) = (folder.join("root"), folder.join("wheels"));
+        let venv = folder.join("venv");
         step.now("debootstrap, and pip wheel");
         tokio::try_join!(
             install_debian(site, step, &root),
-            fetch_wheels(site, step, &folder.join("venv"), &requirements, &wheels),
+            fetch_wheels(site, step, &venv, &requirements, &wheels),
         )?;
         std::fs::copy(&requirements, wheels.join("requirements.txt"))?;
         std::fs::rename(&wheels, root.join("wheels"))?;

@@ -28,7 +28,7 @@ impl Component for Kubelet {
     }
 
     fn needs(&self) -> &'static [&'static str] {
-        &["kube-apiserver", "containerd", "images"]
+        &["kube-apiserver", "containerd", "operator-images"]
     }
 
     fn ports(&self) -> &'static [&'static str] {

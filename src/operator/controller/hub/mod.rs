@@ -25,7 +25,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{ApiFailure, Context, OUTDATED, Step, provider};
+use super::{ApiFailure, Context, OUTDATED, provider};
 pub use apply::BucketOutcome;
 pub use dereference::Target;
 
