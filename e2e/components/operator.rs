@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::checkout::Checkout;
 use crate::commands::{cargo, run_logged};
+use crate::extent::Extent;
 use crate::files;
 use crate::process::Launch;
 use crate::site::Site;
@@ -15,21 +16,34 @@ use crate::site::Site;
 /// Package and binary have the same name.
 const BINARIES: [&str; 2] = ["hubstorage", "hubstorage-agent"];
 
-/// Builds both binaries. `HUBSTORAGE_PROFILE=release` builds optimised ones.
+/// What the Dockerfile builds for a release.
+const RELEASE: [&str; 3] = [
+    "--locked",
+    "--package=hubstorage",
+    "--package=hubstorage-agent",
+];
+
+/// Builds both binaries: for pods as for a release, since sizes and speeds are looked at there, else
+/// in the profile of the tests, which is there already. `HUBSTORAGE_PROFILE` chooses another.
 pub async fn build(site: &Site) -> Result<()> {
-    let profile = std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| "dev".to_owned());
-    let folder = match profile.as_str() {
-        "dev" => "debug",
-        "release" => "release",
+    let usual = match site.extent {
+        Extent::Node => "release",
+        Extent::ControlPlane | Extent::Stores => "dev",
+    };
+    let profile = std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| usual.to_owned());
+    let (folder, what) = match profile.as_str() {
+        // The whole workspace, so that cargo chooses the same features as for the tests, and compiles
+        // every dependency once.
+        "dev" => ("debug", ["--workspace", "--bins"].as_slice()),
+        "release" => ("release", RELEASE.as_slice()),
         other => bail!("HUBSTORAGE_PROFILE={other:?} is unknown; it is dev or release"),
     };
     let step = site.progress.step("build operator", "cargo build");
     let mut command = cargo();
     command
         .current_dir(site.checkout.root())
-        // The whole workspace, so that cargo chooses the same features as for the tests, and
-        // compiles every dependency once.
-        .args(["build", "--profile", &profile, "--workspace", "--bins"]);
+        .args(["build", "--profile", &profile])
+        .args(what);
     run_logged(&site.checkout, "build-operator", &step, command).await?;
     let target = target_folder(&site.checkout).await?.join(folder);
     files::make_private_folder(&site.checkout.run("bin"))?;
