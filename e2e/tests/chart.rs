@@ -6,9 +6,9 @@
 #[path = "chart/helm.rs"]
 mod helm;
 
-use helm::{Helm, said};
+use helm::{CHART, helm};
 use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE};
-use hubstorage_e2e::Platform;
+use hubstorage_e2e::{Platform, files};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -20,12 +20,9 @@ fn objects(yaml: &str) -> Vec<Value> {
 }
 
 async fn rendered(arguments: &[&str]) -> Vec<Value> {
-    let helm = Helm::of(&Platform::load().unwrap());
-    objects(
-        &helm
-            .runs(&[&["template", "hubstorage"], arguments].concat())
-            .await,
-    )
+    let platform = Platform::load().unwrap();
+    let rendered = helm(&platform, &[&["template"], &CHART, arguments]).await;
+    objects(&rendered.unwrap())
 }
 
 fn find<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
@@ -65,15 +62,17 @@ async fn dry_run(objects: &[Value]) -> Result<(), String> {
     let platform = Platform::load().unwrap();
     let output = platform.kubectl_with_input(apply, &list.to_string()).await;
     let output = output.unwrap();
-    output.status.success().then_some(()).ok_or(said(&output))
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    output.status.success().then_some(()).ok_or(said)
 }
 
 #[tokio::test]
 async fn the_linter_finds_nothing() {
-    let helm = Helm::of(&Platform::load().unwrap());
+    let platform = Platform::load().unwrap();
 
-    let report = helm.runs(&["lint", "--strict"]).await;
+    let report = helm(&platform, &[&["lint", "--strict"], &CHART[1..]]).await;
 
+    let report = report.unwrap();
     assert!(report.contains("0 chart(s) failed"), "{report}");
 }
 
@@ -104,11 +103,9 @@ agent:
   affinity: {nodeAffinity: {}}
   priorityClassName: system-node-critical
 ";
-    let helm = Helm::of(&Platform::load().unwrap());
-    let template = ["template", "hubstorage", "--values=-"];
-    let output = helm.run_with_input(&template, everything).await;
-    assert!(output.status.success(), "{}", said(&output));
-    let objects = objects(&String::from_utf8(output.stdout).unwrap());
+    let values = Platform::load().unwrap().checkout.run("chart-values.yaml");
+    files::write_private(&values, everything).unwrap();
+    let objects = rendered(&["--values", values.to_str().unwrap()]).await;
 
     dry_run(&objects).await.unwrap();
 
@@ -189,14 +186,11 @@ async fn what_is_registered_leads_to_ports_that_serve_listens_on() {
 
 #[tokio::test]
 async fn another_namespace_is_refused_with_the_way_out() {
-    let helm = Helm::of(&Platform::load().unwrap());
+    let platform = Platform::load().unwrap();
 
-    let output = helm
-        .run(&["template", "hubstorage", "--namespace=storage"])
-        .await;
+    let refused = helm(&platform, &[&["template", "--namespace=storage"], &CHART]).await;
 
-    let said = said(&output);
-    assert!(!output.status.success());
+    let said = refused.unwrap_err();
     assert!(
         said.contains("\"storage\": add -n hubstorage-system"),
         "{said}"
@@ -205,17 +199,16 @@ async fn another_namespace_is_refused_with_the_way_out() {
 
 #[tokio::test]
 async fn a_value_that_there_is_not_is_refused_by_name() {
-    let helm = Helm::of(&Platform::load().unwrap());
+    let platform = Platform::load().unwrap();
     for (set, named) in [
         ("serve.replica=3", "'replica'"),
         ("replicas=3", "'replicas'"),
         ("agent.address=10.0.0.1", "/agent/address"),
         ("agent.maxSurge=0", "/agent/maxSurge"),
     ] {
-        let output = helm.run(&["template", "hubstorage", "--set", set]).await;
+        let refused = helm(&platform, &[&["template", "--set", set], &CHART]).await;
 
-        let said = said(&output);
-        assert!(!output.status.success(), "{set}");
+        let said = refused.unwrap_err();
         assert!(said.contains(named), "{set}: {said}");
     }
 }
