@@ -11,7 +11,7 @@
 /// server-side apply ends with a conflict where another field manager wrote.
 macro_rules! reinstall {
     () => {
-        "`hubstorage manifests | kubectl apply --server-side --force-conflicts -f -`, with the options of your installation"
+        "`helm upgrade hubstorage charts/hubstorage -n hubstorage-system --force-conflicts`, with the values of your installation"
     };
 }
 

@@ -222,7 +222,10 @@ impl Reason {
                 "Nothing if it passes; it is tried again with growing pauses. Otherwise the message and the store's own log."
             }
             Self::GuardMissing => {
+                // Server-side apply takes away nothing that it never applied: a condition that somebody
+                // added to a policy would stay.
                 concat!(
+                    "Delete the policy or binding that the message names, where it exists; then ",
                     reinstall!(),
                     "; then restart the users' pods that were made before."
                 )
