@@ -13,7 +13,7 @@ mod proxy;
 pub use keys::Keys;
 pub use proxy::Proxy;
 
-use super::python;
+use super::{dask_gateway, python};
 use crate::cache::Key;
 use crate::checkout::Checkout;
 use crate::component::Component;
@@ -40,6 +40,8 @@ pub struct Hub {
     pub proxy: Proxy,
     /// In `e2e/hub/` with `.txt`, in `.run` the Python environment.
     environment: &'static str,
+    /// Whether its users find dask-gateway.
+    has_dask: bool,
     needs: &'static [&'static str],
     ports: &'static [&'static str],
 }
@@ -54,6 +56,7 @@ pub const HUB: Hub = Hub {
         ports: &["hub-proxy", "hub-proxy-api"],
     },
     environment: "kubespawner-7",
+    has_dask: true,
     needs: &["kube-controller-manager", "hub-proxy"],
     ports: &["hub"],
 };
@@ -68,6 +71,7 @@ pub const OLD_HUB: Hub = Hub {
         ports: &["old-hub-proxy", "old-hub-proxy-api"],
     },
     environment: "kubespawner-6",
+    has_dask: false,
     needs: &["kube-controller-manager", "old-hub-proxy"],
     ports: &["old-hub"],
 };
@@ -106,7 +110,8 @@ impl Component for Hub {
         files::make_private_folder(&folder)?;
         let client = running::admin_client(&site.checkout).await?;
         account::ensure(&client, self.namespace).await?;
-        let kubeconfig = account::kubeconfig(site, &client, self.namespace, &folder).await?;
+        let kubeconfig =
+            account::kubeconfig(site, &client, self.namespace, account::ACCOUNT, &folder).await?;
         let keys = Keys::ensure(&folder)?;
 
         let made_from = Key::default()
@@ -118,6 +123,10 @@ impl Component for Hub {
             site.checkout.run(&python),
             ["-m", "jupyterhub", "--config", config.as_str()],
         );
+        let dask_gateway = match self.has_dask {
+            true => site.ports.address(dask_gateway::PUBLIC_PORT)?.to_string(),
+            false => String::new(),
+        };
         let url = |port| anyhow::Ok(format!("http://{}", site.ports.address(port)?));
         Ok(Some(
             launch
@@ -128,6 +137,7 @@ impl Component for Hub {
                 .with_env("HUB_URL", url(self.name)?)
                 .with_env("HUB_PROXY_URL", url(self.proxy.public())?)
                 .with_env("HUB_PROXY_API", url(self.proxy.api())?)
+                .with_env("HUB_DASK_GATEWAY", dask_gateway)
                 .with_env("HUB_FOLDER", folder.display().to_string())
                 .with_env("HUB_API_TOKEN", keys.api_token)
                 .with_env("HUB_PASSWORD", keys.password)
@@ -149,7 +159,7 @@ impl Component for Hub {
 }
 
 /// What user containers run.
-async fn image(site: &Site) -> Result<String> {
+pub(super) async fn image(site: &Site) -> Result<String> {
     Ok(match site.extent {
         Extent::Node => images::notebook::build(site).await?.reference,
         Extent::Stores | Extent::ControlPlane => IMAGE_ON_PAPER.to_owned(),

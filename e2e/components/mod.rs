@@ -11,6 +11,7 @@ use crate::site::Site;
 
 mod agent;
 mod controller;
+pub mod dask_gateway;
 mod forwarder;
 mod helm;
 pub mod hub;
@@ -62,6 +63,8 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
             boxed(release::Release),
             boxed(hub::HUB.proxy),
             boxed(hub::HUB),
+            boxed(dask_gateway::Server),
+            boxed(dask_gateway::Controller),
             boxed(hub::OLD_HUB.proxy),
             boxed(hub::OLD_HUB),
         ]),

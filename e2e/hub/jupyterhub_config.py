@@ -9,6 +9,7 @@ Everything that varies comes from outside, by one of two ways. Of the hub, from 
     HUB_URL           where hub and pods reach the hub, http://ADDRESS:PORT
     HUB_PROXY_URL     where browsers and tests reach everything, http://ADDRESS:PORT/
     HUB_PROXY_API     where the proxy takes its routes from the hub
+    HUB_DASK_GATEWAY  where notebooks reach dask-gateway, ADDRESS:PORT; empty if there is none
     HUB_FOLDER        where its database is
     HUB_API_TOKEN, HUB_PASSWORD, HUB_COOKIE_SECRET, CONFIGPROXY_AUTH_TOKEN
                       secrets: of the service `e2e`, of every user, of the hub, of the proxy
@@ -88,6 +89,13 @@ c.KubeSpawner.common_labels = {
     "release": given("NAMESPACE"),
 }
 c.KubeSpawner.extra_labels = {"hub.jupyter.org/network-access-hub": "true"}
+if given("DASK_GATEWAY"):
+    # As in the daskhub chart: `dask_gateway.GatewayCluster()` needs no arguments.
+    c.KubeSpawner.environment = {
+        "DASK_GATEWAY__ADDRESS": f"http://{given('DASK_GATEWAY')}",
+        "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://{given('DASK_GATEWAY')}",
+        "DASK_GATEWAY__AUTH__TYPE": "jupyterhub",
+    }
 
 
 def as_asked(spawner):

@@ -1,4 +1,5 @@
-//! The service account `hub` of a namespace, with the rights that Zero to JupyterHub gives it.
+//! The service account `hub` of a namespace, with the rights that Zero to JupyterHub gives it, and
+//! the kubeconfig by which a process of this machine acts as an account.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::site::Site;
 /// The account's name, and its role's.
 pub const ACCOUNT: &str = "hub";
 
-/// A year. KubeSpawner reads its token once, at its start, and never again.
+/// A year. KubeSpawner and dask-gateway read their token once, at their start, and never again.
 const TOKEN_SECONDS: i64 = 365 * 24 * 60 * 60;
 
 /// How long the controller-manager may take to give a new namespace its service account.
@@ -68,16 +69,17 @@ pub async fn ensure(client: &Client, namespace: &str) -> Result<()> {
     }
 }
 
-/// A kubeconfig of the account in `folder`, with a token that is made once for each life of the
+/// A kubeconfig of an account in `folder`, with a token that is made once for each life of the
 /// account: when the namespace was deleted and is back, the path is another one.
 pub async fn kubeconfig(
     site: &Site,
     client: &Client,
     namespace: &str,
+    account: &str,
     folder: &Path,
 ) -> Result<PathBuf> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let uid = accounts.get(ACCOUNT).await?.uid();
+    let uid = accounts.get(account).await?.uid();
     let uid = uid.context("the service account has no UID")?;
     let token = folder.join(format!("{uid}.token"));
     if !token.exists() {
@@ -89,9 +91,9 @@ pub async fn kubeconfig(
             ..Default::default()
         };
         let answer = accounts
-            .create_token_request(ACCOUNT, &PostParams::default(), &request)
+            .create_token_request(account, &PostParams::default(), &request)
             .await
-            .with_context(|| format!("a token of the service account {namespace}/{ACCOUNT}"))?;
+            .with_context(|| format!("a token of the service account {namespace}/{account}"))?;
         let issued = answer.status.and_then(|status| status.token);
         let issued = issued.context("the API server answered without a token")?;
         files::write_private(&token, issued)?;
