@@ -19,3 +19,4 @@ mod prefixes;
 mod steady;
 mod tokens;
 mod user_code;
+mod wild;

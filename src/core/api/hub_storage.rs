@@ -105,6 +105,7 @@ fn default_sources() -> Vec<Source> {
                 name: "hub".to_owned(),
             },
         }],
+        container: None,
     }]
 }
 
@@ -121,6 +122,28 @@ pub struct Source {
     /// given nothing.
     #[schemars(length(min = 1, max = 8))]
     pub creators: Vec<Creator>,
+    /// The container that runs the user's code: it alone is given variables and a token. Default:
+    /// the one named notebook, or else the first. On a single pod the annotation
+    /// hubstorage.io/container, with the container's name, goes before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<UserContainer>,
+}
+
+/// A container of a pod, by its name or by its place.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.name) != has(self.index)")
+    .message("exactly one of name and index says which container runs the user's code"))]
+pub struct UserContainer {
+    /// Name of the container. A pod that has none of this name is given nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: Option<String>,
+    /// Its place among the pod's containers, from 0; init containers do not count. Webhooks that
+    /// add a sidecar may move it: prefer the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 99), with = "Option<i32>")]
+    pub index: Option<u8>,
 }
 
 /// An account that creates user pods.

@@ -26,7 +26,7 @@ pub use hub_storage::{
     Bucket, BucketStatus, BucketVending, CreationIntent, Creator, DeletionPolicy, EnvFormat,
     EnvVar, Grant, HubStorage, HubStorageSpec, HubStorageStatus, HubVendingStatus,
     IsolationVerdict, Lifecycle, OnConflict, Permission, Scope, Source, Subject, SubjectKind,
-    Users,
+    UserContainer, Users,
 };
 pub use hub_user::{AccessMode, HubUser, HubUserSpec, HubUserStatus};
 pub use reason::{Reason, troubleshooting};
@@ -53,6 +53,10 @@ pub const STAMP_ANNOTATION: &str = "hubstorage.io/created-by";
 
 /// The annotation that says what the webhook did to a pod, for people and for status.
 pub const INJECTED_ANNOTATION: &str = "hubstorage.io/injected";
+
+/// The annotation with the name of the container that runs the user's code, on pods whose source
+/// does not know it. Whoever creates the pod writes it; read once, at admission.
+pub const CONTAINER_ANNOTATION: &str = "hubstorage.io/container";
 
 /// The annotation in which KubeSpawner writes the username as it is.
 pub const USERNAME_ANNOTATION: &str = "hub.jupyter.org/username";

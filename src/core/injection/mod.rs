@@ -5,6 +5,7 @@
 //! that the kubelet has to pull or wait for, so that a pod starts the same with or without us.
 //! Applied twice, it changes nothing the second time.
 
+mod container;
 mod patch;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use crate::api::{
     Bucket, EnvFormat, HubStorage, OnConflict, S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION,
-    USERNAME_LABEL,
+    USERNAME_LABEL, UserContainer,
 };
 use crate::names::{BucketName, Prefix, PrefixScheme, Username};
 use patch::PodPatch;
@@ -38,10 +39,6 @@ pub const TOKEN_SECONDS: u64 = 3600;
 /// Where the agent answers on every node, unless it was told to listen elsewhere.
 pub const AGENT_URL: &str = "http://169.254.170.23:8180/v1/credentials";
 
-/// The container that KubeSpawner runs the notebook server in; a pod without one of this name
-/// runs it in its first.
-const NOTEBOOK_CONTAINER: &str = "notebook";
-
 /// What the pods of one hub are given; made once for each change of a HubStorage.
 #[derive(Debug, Clone)]
 pub struct HubInjection {
@@ -62,6 +59,7 @@ pub struct UserPods {
     name: String,
     selector: Selector,
     creators: Vec<String>,
+    container: Option<UserContainer>,
 }
 
 /// A variable that holds the location of the user's prefix in a bucket.
@@ -100,6 +98,7 @@ impl UserPods {
                         .iter()
                         .map(|creator| creator.username(namespace))
                         .collect(),
+                    container: source.container.clone(),
                 })
             })
             .collect()
@@ -258,8 +257,12 @@ pub fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admissio
 
     let mut patch = PodPatch::new(pod);
     patch.annotate(STAMP_ANNOTATION, creator);
-    let decision = match recognise(username, &labels, creator, hub) {
-        Ok((hub, prefix)) => Decision::Injected(hub.inject(&mut patch, &prefix)),
+    let decision = match recognise(username, &labels, creator, hub)
+        .and_then(|user| Ok((user.container(pod)?, user)))
+    {
+        Ok((container, user)) => {
+            Decision::Injected(user.hub.inject(&mut patch, container, &user.prefix))
+        }
         Err(why) => Decision::StampedOnly(why),
     };
     if let Decision::Injected(report) = &decision {
@@ -274,12 +277,26 @@ pub fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admissio
     }
 }
 
+/// A user of a hub, as a pod of theirs shows it.
+struct Recognised<'h> {
+    hub: &'h HubInjection,
+    source: &'h UserPods,
+    prefix: Prefix,
+}
+
+impl Recognised<'_> {
+    /// The container of `pod` that runs the user's code.
+    fn container(&self, pod: &Value) -> Result<usize, String> {
+        container::of_user(pod, &self.source.name, self.source.container.as_ref())
+    }
+}
+
 fn recognise<'h>(
     username: Option<&str>,
     labels: &BTreeMap<String, String>,
     creator: &str,
     hub: Option<&'h HubInjection>,
-) -> Result<(&'h HubInjection, Prefix), String> {
+) -> Result<Recognised<'h>, String> {
     let hub = hub.ok_or(
         "this namespace has no HubStorage whose buckets exist; \
          `kubectl get hs` in it says why, or that there is none",
@@ -290,27 +307,30 @@ fn recognise<'h>(
     let user = Username::parse(name)
         .map_err(|error| format!("annotation {USERNAME_ANNOTATION}: {error}"))?;
     let selecting = hub.sources.iter().find(|source| source.selects(labels));
-    let source = selecting.ok_or_else(|| {
+    let selecting = selecting.ok_or_else(|| {
         format!(
             "its labels match no source of HubStorage {} (spec.users.sources)",
             hub.hub
         )
     })?;
-    if UserPods::trusting(&hub.sources, labels, creator).is_none() {
-        return Err(format!(
+    let source = UserPods::trusting(&hub.sources, labels, creator).ok_or_else(|| {
+        format!(
             "it was created by {creator}, which is not among spec.users.sources[{}].creators of HubStorage {}",
-            source.name, hub.hub
-        ));
-    }
+            selecting.name, hub.hub
+        )
+    })?;
     let prefix = Prefix::of(&user, hub.scheme).map_err(|error| error.to_string())?;
-    Ok((hub, prefix))
+    Ok(Recognised {
+        hub,
+        source,
+        prefix,
+    })
 }
 
 impl HubInjection {
-    fn inject(&self, patch: &mut PodPatch<'_>, prefix: &Prefix) -> Report {
-        let container = patch.container_named(NOTEBOOK_CONTAINER).unwrap_or(0);
+    fn inject(&self, patch: &mut PodPatch, container: usize, prefix: &Prefix) -> Report {
         let mut kept = Vec::new();
-        let mut env = |patch: &mut PodPatch<'_>, name: &str, value: &str, on_conflict| {
+        let mut env = |patch: &mut PodPatch, name: &str, value: &str, on_conflict| {
             if !patch.env(container, name, value, on_conflict) {
                 kept.push(name.to_owned());
             }

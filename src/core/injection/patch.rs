@@ -9,27 +9,17 @@ use crate::api::{AUDIENCE, OnConflict};
 
 /// Collects operations on one pod. It keeps a patched copy, so that each operation sees what
 /// those before it have made: the second one on an absent list appends instead of creating it.
-pub(super) struct PodPatch<'p> {
-    original: &'p Value,
+pub(super) struct PodPatch {
     patched: Value,
     operations: Vec<PatchOperation>,
 }
 
-impl<'p> PodPatch<'p> {
-    pub(super) fn new(original: &'p Value) -> Self {
+impl PodPatch {
+    pub(super) fn new(original: &Value) -> Self {
         Self {
-            original,
             patched: original.clone(),
             operations: Vec::new(),
         }
-    }
-
-    /// The index of the container with this name.
-    pub(super) fn container_named(&self, name: &str) -> Option<usize> {
-        let containers = self.original.pointer("/spec/containers")?.as_array()?;
-        containers
-            .iter()
-            .position(|container| container["name"] == name)
     }
 
     /// Sets an annotation, whatever it was.

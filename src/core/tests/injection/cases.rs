@@ -8,12 +8,12 @@ use crate::{
     variable,
 };
 
-fn scratch(env: Value) -> Value {
+pub fn scratch(env: Value) -> Value {
     json!([{"name": "scratch", "bucketName": "earth-scratch", "env": env}])
 }
 
 /// A hub with one bucket, whose variable is SCRATCH_BUCKET.
-fn plain_hub() -> HubInjection {
+pub fn plain_hub() -> HubInjection {
     hub(
         json!({}),
         scratch(json!([{"name": "SCRATCH_BUCKET"}])),
@@ -40,7 +40,7 @@ fn report(admission: &Admission) -> &Report {
 }
 
 /// Asserts that the pod is stamped and given nothing else, and returns why.
-fn stamped_only(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> String {
+pub fn stamped_only(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> String {
     let admission = admit(pod, creator, hub);
     let mut expected = pod.clone();
     if !expected["metadata"]["annotations"].is_object() {
@@ -310,33 +310,6 @@ fn where_nothing_is_vended_there_is_no_token() {
     assert_eq!(
         variable(notebook(&after), "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         None
-    );
-}
-
-#[test]
-fn the_container_named_notebook_is_served_although_another_is_first() {
-    let mut pod = notebook_pod();
-    let proxy = json!({"name": "proxy", "image": "example.org/proxy:1"});
-    pod["spec"]["containers"]
-        .as_array_mut()
-        .unwrap()
-        .insert(0, proxy.clone());
-    let after = patched(&pod, &admit(&pod, HUB, Some(&plain_hub())));
-    assert_eq!(after["spec"]["containers"][0], proxy);
-    assert_eq!(
-        variable(&after["spec"]["containers"][1], "SCRATCH_BUCKET"),
-        Some(&json!("s3://earth-scratch/bob"))
-    );
-}
-
-#[test]
-fn where_no_container_is_named_notebook_the_first_is_served() {
-    let mut pod = notebook_pod();
-    pod["spec"]["containers"][0]["name"] = json!("dask-worker");
-    let after = patched(&pod, &admit(&pod, HUB, Some(&plain_hub())));
-    assert_eq!(
-        variable(&after["spec"]["containers"][0], "SCRATCH_BUCKET"),
-        Some(&json!("s3://earth-scratch/bob"))
     );
 }
 

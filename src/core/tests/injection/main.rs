@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod cases;
+mod containers;
 mod properties;
 
 use hubstorage_core::api::{Bucket, HubStorage, S3Provider};

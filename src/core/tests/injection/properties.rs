@@ -65,15 +65,43 @@ fn container() -> impl Strategy<Value = Value> {
         0..2,
     ));
     let name = select(&["notebook", "proxy", "dask-worker"] as &[_]);
-    (name, env(), mounts, any::<Option<u8>>()).prop_map(|(name, env, mounts, unknown)| {
-        let unknown = unknown.map(|number| json!({"deep": [number, 1.5, null]}));
-        object(vec![
-            ("name", Some(json!(name))),
-            ("env", env),
-            ("volumeMounts", mounts),
-            ("unknownField", unknown),
-        ])
-    })
+    (name, env(), mounts, settings(), any::<Option<u8>>()).prop_map(
+        |(name, env, mounts, settings, unknown)| {
+            let unknown = unknown.map(|number| json!({"deep": [number, 1.5, null]}));
+            let mut container = object(vec![
+                ("name", Some(json!(name))),
+                ("env", env),
+                ("volumeMounts", mounts),
+                ("unknownField", unknown),
+            ]);
+            for (field, value) in settings {
+                container[field] = value;
+            }
+            container
+        },
+    )
+}
+
+/// What hubs set on containers beside: all of it is theirs.
+fn settings() -> impl Strategy<Value = Vec<(&'static str, Value)>> {
+    let confined = json!({
+        "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "runAsNonRoot": true,
+        "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}, "futureConfinement": [{}],
+    });
+    let whole_node = json!({
+        "requests": {"cpu": "3920m", "memory": "29Gi", "example.org/gpu": 1},
+        "limits": {"cpu": "3920m", "memory": "29Gi", "example.org/gpu": 1},
+    });
+    let all = vec![
+        ("securityContext", confined),
+        ("resources", whole_node),
+        (
+            "envFrom",
+            json!([{"secretRef": {"name": "keys", "optional": true}}]),
+        ),
+        ("stdin", json!(false)),
+    ];
+    subsequence(all, 0..=4)
 }
 
 /// Usernames, most of them meant to do harm.
@@ -128,6 +156,16 @@ fn hubs(on_conflict: &'static [&'static str]) -> impl Strategy<Value = HubInject
         let provider = if vends { minio() } else { amazon_without_vending() };
         hub(json!({}), json!([{"name": "scratch", "env": env}]), provider)
     })
+}
+
+/// What a source may say of the container.
+fn choices() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        select(&["notebook", "proxy", "dask-worker"] as &[_])
+            .prop_map(|name| json!({"name": name})),
+        (0..4u8).prop_map(|index| json!({"index": index})),
+    ]
 }
 
 fn any_hub() -> impl Strategy<Value = HubInjection> {
@@ -212,6 +250,28 @@ proptest! {
         let pairs = before["containers"].as_array().unwrap().iter().zip(after["containers"].as_array().unwrap());
         prop_assert_eq!(pairs.len(), after["containers"].as_array().unwrap().len());
         prop_assert!(pairs.filter(|(before, after)| before != after).count() <= 1);
+    }
+
+    #[test]
+    fn the_container_that_is_chosen_is_served_and_no_other(pod in pods(), choice in choices()) {
+        let sources = json!([{
+            "name": "notebook", "podSelector": {"matchLabels": {"component": "singleuser-server"}},
+            "creators": [{"serviceAccount": {"name": "hub"}}], "container": choice,
+        }]);
+        let hub = hub(json!({"sources": sources}), json!([{"name": "scratch"}]), minio());
+
+        let admission = admit(&pod, HUB, Some(&hub));
+
+        let after = patched(&pod, &admission);
+        let (before, after) = (pod["spec"]["containers"].as_array().unwrap(), after["spec"]["containers"].as_array().unwrap());
+        let changed: Vec<usize> = (0..before.len()).filter(|index| before[*index] != after[*index]).collect();
+        let is_chosen = |index: usize| match &choice {
+            Value::Null => true,
+            choice => choice["name"] == before[index]["name"] || choice["index"] == json!(index),
+        };
+        prop_assert!(changed.len() <= 1 && changed.iter().all(|index| is_chosen(*index)), "{:?}", changed);
+        let has_it = (0..before.len()).any(is_chosen);
+        prop_assert_eq!(matches!(admission.decision, Decision::Injected(_)), has_it, "{:?}", admission.decision);
     }
 
     #[test]

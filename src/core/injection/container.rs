@@ -1,0 +1,60 @@
+//! Which container of a pod runs the user's code. It alone is given anything: what stands beside
+//! it (a proxy of a service mesh, a course's file sync) is not the user's.
+
+use serde_json::Value;
+
+use crate::api::{CONTAINER_ANNOTATION, UserContainer};
+
+/// The container that KubeSpawner runs the notebook server in; a pod without one of this name
+/// runs it in its first.
+const NOTEBOOK: &str = "notebook";
+
+/// The index in `spec.containers` of the one that runs the user's code: what the pod's own
+/// annotation says goes before what its source says, and both before what is usual.
+///
+/// # Errors
+/// Names who asks for a container that the pod does not have. Another one is no replacement: the
+/// credentials would go to whoever wrote that.
+pub(super) fn of_user(
+    pod: &Value,
+    source: &str,
+    chosen: Option<&UserContainer>,
+) -> Result<usize, String> {
+    let containers = pod
+        .pointer("/spec/containers")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let named = |name: &str| {
+        containers
+            .iter()
+            .position(|container| container["name"] == name)
+    };
+    let annotations = pod.pointer("/metadata/annotations");
+    let annotated = annotations
+        .and_then(|annotations| annotations.get(CONTAINER_ANNOTATION))
+        .and_then(Value::as_str);
+    if let Some(name) = annotated {
+        return named(name).ok_or_else(|| {
+            format!("its annotation {CONTAINER_ANNOTATION} names the container {name:?}, which it does not have")
+        });
+    }
+    let field = format!("spec.users.sources[{source}].container");
+    match chosen {
+        Some(UserContainer {
+            name: Some(name), ..
+        }) => named(name)
+            .ok_or_else(|| format!("{field} names the container {name:?}, which it does not have")),
+        Some(UserContainer {
+            index: Some(index), ..
+        }) => {
+            let index = usize::from(*index);
+            containers.get(index).map(|_| index).ok_or_else(|| {
+                let count = containers.len();
+                format!("{field} asks for the one at index {index}, and it has {count} of them")
+            })
+        }
+        // A pod without any is left to the API server to refuse.
+        _ => Ok(named(NOTEBOOK).unwrap_or(0)),
+    }
+}
