@@ -22,6 +22,7 @@ pub mod http;
 pub mod images;
 pub mod jupyterhub;
 pub mod kubeconfig;
+pub mod notebook;
 pub mod ports;
 pub mod prerequisites;
 pub mod process;
@@ -39,5 +40,6 @@ pub mod up;
 
 pub use extent::Extent;
 pub use host_pod::{HostPod, ServiceAccount};
+pub use notebook::Notebook;
 pub use python::{Python, Raised};
 pub use running::{AccessKey, MinioUser, Platform};

@@ -109,7 +109,7 @@ async fn run(command: Command) -> Result<ExitCode> {
                 .into());
         }
         Command::Demo => {
-            up::up(&checkout, Extent::ControlPlane).await?;
+            up::up(&checkout, Extent::possible()).await?;
             demo::demo(&Platform::load()?).await?;
         }
         Command::Test { only } => return tiers::run(&checkout, &only).await,

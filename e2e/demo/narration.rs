@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::{Result, bail};
 
-use hubstorage_e2e::{HostPod, MinioUser, Platform};
+use hubstorage_e2e::{MinioUser, Notebook, Platform};
 
 /// Tells the steps of the story on standard output.
 pub struct Narrator<'p> {
@@ -62,12 +62,12 @@ impl<'p> Narrator<'p> {
         self.show(self.platform.mc(&key, None, arguments).await?)
     }
 
-    /// Python in a user's pod.
-    pub async fn python(&self, user: &str, pod: &HostPod, code: &str) -> Result<String> {
+    /// A cell of a user's notebook.
+    pub async fn python(&self, user: &str, notebook: &Notebook, code: &str) -> Result<String> {
         for line in code.trim_end().lines() {
             self.typed(&format!("{user} >>>"), line);
         }
-        let text = pod.python(code).await?;
+        let text = notebook.python(code).await?;
         self.indented(&text);
         Ok(text)
     }

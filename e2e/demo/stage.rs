@@ -4,16 +4,17 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use hubstorage_e2e::{HostPod, MinioUser, Platform, ServiceAccount};
+use hubstorage_e2e::components::hub::HUB;
+use hubstorage_e2e::jupyterhub::Hub;
+use hubstorage_e2e::{Extent, MinioUser, Notebook, Platform};
 
 /// The hub's namespace, as in docs/examples/hub.yaml.
 pub const NAMESPACE: &str = "earth";
 
 const PROVIDER: &str = include_str!("../../docs/examples/minio-provider.yaml");
-const HUB: &str = include_str!("../../docs/examples/hub.yaml");
+const HUB_EXAMPLE: &str = include_str!("../../docs/examples/hub.yaml");
 
 /// The local platform, set for the story.
 pub struct Stage<'p> {
@@ -36,7 +37,7 @@ impl<'p> Stage<'p> {
 
     /// The example as it stands.
     pub fn hub(&self) -> Result<String> {
-        let hub: Value = serde_yaml::from_str(HUB)?;
+        let hub: Value = serde_yaml::from_str(HUB_EXAMPLE)?;
         Ok(serde_yaml::to_string(&hub)?)
     }
 
@@ -52,30 +53,14 @@ impl<'p> Stage<'p> {
         Ok(found)
     }
 
-    /// A notebook pod, made by the hub's service account as KubeSpawner makes it.
-    pub async fn notebook(&self, user: &str) -> Result<HostPod> {
-        let pod: Pod = serde_json::from_value(json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": format!("jupyter-{user}"),
-                "labels": {
-                    "app": "jupyterhub", "component": "singleuser-server", "hub.jupyter.org/username": user,
-                },
-                "annotations": {"hub.jupyter.org/username": user},
-            },
-            "spec": {
-                "automountServiceAccountToken": false,
-                "securityContext": {"fsGroup": 100},
-                "containers": [{
-                    "name": "notebook",
-                    "image": "quay.io/jupyter/base-notebook",
-                    "env": [{"name": "JUPYTERHUB_USER", "value": user}],
-                }],
-            },
-        }))?;
-        self.let_the_hub_make_pods().await?;
-        HostPod::create(self.platform, &ServiceAccount::new(NAMESPACE, "hub"), pod).await
+    /// Whether pods run, or are objects only.
+    pub fn has_node(&self) -> bool {
+        Extent::of(&self.platform.checkout) == Some(Extent::Node)
+    }
+
+    /// A user's notebook.
+    pub async fn notebook(&self, user: &str) -> Result<Notebook> {
+        Notebook::open(self.platform, user).await
     }
 
     /// Waits until the probe has shown that the store holds users apart: before that nothing is
@@ -95,12 +80,12 @@ impl<'p> Stage<'p> {
         .await
     }
 
-    /// Waits for this many HubUsers.
+    /// Waits for this many HubUsers at least: a real hub may have other users.
     pub async fn users(&self, wanted: usize, patience: Duration) -> Result<()> {
         self.until("HubUsers appear", patience, async || {
             let path = "-o=jsonpath={.items[*].status.prefix}";
             let prefixes = self.kubectl(&["get", "hu", "-n", NAMESPACE, path]).await?;
-            Ok(prefixes.split_whitespace().count() == wanted)
+            Ok(prefixes.split_whitespace().count() >= wanted)
         })
         .await
     }
@@ -147,14 +132,26 @@ impl<'p> Stage<'p> {
 
     /// Removes everything that this demo or an earlier one has made.
     pub async fn clear(&self) -> Result<()> {
-        self.kubectl(&[
-            "delete",
-            "namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "--grace-period=0",
-        ])
-        .await?;
+        if self.has_node() {
+            // The namespace is the hub's own.
+            let hub = Hub::of(self.platform, &HUB)?;
+            for user in hub.servers().await?.keys() {
+                hub.stop(user).await?;
+            }
+            self.kubectl(&["delete", "-n", NAMESPACE, "hs", "--all", "--timeout=60s"])
+                .await?;
+            self.kubectl(&["delete", "-n", NAMESPACE, "events", "--all"])
+                .await?;
+        } else {
+            self.kubectl(&[
+                "delete",
+                "namespace",
+                NAMESPACE,
+                "--ignore-not-found",
+                "--grace-period=0",
+            ])
+            .await?;
+        }
         self.kubectl(&["delete", "hsp", "minio", "--ignore-not-found"])
             .await?;
         let output = self.mc(&["ls", "--json", "local"]).await?;
@@ -170,48 +167,6 @@ impl<'p> Stage<'p> {
             }
         }
         Ok(())
-    }
-
-    /// What the hub's chart brings along: its service account, with the rights that Zero to
-    /// JupyterHub gives it on pods.
-    async fn let_the_hub_make_pods(&self) -> Result<()> {
-        let meta = json!({"name": "hub", "namespace": NAMESPACE});
-        let rbac = "rbac.authorization.k8s.io";
-        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-            {"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": meta, "rules": [
-                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch", "list", "create", "delete"]},
-            ]},
-            {"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": meta,
-             "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "hub"},
-             "subjects": [{"kind": "ServiceAccount", "name": "hub", "namespace": NAMESPACE}]},
-        ]});
-        let applied = self
-            .platform
-            .kubectl_with_input(["apply", "-f", "-"], &objects.to_string())
-            .await?;
-        if !applied.status.success() {
-            bail!(
-                "kubectl apply: {}",
-                String::from_utf8_lossy(&applied.stderr).trim()
-            );
-        }
-        // Pods run as `default`, which the controller-manager gives every namespace.
-        let find = [
-            "get",
-            "sa",
-            "-n",
-            NAMESPACE,
-            "default",
-            "--ignore-not-found",
-            "-o=name",
-        ];
-        self.until(
-            "the namespace has its service account",
-            Duration::from_secs(30),
-            async || Ok(!self.kubectl(&find).await?.is_empty()),
-        )
-        .await
     }
 
     async fn until(
