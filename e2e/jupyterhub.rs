@@ -59,8 +59,8 @@ impl ServerOptions {
 /// One line of what the hub shows to a user who waits for a server.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Event {
-    /// Per cent.
-    pub progress: f64,
+    /// Per cent; none when all there is to say is that it takes long.
+    pub progress: Option<f64>,
     /// What happened.
     #[serde(default)]
     pub message: String,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::checkout::Checkout;
-use crate::components;
+use crate::components::{self, hub};
 use crate::extent::Extent;
 use crate::ports::Ports;
 use crate::process::Record;
@@ -83,6 +83,17 @@ pub fn table(checkout: &Checkout) -> Result<String> {
                     .trim_end_matches("-health")
                     .trim_end_matches("-metrics");
                 writeln!(table, "{name:<12} http://{address}/readyz, /metrics")?;
+            }
+        }
+        if extent == Some(Extent::Node) {
+            for hub in [hub::HUB, hub::OLD_HUB] {
+                writeln!(
+                    table,
+                    "{:<12} http://{}, for any name by the password in .run/{}/keys.json",
+                    hub.name,
+                    ports.address(hub.proxy.public())?,
+                    hub.name
+                )?;
             }
         }
         writeln!(table, "logs         .run/logs/")?;

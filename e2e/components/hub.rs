@@ -57,7 +57,7 @@ pub const HUB: Hub = Hub {
     },
     environment: "kubespawner-7",
     has_dask: true,
-    needs: &["kube-controller-manager", "hub-proxy"],
+    needs: &["kube-controller-manager", "notebook-image", "hub-proxy"],
     ports: &["hub"],
 };
 
@@ -72,7 +72,7 @@ pub const OLD_HUB: Hub = Hub {
     },
     environment: "kubespawner-6",
     has_dask: false,
-    needs: &["kube-controller-manager", "old-hub-proxy"],
+    needs: &["kube-controller-manager", "notebook-image", "old-hub-proxy"],
     ports: &["old-hub"],
 };
 
