@@ -6,7 +6,6 @@ use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Client;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::store::WriterDropped;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
@@ -29,21 +28,6 @@ pub struct Stores {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Metadata of pods with the label `hub.jupyter.org/username`.
     pub pods: Store<PartialObjectMeta<Pod>>,
-}
-
-impl Stores {
-    /// Waits until every watch has listed what there is. Before that, an object that was not
-    /// seen yet looks like one that does not exist.
-    ///
-    /// # Errors
-    /// If a watch has ended for good.
-    pub async fn synced(&self) -> Result<(), WriterDropped> {
-        self.providers.wait_until_ready().await?;
-        self.hubs.wait_until_ready().await?;
-        self.users.wait_until_ready().await?;
-        self.namespaces.wait_until_ready().await?;
-        self.pods.wait_until_ready().await
-    }
 }
 
 /// What every reconciler is given.

@@ -1,5 +1,5 @@
 //! One controller leads. A lease cannot fence a cloud: every write is safe twice, every call
-//! ends before the lease does, and the process that loses the lease exits.
+//! ends before the lease does, and the process that loses the lease writes no more and exits.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use kube_lease_manager::LeaseManagerBuilder;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::tenure::Tenure;
 use crate::manifests::CONTROLLER_LEASE;
 
 /// Seconds that a lease is valid without renewal.
@@ -24,11 +25,15 @@ const GRACE: u64 = 45;
 /// that has not seen its lease renewed stops so long before the lease ends.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 
+/// For how long after a renewal this process may begin to write.
+const SAFE: Duration = Duration::from_secs(DURATION - LONGEST_CALL.as_secs());
+
 /// How often the leader looks whether its lease is renewed, and how long it waits for an answer.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Held while this process leads.
 pub struct Leadership {
+    tenure: Tenure,
     leads: watch::Receiver<bool>,
     lease: tokio::task::JoinHandle<kube_lease_manager::Result<kube_lease_manager::LeaseManager>>,
 }
@@ -43,7 +48,9 @@ impl Leadership {
         identity: &str,
         stop: &CancellationToken,
     ) -> anyhow::Result<Option<Self>> {
-        let manager = LeaseManagerBuilder::new(client, CONTROLLER_LEASE)
+        let tenure = Tenure::default();
+        // The lease's own task would renew what it last knew to be its own.
+        let manager = LeaseManagerBuilder::new(tenure.client(&client), CONTROLLER_LEASE)
             .with_namespace(SYSTEM_NAMESPACE)
             .with_identity(identity)
             .with_duration(DURATION)
@@ -64,7 +71,17 @@ impl Leadership {
             () = stop.cancelled() => return Ok(None),
         }
         tracing::info!(identity, "leading");
-        Ok(Some(Self { leads, lease }))
+        tenure.extend(Instant::now() + SAFE);
+        Ok(Some(Self {
+            tenure,
+            leads,
+            lease,
+        }))
+    }
+
+    /// How long this process may write.
+    pub fn tenure(&self) -> &Tenure {
+        &self.tenure
     }
 
     /// Returns when the lease is lost, or may be: the lease's own task goes on trying while the
@@ -74,7 +91,7 @@ impl Leadership {
         tokio::select! {
             // An error means that the lease's task is gone, and the lease with it.
             _ = leads.wait_for(|leads| !*leads) => {}
-            () = overdue(client, identity) => {
+            () = overdue(client, identity, &self.tenure) => {
                 tracing::error!("the lease could not be seen renewed in time");
             }
         }
@@ -89,11 +106,11 @@ impl Leadership {
     }
 }
 
-/// Returns when the lease has not been seen renewed by `identity` for too long.
-async fn overdue(client: &Client, identity: &str) {
+/// Extends `tenure` whenever the lease is seen renewed by `identity`; returns when it is over.
+async fn overdue(client: &Client, identity: &str, tenure: &Tenure) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let mut renewals = Renewals::starting_at(Instant::now());
-    while !renewals.are_overdue(Instant::now()) {
+    while !tenure.is_over(Instant::now()) {
         let asked = Instant::now();
         let answer = tokio::time::timeout(LOOK, leases.get(CONTROLLER_LEASE)).await;
         let spec = answer
@@ -102,6 +119,7 @@ async fn overdue(client: &Client, identity: &str) {
             .and_then(|lease| lease.spec);
         if let Some(spec) = spec.filter(|spec| spec.holder_identity.as_deref() == Some(identity)) {
             renewals.seen(spec.renew_time, asked);
+            tenure.extend(renewals.known + SAFE);
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -111,6 +129,7 @@ async fn overdue(client: &Client, identity: &str) {
 struct Renewals {
     time: Option<MicroTime>,
     known: Instant,
+    looked: Instant,
 }
 
 impl Renewals {
@@ -118,21 +137,18 @@ impl Renewals {
         Self {
             time: None,
             known: now,
+            looked: now,
         }
     }
 
-    /// The API server said, when asked at `asked`, that the lease was renewed at `time`. Another
-    /// time than before is a renewal since the last look, and not later than this one.
+    /// The API server said, when asked at `asked`, that the lease was renewed at `time`.
     fn seen(&mut self, time: Option<MicroTime>, asked: Instant) {
         if time != self.time {
             self.time = time;
-            // It was renewed at some moment since the last look, perhaps right after that.
-            self.known = asked.checked_sub(2 * LOOK).unwrap_or(asked).max(self.known);
+            // At some moment since it said otherwise, perhaps right after that.
+            self.known = self.looked;
         }
-    }
-
-    fn are_overdue(&self, now: Instant) -> bool {
-        now.duration_since(self.known) + LONGEST_CALL >= Duration::from_secs(DURATION)
+        self.looked = asked;
     }
 }
 
@@ -145,15 +161,31 @@ mod tests {
         Some(MicroTime(Timestamp::from_second(second).unwrap()))
     }
 
+    /// Whether a process that looks at these moments, in seconds, and finds the lease renewed
+    /// every 15 s may write until the last of them.
+    fn may_write_throughout(looks: impl Iterator<Item = f64>) -> bool {
+        let start = Instant::now();
+        let (mut renewals, tenure) = (Renewals::starting_at(start), Tenure::default());
+        tenure.extend(start + SAFE);
+        for look in looks {
+            let now = start + Duration::from_secs_f64(look);
+            if tenure.is_over(now) {
+                return false;
+            }
+            #[allow(clippy::cast_possible_truncation, reason = "a few hundred seconds")]
+            renewals.seen(renewed((look / 15.0) as i64), now);
+            tenure.extend(renewals.known + SAFE);
+        }
+        true
+    }
+
     #[test]
     fn a_lease_that_is_renewed_is_never_overdue() {
-        let start = Instant::now();
-        let mut renewals = Renewals::starting_at(start);
-        for look in 1..100u32 {
-            let now = start + look * LOOK;
-            // Renewed every 15 s.
-            renewals.seen(renewed(i64::from(look / 3)), now);
-            assert!(!renewals.are_overdue(now), "look {look}");
+        // However looks and renewals meet.
+        for tenths in 0..50 {
+            let first = f64::from(tenths) / 10.0;
+            let looks = (0..100).map(|look| first + 5.1 * f64::from(look));
+            assert!(may_write_throughout(looks), "first look at {first} s");
         }
     }
 
@@ -166,8 +198,13 @@ mod tests {
         // The API server answers, but what it says is always the same.
         renewals.seen(renewed(1), start + Duration::from_secs(25));
 
-        assert!(renewals.are_overdue(start + Duration::from_secs(30)));
-        // A call that began just before still ends within the lease.
-        assert!(Duration::from_secs(30) + LONGEST_CALL <= Duration::from_secs(DURATION));
+        assert_eq!(renewals.known, start);
+        // A call that begins just before still ends within the lease.
+        assert!(SAFE + LONGEST_CALL <= Duration::from_secs(DURATION));
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_may_not_write_when_it_goes_on() {
+        assert!(!may_write_throughout([0.0, 5.0, 10.0, 75.0].into_iter()));
     }
 }

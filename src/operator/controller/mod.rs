@@ -14,6 +14,7 @@ mod metrics;
 pub mod provider;
 mod run;
 mod step;
+mod tenure;
 pub mod users;
 mod watches;
 
@@ -24,7 +25,7 @@ pub use events::Events;
 pub use metrics::Metrics;
 pub use run::{Options, run};
 pub use step::Step;
-pub use watches::Watches;
+pub use watches::{Listed, Watches};
 
 /// The field manager of everything that the controller applies.
 pub const FIELD_MANAGER: &str = "hubstorage-controller";

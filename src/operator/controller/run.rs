@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::leadership::Leadership;
-use super::watches::Watches;
+use super::tenure::Tenure;
+use super::watches::{Listed, Watches};
 use super::{Backoff, Context, Events, Metrics, hub, provider, users};
 use crate::health::Health;
 use crate::providers::Connections;
@@ -103,6 +104,7 @@ async fn lead(
     metrics.leads(true);
     let work = reconcile_all(
         client.clone(),
+        leadership.tenure(),
         installation,
         metrics.clone(),
         &pulses,
@@ -155,13 +157,16 @@ async fn kube_system_uid(client: &Client) -> anyhow::Result<String> {
 
 async fn reconcile_all(
     client: Client,
+    tenure: &Tenure,
     installation: String,
     metrics: Metrics,
     pulses: &Pulses,
     stop: CancellationToken,
 ) {
+    let client = tenure.client(&client);
     let Watches {
         stores,
+        listed,
         providers,
         hubs,
         users,
@@ -170,7 +175,7 @@ async fn reconcile_all(
     let guard = guard::watch(client.clone(), stop.clone());
     let webhook = certificates::maintain(client.clone(), stop.clone());
     let context = Arc::new(Context {
-        connect: Arc::new(Connections::new(client.clone())),
+        connect: tenure.connections(Connections::new(client.clone())),
         stores: stores.clone(),
         guard: guard.clone(),
         webhook: webhook.clone(),
@@ -196,13 +201,17 @@ async fn reconcile_all(
         .reconcile_all_on(changes(guard))
         .reconcile_all_on(changes(webhook))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(once_synced(hub::reconcile), on_error, context.clone())
+        .run(
+            once_listed(hub::reconcile, listed.clone()),
+            on_error,
+            context.clone(),
+        )
         .for_each(async |result| log("HubStorage", result.map(|(object, _)| object.name)));
     let user_runs = Controller::for_stream(stream::pending(), stores.hubs)
         .with_config(concurrency)
         .reconcile_on(users)
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(once_synced(users::reconcile), on_error, context)
+        .run(once_listed(users::reconcile, listed), on_error, context)
         .for_each(async |result| log("HubUser", result.map(|(object, _)| object.name)));
 
     tokio::join!(provider_runs, hub_runs, user_runs);
@@ -210,21 +219,19 @@ async fn reconcile_all(
 
 /// A reconciler that starts only when every watch has listed what there is, so that a restart
 /// changes nothing.
-fn once_synced<R, F, E>(
+fn once_listed<R, F, E>(
     reconcile: R,
+    listed: Listed,
 ) -> impl FnMut(Arc<HubStorage>, Arc<Context>) -> BoxFuture<'static, Result<Requeue, E>>
 where
     R: Fn(Arc<HubStorage>, Arc<Context>) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Requeue, E>> + Send,
 {
     move |hub, context| {
-        let reconcile = reconcile.clone();
+        let (reconcile, listed) = (reconcile.clone(), listed.clone());
         Box::pin(async move {
-            match context.stores.synced().await {
-                Ok(()) => reconcile(hub, context).await,
-                // The process is ending.
-                Err(_) => Ok(Requeue::await_change()),
-            }
+            listed.wait().await;
+            reconcile(hub, context).await
         })
     }
 }

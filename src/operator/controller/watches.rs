@@ -18,6 +18,7 @@ use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::Stores;
 use crate::informer::Informer;
@@ -34,6 +35,8 @@ pub type Wakes<K> = Receiver<ObjectRef<K>>;
 pub struct Watches {
     /// What was seen.
     pub stores: Stores,
+    /// Whether all of it was seen.
+    pub listed: Listed,
     /// For the reconciler of providers.
     pub providers: Wakes<StorageProvider>,
     /// For the reconciler of buckets.
@@ -42,6 +45,30 @@ pub struct Watches {
     pub users: Wakes<HubStorage>,
     /// The watches themselves; they end when this is dropped.
     pub running: JoinSet<()>,
+}
+
+/// Whether every watch has listed what there is: before that, an object that was not seen yet looks
+/// like one that does not exist. Clones share it.
+///
+/// The stores' own `wait_until_ready` is for one task: of several it wakes the last alone
+/// (kube-runtime 5.0, `utils/delayed_init.rs`), and every reconcile is a task.
+#[derive(Debug, Clone, Default)]
+pub struct Listed(Vec<CancellationToken>);
+
+impl Listed {
+    /// A watch more to wait for; it is cancelled when it has listed.
+    fn awaited(&mut self) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.0.push(token.clone());
+        token
+    }
+
+    /// Waits until every watch has listed.
+    pub async fn wait(&self) {
+        for token in &self.0 {
+            token.cancelled().await;
+        }
+    }
 }
 
 /// Whom a change wakes.
@@ -62,15 +89,22 @@ struct Bells {
 impl Watches {
     /// Starts every watch; `pulses` are told of their signs of life.
     pub fn start(client: &Client, cadence: &Cadence, pulses: &Pulses) -> Self {
-        let (providers, provider_changes) =
-            readable::<StorageProvider>(Informer::guarded(client, cadence, pulses));
+        let mut listed = Listed::default();
+        let (providers, provider_changes) = readable::<StorageProvider>(
+            Informer::guarded(client, cadence, pulses),
+            listed.awaited(),
+        );
         let (hubs, hub_changes) =
-            readable::<HubStorage>(Informer::guarded(client, cadence, pulses));
-        let (users, user_changes) = readable::<HubUser>(Informer::guarded(client, cadence, pulses));
-        let (namespaces, namespace_changes) =
-            readable::<PartialObjectMeta<Namespace>>(Informer::guarded(client, cadence, pulses));
+            readable::<HubStorage>(Informer::guarded(client, cadence, pulses), listed.awaited());
+        let (users, user_changes) =
+            readable::<HubUser>(Informer::guarded(client, cadence, pulses), listed.awaited());
+        let (namespaces, namespace_changes) = readable::<PartialObjectMeta<Namespace>>(
+            Informer::guarded(client, cadence, pulses),
+            listed.awaited(),
+        );
         let (pods, pod_changes) = readable::<PartialObjectMeta<Pod>>(
             Informer::guarded(client, cadence, pulses).labelled(USERNAME_LABEL),
+            listed.awaited(),
         );
 
         let (provider_bell, provider_wakes) = channel(QUEUE);
@@ -133,6 +167,7 @@ impl Watches {
                 namespaces,
                 pods,
             },
+            listed,
             providers: provider_wakes,
             hubs: hub_wakes,
             users: user_wakes,
@@ -179,9 +214,10 @@ fn in_namespace(hubs: &Store<HubStorage>, namespace: Option<String>) -> Vec<Obje
 }
 
 /// One watch: its memory, and what changed in it, deletions too. What cannot be read is in
-/// neither.
+/// neither. `listed` is cancelled when the memory holds what there is.
 fn readable<K>(
     informer: Informer<DeserializeGuard<K>>,
+    listed: CancellationToken,
 ) -> (Store<K>, impl Stream<Item = K> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
@@ -191,6 +227,11 @@ where
         .events()
         .filter_map(|event| ready(event.map(read).transpose()));
     let changes = reflector(writer, events)
+        .inspect(move |event| {
+            if matches!(event, Ok(Event::InitDone)) {
+                listed.cancel();
+            }
+        })
         .touched_objects()
         .filter_map(|changed| ready(changed.ok()));
     (memory, changes)

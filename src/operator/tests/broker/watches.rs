@@ -111,8 +111,8 @@ async fn a_controller_whose_watches_fail_says_so_until_they_are_back() {
     let api = ApiServer::start(json!({"keys": []})).await;
     let pulses = Pulses::default();
     let watches = Watches::start(&api.client(), &CADENCE, &pulses);
-    let synced = tokio::time::timeout(PATIENCE, watches.stores.synced());
-    synced.await.unwrap().unwrap();
+    let listed = tokio::time::timeout(PATIENCE, watches.listed.wait());
+    listed.await.unwrap();
     assert_eq!(pulses.check(), Ok(()));
     let until = async |silent: bool| {
         let told = async {
@@ -130,6 +130,27 @@ async fn a_controller_whose_watches_fail_says_so_until_they_are_back() {
     assert!(why.contains("the watch of"), "{why}");
     api.cut_watches(false);
     until(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reconcile_that_waits_for_the_lists_goes_on_when_they_are_there() {
+    log_everything();
+    let api = ApiServer::start(json!({"keys": []})).await;
+    api.hold_lists(true);
+    let watches = Watches::start(&api.client(), &CADENCE, &Pulses::default());
+    // More than reconciles run at once, each a task of its own.
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let listed = watches.listed.clone();
+            tokio::spawn(async move { listed.wait().await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+
+    api.hold_lists(false);
+
+    let all = futures::future::join_all(waiting);
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
 }
 
 async fn until(
