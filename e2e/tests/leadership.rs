@@ -104,7 +104,7 @@ async fn hand_over(platform: &Platform) -> Hub {
     let users = async || hub.get(&["hu", "-o=name"]).await;
     hub.until("the HubUser", async || !users().await.is_empty())
         .await;
-    let second = Controller::start(platform, "second");
+    let mut second = Controller::start(platform, "second");
 
     first.signal(Signal::STOP);
     second.leads(platform).await;
@@ -148,6 +148,8 @@ async fn hand_over(platform: &Platform) -> Hub {
         rules().await.parse::<u32>().is_ok_and(|count| count > 0)
     })
     .await;
+    // It gives its lease back: the platform's own controller need not wait for its end.
     second.signal(Signal::TERM);
+    assert!(second.ends().await.success());
     hub
 }
