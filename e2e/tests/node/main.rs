@@ -1,0 +1,16 @@
+//! Tier 5: real pods on a real node, and notebook servers that a real JupyterHub starts.
+//!
+//! What a test takes away, all others need: such tests run alone, and put it back in any case.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these are tests"
+)]
+
+mod agents;
+mod cluster;
+mod outages;
+mod release;
+mod story;

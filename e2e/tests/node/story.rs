@@ -1,0 +1,63 @@
+//! What users do in their notebooks.
+
+use hubstorage_e2e::components::hub::{HUB, OLD_HUB};
+
+use crate::cluster::Cluster;
+
+const GUIDE: &str = concat!(
+    include_str!("../../demo/write.py"),
+    "\n",
+    include_str!("../../demo/read.py")
+);
+
+#[tokio::test]
+async fn the_user_guides_scratch_section_works_as_it_stands_under_both_hubs() {
+    let cluster = Cluster::enter().await;
+
+    for hub in [HUB, OLD_HUB] {
+        cluster.server(&hub, "guide").await;
+        let said = cluster
+            .hub(&hub)
+            .run("guide", GUIDE)
+            .await
+            .unwrap()
+            .ok()
+            .unwrap();
+        cluster.hub(&hub).stop("guide").await.unwrap();
+
+        assert!(said.contains("dask.array"), "{said}");
+        assert!(said.contains("/guide/rasm.zarr"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn another_users_server_is_refused_by_the_store_wherever_it_tries() {
+    let cluster = Cluster::enter().await;
+    for user in ["alice", "bob"] {
+        cluster.server(&HUB, user).await;
+    }
+    let hub = cluster.hub(&HUB);
+    for user in ["alice", "bob"] {
+        hub.run(user, include_str!("../../demo/write.py"))
+            .await
+            .unwrap()
+            .ok()
+            .unwrap();
+    }
+    let bucket = "-o=jsonpath={.status.buckets[0].bucketName}";
+    let bucket = cluster
+        .get(&["hs", "node", "-n", HUB.namespace, bucket])
+        .await;
+
+    let attack = format!(
+        "BUCKET = {bucket:?}\n{}",
+        include_str!("../../demo/attack.py")
+    );
+    let said = hub.run("bob", &attack).await.unwrap().ok().unwrap();
+    for user in ["alice", "bob"] {
+        hub.stop(user).await.unwrap();
+    }
+
+    assert_eq!(said.matches("allowed").count(), 7, "{said}");
+    assert_eq!(said.matches("refused (AccessDenied)").count(), 7, "{said}");
+}
