@@ -69,6 +69,8 @@ impl Connect for InMemory {
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {
         let name = provider.metadata.name.clone().unwrap();
+        // Before it is told that somebody asked: what a test changes then is seen by the next.
+        let secret_version = Some(self.secret_version.borrow().clone());
         self.asked.send_modify(|asked| asked.push(name.clone()));
         if name == HANGING {
             std::future::pending::<()>().await;
@@ -76,7 +78,7 @@ impl Connect for InMemory {
         Ok(VendingSide {
             source: Arc::new(self.cloud.source("vendor")),
             probe: Arc::new(self.cloud.probe()),
-            secret_version: Some(self.secret_version.borrow().clone()),
+            secret_version,
         })
     }
 }
