@@ -1,7 +1,7 @@
 //! How everything is watched that is watched.
 //!
 //! Lists are paged (500 objects a page, kube's default, bound the memory of a relist), field
-//! ownership is dropped, what fails is logged and tried again with growing pauses, and every watch
+//! ownership is dropped where nobody reads it, what fails is logged and tried again with growing pauses, and every watch
 //! has a [`Pulse`](crate::pulse::Pulse). A kind whose objects others write is watched as
 //! [`DeserializeGuard`]: an object that this build cannot read is told in the log and handed on as
 //! such, so that it neither wedges the watch nor is taken for absent.
@@ -23,6 +23,7 @@ pub struct Informer<K> {
     kind: String,
     config: watcher::Config,
     prune: fn(&mut K),
+    whole: bool,
 }
 
 impl<K> Informer<K>
@@ -37,6 +38,7 @@ where
             kind: K::kind(kind).into_owned(),
             config: cadence.config(),
             prune: |_| {},
+            whole: false,
         }
     }
 
@@ -52,6 +54,12 @@ where
         self
     }
 
+    /// Keeps field ownership too, which says when an object was changed.
+    pub fn whole(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
     /// Starts. Errors are logged already; the watch goes on after them.
     pub fn events(self) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
         let Self {
@@ -59,11 +67,14 @@ where
             kind,
             config,
             prune,
+            whole,
         } = self;
         watcher(objects, config)
             .default_backoff()
             .modify(move |object| {
-                object.managed_fields_mut().clear();
+                if !whole {
+                    object.managed_fields_mut().clear();
+                }
                 prune(object);
             })
             .inspect(move |event| {

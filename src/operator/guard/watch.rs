@@ -95,6 +95,7 @@ fn events(
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
     // No label selector: an object that lost its label would look like one that was deleted.
     Informer::of(client, &resource, cadence, pulses)
+        .whole()
         .events()
         .map(move |event| (kind, event))
 }

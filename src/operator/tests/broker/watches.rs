@@ -106,6 +106,31 @@ async fn a_guard_that_is_no_longer_seen_is_missing_until_it_is_seen_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_was_changed_long_ago_does_not_count_from_a_restart_of_its_reader() {
+    log_everything();
+    let api = ApiServer::start(json!({"keys": []})).await;
+    for document in guard::documents() {
+        let mut object = document.object();
+        object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        object["metadata"]["generation"] = json!(3);
+        object["metadata"]["managedFields"] =
+            json!([{"manager": "kubectl", "operation": "Apply", "time": "2026-03-03T00:00:00Z"}]);
+        let key = format!("{}/{}", document.kind.plural(), document.name);
+        api.put(&key, object);
+    }
+    let stop = CancellationToken::new();
+    let _ended = stop.clone().drop_guard();
+
+    let mut state = guard::watch_at(api.client(), CADENCE, stop);
+
+    let in_force = |state: &GuardState| matches!(state, GuardState::InForce { .. });
+    let GuardState::InForce { since } = until(&mut state, in_force).await else {
+        unreachable!("it is in force");
+    };
+    assert!(since.to_string().starts_with("2026-03-03T00:"), "{since}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_controller_whose_watches_fail_says_so_until_they_are_back() {
     log_everything();
     let api = ApiServer::start(json!({"keys": []})).await;
