@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use http::{HeaderValue, header};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -32,8 +35,19 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// Answers on `listener` until `stop`, then finishes what is in flight. Handlers can ask for the
-/// caller's address (`ConnectInfo<SocketAddr>`).
+/// How a server ends: callers are led away first, then it closes.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// From here on every answer ends its connection, so that callers open the next one elsewhere.
+    /// A connection that is kept until the port closes may be closed just as a request is sent, and
+    /// Go's client does not send a POST again (net/http, `shouldRetryRequest`).
+    pub announced: CancellationToken,
+    /// Nothing is accepted any more, and what is in flight is finished.
+    pub closing: CancellationToken,
+}
+
+/// Answers on `listener` until its `ending`. Handlers can ask for the caller's address
+/// (`ConnectInfo<SocketAddr>`).
 ///
 /// # Errors
 /// If the listener is of no use.
@@ -42,8 +56,16 @@ pub async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     limits: Limits,
-    stop: CancellationToken,
+    ending: Ending,
 ) -> anyhow::Result<()> {
+    let Ending { announced, closing } = ending;
+    let app = app.layer(map_response(move |mut response: Response| {
+        if announced.is_cancelled() {
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        ready(response)
+    }));
     let slots = Slots(Arc::new(Semaphore::new(limits.connections)));
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener)
@@ -58,7 +80,7 @@ pub async fn serve(
         .header_read_timeout(limits.idle)
         .max_buf_size(limits.head_bytes);
     tokio::spawn(async move {
-        stop.cancelled().await;
+        closing.cancelled().await;
         handle.graceful_shutdown(Some(limits.drain));
     });
     server

@@ -33,6 +33,7 @@ use crate::certificates::Leaf;
 use crate::certificates::leaf::Names;
 use crate::guard;
 use crate::health::Health;
+use crate::listener::Ending;
 use crate::replica;
 
 /// Options of `hubstorage serve`.
@@ -87,7 +88,8 @@ pub struct Options {
     identity: Option<String>,
 }
 
-/// From when readiness fails to when ports close: whoever sends requests here has to notice.
+/// From when readiness fails, and answers end their connections, to when ports close: whoever sends
+/// requests here has to notice.
 const NOTICE: Duration = Duration::from_secs(3);
 
 /// Threads of each server. An answer of the webhook takes well below a millisecond, and the
@@ -124,14 +126,17 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
 
     let tls = leaf.tls().context("TLS cannot be configured")?;
     let webhook = Webhook::new(injections, admission_metrics);
-    let webhook = on_threads_of_its_own(
-        "webhook",
-        webhook.serve(webhook_port, tls.clone(), close.clone()),
-    )?;
+    let ending = Ending {
+        announced: stop.clone(),
+        closing: close.clone(),
+    };
+    let webhook =
+        on_threads_of_its_own("webhook", webhook.serve(webhook_port, tls.clone(), ending))?;
     let broker = {
         let guard = guard::watch(client, close.clone());
         let (listen, close) = (options.broker_listen, close.clone());
         let identity = options.identity.unwrap_or_else(replica::name);
+        let leaving = stop.clone();
         on_threads_of_its_own("broker", async move {
             // A client of its own: the process's client does its work on the process's runtime.
             let client = api_client::connect().await?;
@@ -145,6 +150,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
                     metrics,
                     readiness,
                     identity,
+                    leaving,
                 },
                 close,
             )

@@ -21,12 +21,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::StreamExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_util::sync::CancellationToken;
 
 pub use injections::Injections;
 pub use metrics::{Metrics, Outcome};
 
-use crate::listener::{self, Limits};
+use crate::listener::{self, Ending, Limits};
 use crate::manifests::WEBHOOK_PATH;
 
 /// A pod is at most 1.5 MiB in etcd, and an AdmissionReview holds it once.
@@ -69,7 +68,7 @@ impl Webhook {
         }
     }
 
-    /// Answers on `listener` until `stop`.
+    /// Answers on `listener` until its `ending`.
     ///
     /// # Errors
     /// If the listener is of no use.
@@ -77,9 +76,9 @@ impl Webhook {
         self,
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
-        stop: CancellationToken,
+        ending: Ending,
     ) -> anyhow::Result<()> {
-        listener::serve(self.router(), listener, tls, LIMITS, stop).await
+        listener::serve(self.router(), listener, tls, LIMITS, ending).await
     }
 
     fn router(self) -> Router {

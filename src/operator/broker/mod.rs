@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
 use crate::guard::GuardState;
+use crate::listener::Ending;
 use crate::providers::{Connect, Connections};
 use crate::pulse::Cadence;
 
@@ -79,6 +80,8 @@ pub struct Options {
     pub readiness: Readiness,
     /// Name of this replica, for the Lease.
     pub identity: String,
+    /// Cancelled a little before the broker is told to stop: callers are led away.
+    pub leaving: CancellationToken,
 }
 
 /// What tests replace.
@@ -123,6 +126,7 @@ pub async fn run_on(
         metrics,
         readiness,
         identity,
+        leaving,
         ..
     } = options;
     let Outside {
@@ -174,7 +178,11 @@ pub async fn run_on(
             }
         }
     });
-    let served = server::serve(broker.clone(), listener, tls, stop.clone()).await;
+    let ending = Ending {
+        announced: leaving,
+        closing: stop.clone(),
+    };
+    let served = server::serve(broker.clone(), listener, tls, ending).await;
     broker.readiness.set(false);
     stop.cancel();
     // Releases the Lease.

@@ -12,12 +12,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use hubstorage_cloud::Credential;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::Broker;
 use super::refusal::{Refusal, RequestError};
 use super::vend::Vended;
-use crate::listener::{self, Limits};
+use crate::listener::{self, Ending, Limits};
 
 /// The agent gives up after 1.6 s, SDKs after 2 s.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
@@ -36,7 +35,7 @@ const LIMITS: Limits = Limits {
     drain: Duration::from_secs(5),
 };
 
-/// Answers on `listener` until `stop`.
+/// Answers on `listener` until its `ending`.
 ///
 /// # Errors
 /// If the listener is of no use.
@@ -44,7 +43,7 @@ pub async fn serve(
     broker: Arc<Broker>,
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
-    stop: CancellationToken,
+    ending: Ending,
 ) -> anyhow::Result<()> {
     let app = Router::new()
         .route(
@@ -53,7 +52,7 @@ pub async fn serve(
         )
         .fallback(not_found)
         .with_state(broker);
-    listener::serve(app, listener, tls, LIMITS, stop)
+    listener::serve(app, listener, tls, LIMITS, ending)
         .await
         .context("broker")
 }

@@ -113,6 +113,8 @@ impl Issuer {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// Whether this was the last answer on its connection.
+    pub closes: bool,
     pub body: Value,
 }
 
@@ -141,6 +143,8 @@ pub struct Hub {
     pub readiness: Readiness,
     address: SocketAddr,
     client: Arc<ClientConfig>,
+    /// Cancelled: the replica is about to stop.
+    pub leaving: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -187,6 +191,7 @@ impl Hub {
         let since = "2025-06-01T00:00:00Z".parse().unwrap();
         let (guard, guard_seen) = watch::channel(GuardState::InForce { since });
         let readiness = Readiness::default();
+        let leaving = CancellationToken::new();
         let options = Options {
             client: api.client(),
             listen: address,
@@ -195,6 +200,7 @@ impl Hub {
             metrics: Metrics::register(&mut Registry::default()),
             readiness: readiness.clone(),
             identity: "serve-1".to_owned(),
+            leaving: leaving.clone(),
         };
         let (clock, connect) = (cloud.clone(), InMemory::new(cloud.clone()));
         let outside = Outside {
@@ -213,6 +219,7 @@ impl Hub {
             readiness,
             address,
             client,
+            leaving,
             stop,
         }
     }
@@ -319,6 +326,9 @@ fn exchange(address: SocketAddr, client: Arc<ClientConfig>, head: &str) -> Answe
         .unwrap_or_default();
     Answer {
         status,
+        closes: head
+            .lines()
+            .any(|line| line.eq_ignore_ascii_case("connection: close")),
         body: serde_json::from_str(body).unwrap_or_default(),
     }
 }

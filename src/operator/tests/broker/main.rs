@@ -68,6 +68,22 @@ static OUTAGE: LazyLock<CloudError> = LazyLock::new(|| CloudError::Unreachable {
 });
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_about_to_stop_ends_the_connections_on_which_it_answers() {
+    let hub = started().await;
+    hub.vended().await;
+    let kept_open = format!(
+        "GET /v1/credentials HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer {}\r\nHubstorage-Peer: {BOBS_ADDRESS}\r\n\r\n",
+        hub.bobs_token()
+    );
+
+    hub.leaving.cancel();
+    let answer = hub.send(kept_open).await;
+
+    assert_eq!(answer.status, 200);
+    assert!(answer.closes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_gets_a_credential_that_reaches_its_users_prefix_and_nothing_else() {
     let hub = started().await;
     let session = hub.cloud.session(&hub.vended().await.credential());
