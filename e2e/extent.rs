@@ -1,6 +1,7 @@
 //! How much of the platform runs: what the machine lets it, and what is asked for.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,9 @@ pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
 impl Extent {
     /// What this machine can do at most.
     pub fn possible() -> Self {
-        if rustix::process::geteuid().is_root() {
-            Self::Node
-        } else {
-            Self::ControlPlane
+        match obstacle() {
+            None => Self::Node,
+            Some(_) => Self::ControlPlane,
         }
     }
 
@@ -65,3 +65,30 @@ impl Extent {
 }
 
 const RECORD: &str = "extent.json";
+
+/// Programs of Debian that a node takes beside what the prerequisites name.
+const PROGRAMS: [&str; 8] = [
+    "apt-get", "dpkg", "ip", "unshare", "nsenter", "losetup", "strip", "ldd",
+];
+
+/// Why this machine cannot have a node; nothing if it can.
+pub fn obstacle() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("a node with real pods needs root".to_owned());
+    }
+    let missing = PROGRAMS.iter().find(|program| !is_installed(program));
+    if let Some(program) = missing {
+        return Some(format!("a node with real pods needs Debian's {program}"));
+    }
+    // Root in a container may have no right to this.
+    let tried = Command::new("unshare").args(["--mount", "true"]).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        return Some("a node with real pods needs the right to mount".to_owned());
+    }
+    None
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

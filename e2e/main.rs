@@ -14,6 +14,7 @@ use hubstorage_e2e::prerequisites::Missing;
 use hubstorage_e2e::{Platform, down, process, status, tiers, up};
 
 mod demo;
+mod spawn_times;
 
 /// The local platform: Kubernetes, MinIO, Python and the operator's processes on this machine.
 #[derive(Parser)]
@@ -47,6 +48,11 @@ enum Command {
     },
     /// The story of one hub, step by step; brings the platform up if needed
     Demo,
+    /// How long servers take to be ready, with and without the operator, on a platform with a node
+    SpawnTimes {
+        #[arg(long, default_value_t = 10)]
+        rounds: usize,
+    },
     /// Every test, in tiers; brings the platform up if needed
     Test {
         /// Only these tiers
@@ -111,6 +117,9 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Demo => {
             up::up(&checkout, Extent::possible()).await?;
             demo::demo(&Platform::load()?).await?;
+        }
+        Command::SpawnTimes { rounds } => {
+            spawn_times::measure(&Platform::load()?, rounds).await?;
         }
         Command::Test { only } => return tiers::run(&checkout, &only).await,
         Command::Node => kubernetes::run_node().await?,

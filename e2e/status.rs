@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::checkout::Checkout;
 use crate::components::{self, hub};
-use crate::extent::Extent;
+use crate::extent::{self, Extent};
 use crate::ports::Ports;
 use crate::process::Record;
 
@@ -16,16 +16,16 @@ pub fn table(checkout: &Checkout) -> Result<String> {
     let ports = Ports::load(checkout);
     let extent = Extent::of(checkout);
     let mut table = String::new();
-    match extent {
-        Some(extent) => writeln!(
-            table,
-            "extent: {}\n",
-            extent
-                .to_possible_value()
-                .context("an extent without a name")?
-                .get_name()
-        )?,
-        None => writeln!(table, "nothing was started\n")?,
+    match (extent, extent::obstacle()) {
+        (Some(Extent::ControlPlane), Some(obstacle)) => {
+            writeln!(table, "extent: control-plane, since {obstacle}\n")?;
+        }
+        (Some(extent), _) => {
+            let name = extent.to_possible_value();
+            let name = name.context("an extent without a name")?;
+            writeln!(table, "extent: {}\n", name.get_name())?;
+        }
+        (None, _) => writeln!(table, "nothing was started\n")?,
     }
     writeln!(
         table,

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
-use crate::extent::Extent;
+use crate::extent::{self, Extent};
 use crate::running::{MinioUser, Platform};
 use crate::static_checks;
 use crate::tally::Tally;
@@ -116,8 +116,11 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
             .filter(|program| tier.runs.includes(program));
         let programs: Vec<&TestProgram> = programs.collect();
         let mut began = Instant::now();
-        let tally = if tier.platform > Some(Extent::possible()) {
-            println!("skipped: a node with real pods needs root");
+        let obstacle = (tier.platform == Some(Extent::Node))
+            .then(extent::obstacle)
+            .flatten();
+        let tally = if let Some(obstacle) = obstacle {
+            println!("skipped: {obstacle}");
             not_run(&programs).await?
         } else {
             if let Some(extent) = tier.platform

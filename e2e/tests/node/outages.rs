@@ -26,24 +26,31 @@ const WEBHOOK: &str = "mutatingwebhookconfiguration/hubstorage";
 /// Starts a server on both hubs, as their users do, and says whether it got its environment. The hub
 /// must not have made its pod twice.
 async fn both_hubs_start_servers(cluster: &Cluster, user: &str, injected: bool) {
-    for hub in [HUB, OLD_HUB] {
+    on_both(async |hub| {
         let pod = cluster.server(&hub, user).await;
 
-        assert_eq!(
-            times_made(cluster, &hub, &pod).await,
-            1,
-            "{}: {pod}",
-            hub.name
-        );
-        let env = "-o=jsonpath={.spec.containers[0].env[*].name}";
-        let env = cluster.get(&["pod", "-n", hub.namespace, &pod, env]).await;
+        let made = times_made(cluster, &hub, &pod).await;
+        assert_eq!(made, 1, "{}: {pod}", hub.name);
+        let env = variables(cluster, &hub, &pod).await;
         assert_eq!(
             env.contains("SCRATCH_BUCKET"),
             injected,
             "{}: {env}",
             hub.name
         );
-    }
+    })
+    .await;
+}
+
+/// The same for both hubs, at the same time.
+async fn on_both(work: impl AsyncFn(hub::Hub)) {
+    tokio::join!(work(HUB), work(OLD_HUB));
+}
+
+/// The names of the variables that the pod's first container was given.
+async fn variables(cluster: &Cluster, hub: &hub::Hub, pod: &str) -> String {
+    let names = "-o=jsonpath={.spec.containers[0].env[*].name}";
+    cluster.get(&["pod", "-n", hub.namespace, pod, names]).await
 }
 
 /// How often a pod of this name was given to a node in this test.
@@ -62,39 +69,34 @@ async fn forget_events(cluster: &Cluster) {
     }
 }
 
-async fn stop(cluster: &Cluster, user: &str) {
-    for hub in [HUB, OLD_HUB] {
-        cluster.hub(&hub).stop(user).await.unwrap();
-    }
-}
-
 /// After an outage in which pods came out without their environment: they are started anew, and
 /// those from before the outage have storage without that.
 async fn webhook_is_back(cluster: &Cluster, before: &str, during: &str) {
-    cluster
-        .kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            SYSTEM_NAMESPACE,
-            SERVE,
-            "--timeout=120s",
-        ])
-        .await;
-    for hub in [HUB, OLD_HUB] {
+    let done = [
+        "rollout",
+        "status",
+        "-n",
+        SYSTEM_NAMESPACE,
+        SERVE,
+        "--timeout=120s",
+    ];
+    cluster.kubectl(&done).await;
+    on_both(async |hub| {
         cluster.has_storage(&hub, before).await;
         cluster
             .until("a pod with its environment", async || {
                 let pod = cluster.server(&hub, during).await;
-                let env = "-o=jsonpath={.spec.containers[0].env[*].name}";
-                let env = cluster.get(&["pod", "-n", hub.namespace, &pod, env]).await;
-                env.contains("SCRATCH_BUCKET")
+                variables(cluster, &hub, &pod)
+                    .await
+                    .contains("SCRATCH_BUCKET")
             })
             .await;
         cluster.has_storage(&hub, during).await;
-    }
-    stop(cluster, before).await;
-    stop(cluster, during).await;
+        for user in [before, during] {
+            cluster.hub(&hub).stop(user).await.unwrap();
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -129,10 +131,7 @@ async fn with_serve_scaled_to_zero_servers_start_and_running_ones_get_credential
             },
             async {
                 both_hubs_start_servers(&cluster, "late", false).await;
-                for hub in [HUB, OLD_HUB] {
-                    let ran = cluster.hub(&hub).run("early", WRITE).await.unwrap();
-                    assert!(ran.ok().is_err(), "credentials without a broker");
-                }
+                have_no_credentials(&cluster, "early").await;
             },
             scale("2"),
         )
@@ -321,16 +320,22 @@ async fn with_the_agent_crashing_servers_start_and_get_credentials_when_it_is_ba
 
 async fn servers_wait_for_credentials(cluster: &Cluster) {
     both_hubs_start_servers(cluster, "late", true).await;
-    for hub in [HUB, OLD_HUB] {
-        let ran = cluster.hub(&hub).run("late", WRITE).await.unwrap();
-        assert!(ran.ok().is_err(), "credentials without an agent");
-    }
+    have_no_credentials(cluster, "late").await;
+}
+
+async fn have_no_credentials(cluster: &Cluster, user: &str) {
+    on_both(async |hub| {
+        let ran = cluster.hub(&hub).run(user, WRITE).await.unwrap();
+        assert!(ran.ok().is_err(), "{}: {user} has credentials", hub.name);
+    })
+    .await;
 }
 
 /// In the servers that were started meanwhile, without a restart.
 async fn credentials_arrive(cluster: &Cluster) {
-    for hub in [HUB, OLD_HUB] {
+    on_both(async |hub| {
         cluster.has_storage(&hub, "late").await;
-    }
-    stop(cluster, "late").await;
+        cluster.hub(&hub).stop("late").await.unwrap();
+    })
+    .await;
 }

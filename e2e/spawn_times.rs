@@ -1,0 +1,89 @@
+//! `e2e spawn-times`: how long a notebook server takes to be ready, with the operator and without.
+//!
+//! The two take turns, so that whatever else the machine does meets both. Without means: neither
+//! webhook nor policies are registered, as if nothing had been installed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use hubstorage_e2e::Platform;
+use hubstorage_e2e::components::hub::HUB;
+use hubstorage_e2e::components::release::helm;
+use hubstorage_e2e::jupyterhub::{Hub, ServerOptions};
+
+const REGISTERED: &str =
+    "mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy";
+const OURS: &str = "--selector=app.kubernetes.io/part-of=hubstorage";
+const NAMESPACE: &str = "hubstorage-system";
+
+/// Bounds a hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts a server so many times in each way, and prints the times in seconds.
+pub async fn measure(platform: &Platform, rounds: usize) -> Result<()> {
+    let hub = Hub::of(platform, &HUB)?;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    println!("{:>5} {:>8} {:>8}", "round", "with", "without");
+    for round in 1..=rounds {
+        with.push(ready_after(&hub).await?);
+        kubectl(platform, &["delete", REGISTERED, OURS]).await?;
+        let measured = ready_after(&hub).await;
+        register(platform).await?;
+        without.push(measured?);
+        println!(
+            "{round:>5} {:>8.3} {:>8.3}",
+            with[round - 1].as_secs_f64(),
+            without[round - 1].as_secs_f64()
+        );
+    }
+    for (name, pick) in [("min", 0), ("med", rounds / 2), ("max", rounds - 1)] {
+        with.sort();
+        without.sort();
+        let (one, other) = (with[pick].as_secs_f64(), without[pick].as_secs_f64());
+        println!("{name:>5} {one:>8.3} {other:>8.3}   {:+.3}", one - other);
+    }
+    Ok(())
+}
+
+async fn ready_after(hub: &Hub) -> Result<Duration> {
+    let started = hub.start("measured", &ServerOptions::default()).await?;
+    hub.stop("measured").await?;
+    Ok(started.took)
+}
+
+/// Registers everything again, and waits until the controller has told the API server whom to trust.
+async fn register(platform: &Platform) -> Result<()> {
+    let arguments = [
+        "upgrade",
+        "hubstorage",
+        "charts/hubstorage",
+        "-n",
+        NAMESPACE,
+        "--reuse-values",
+    ];
+    helm(&platform.checkout, &arguments).await?;
+    let trusts = async {
+        let path = "-o=jsonpath={.webhooks[0].clientConfig.caBundle}";
+        let ask = ["get", "mutatingwebhookconfiguration", "hubstorage", path];
+        while kubectl(platform, &ask).await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, trusts)
+        .await
+        .context("the controller writes no caBundle")?
+}
+
+async fn kubectl(platform: &Platform, arguments: &[&str]) -> Result<String> {
+    let output = platform.kubectl(arguments).await?;
+    if !output.status.success() {
+        bail!(
+            "kubectl {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
