@@ -9,7 +9,7 @@
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt as _};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::pulse::{Cadence, Pulses};
 
-/// A watch of one kind in all namespaces, before it starts.
+/// A watch of one kind, before it starts.
 pub struct Informer<K> {
     objects: Api<K>,
     kind: String,
@@ -30,7 +30,7 @@ impl<K> Informer<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    /// Of the objects of a kind; `pulses` are told of its signs of life.
+    /// Of the objects of a kind in all namespaces; `pulses` are told of its signs of life.
     pub fn of(client: &Client, kind: &K::DynamicType, cadence: &Cadence, pulses: &Pulses) -> Self {
         let client = pulses.of(K::plural(kind), cadence).listening(client);
         Self {
@@ -40,6 +40,12 @@ where
             prune: |_| {},
             whole: false,
         }
+    }
+
+    /// Only of the one of this name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.config = self.config.fields(&format!("metadata.name={name}"));
+        self
     }
 
     /// Only of those that `selector` selects.
@@ -82,6 +88,27 @@ where
                     tracing::warn!(kind, %error, "a watch failed, and is tried again");
                 }
             })
+    }
+}
+
+impl<K> Informer<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    /// Of the objects of a kind in one namespace; `pulses` are told of its signs of life.
+    pub fn within(client: &Client, namespace: &str, cadence: &Cadence, pulses: &Pulses) -> Self {
+        let client = pulses.of(K::plural(&()), cadence).listening(client);
+        Self {
+            objects: Api::namespaced(client, namespace),
+            kind: K::kind(&()).into_owned(),
+            config: cadence.config(),
+            prune: |_| {},
+        }
     }
 }
 

@@ -72,6 +72,12 @@ pub enum Reason {
     WebhookMissing,
     /// The webhook is registered with a certificate authority that is not ours.
     CertificateAuthorityMismatch,
+    /// No replica of `hubstorage serve` is ready.
+    WebhookUnavailable,
+    /// The agent does not run on every node that it is for.
+    AgentsUnavailable,
+    /// User pods were created without the webhook. Also the reason of the event on each.
+    NotInjected,
     // Events.
     /// A bucket was created.
     BucketCreated,
@@ -157,6 +163,15 @@ impl Reason {
             }
             Self::CertificateAuthorityMismatch => {
                 "The webhook is registered with another certificate authority, so the API server does not reach it."
+            }
+            Self::WebhookUnavailable => {
+                "No replica of `hubstorage serve` is ready: new pods are given nothing and credentials are not renewed; servers start all the same."
+            }
+            Self::AgentsUnavailable => {
+                "The agent does not run on every node that it is for: pods on the others get no credentials; servers start all the same."
+            }
+            Self::NotInjected => {
+                "User pods were created while the webhook did not answer, or before it was there: they run without storage."
             }
             Self::BucketCreated => "A bucket was created.",
             Self::BucketTagged => "A bucket was marked with the owner tag.",
@@ -246,6 +261,15 @@ impl Reason {
             Self::WebhookMissing => concat!(reinstall!(), "."),
             Self::CertificateAuthorityMismatch => {
                 "See that `hubstorage controller` runs: it writes caBundle. If something else writes it too, stop that."
+            }
+            Self::WebhookUnavailable => {
+                "`kubectl get pods -n hubstorage-system` shows why. Credentials come back by themselves; servers that were started meanwhile are named as NotInjected."
+            }
+            Self::AgentsUnavailable => {
+                "`kubectl get pods -n hubstorage-agents -o wide` shows where and why. Credentials come by themselves when the agent is back; no server needs a restart."
+            }
+            Self::NotInjected => {
+                "Stop these servers and start them again: what a pod lacks cannot be added later. If new ones are missed too, see that `hubstorage serve` runs, and that the API server reaches it: network policies, and its certificate."
             }
             Self::DriftCorrected => {
                 "Find out who changed it: the operator will put it back every time."

@@ -6,6 +6,7 @@
 //! Applied twice, it changes nothing the second time.
 
 mod container;
+mod missed;
 mod patch;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::names::{BucketName, Prefix, PrefixScheme, Username};
 use patch::PodPatch;
 
 pub use json_patch::Patch;
+pub use missed::{is_missed, is_stamped};
 
 /// Where the token is mounted in a user's container.
 pub const TOKEN_MOUNT_PATH: &str = "/var/run/secrets/hubstorage.io/serviceaccount";

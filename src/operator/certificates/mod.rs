@@ -15,7 +15,7 @@ pub mod serving;
 mod x509;
 
 pub use maintain::maintain;
-pub use publication::WebhookState;
+pub use publication::{Address, WebhookState};
 pub use serving::Leaf;
 
 /// Name of the Secret with the authority, in `hubstorage-system`, and of the ConfigMap with its

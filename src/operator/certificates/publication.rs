@@ -5,7 +5,9 @@ use anyhow::{Context as _, bail};
 use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ServiceReference, WebhookClientConfig,
+};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Error, ResourceExt as _};
@@ -14,17 +16,26 @@ use serde_json::{Value, json};
 use super::authority::{Authority, Step};
 use super::{AUTHORITY_NAME, BUNDLE_KEY};
 use crate::controller::FIELD_MANAGER;
-use crate::manifests::{WEBHOOK_CONFIGURATION, WEBHOOK_NAME};
+use crate::manifests::{SERVE_SERVICE, WEBHOOK_CONFIGURATION, WEBHOOK_NAME};
 
 /// Whether the API server can reach the webhook with a certificate that it trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookState {
     /// It is registered with our authority.
-    Registered,
+    Registered(Address),
     /// It is not registered.
     Missing,
     /// It is registered, and our authority could not be written, or has not been yet.
     AuthorityMismatch,
+}
+
+/// Where the API server calls the webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// At the Service of `hubstorage serve`, [`SERVE_SERVICE`].
+    Service,
+    /// At a URL, or a Service that is not ours: what stands behind it is not ours to know.
+    Elsewhere,
 }
 
 /// Two controllers may both be at it for a moment; whoever is second takes what the first made.
@@ -138,31 +149,42 @@ async fn ensure_webhook(client: &Client, bundle: &str) -> anyhow::Result<Webhook
         .get_opt(WEBHOOK_CONFIGURATION)
         .await
         .with_context(what)?;
-    let Some(registered) = found.as_ref().and_then(registered_bundle) else {
+    let Some(called) = found.as_ref().and_then(registered) else {
         return Ok(WebhookState::Missing);
     };
-    if registered != bundle.as_bytes() {
+    // Empty if there is none yet.
+    let trusted = called
+        .ca_bundle
+        .as_ref()
+        .map_or(&[][..], |bundle| &bundle.0);
+    if trusted != bundle.as_bytes() {
         let patch = Patch::Apply(ca_bundle_alone(bundle));
         configurations
             .patch(WEBHOOK_CONFIGURATION, &apply(), &patch)
             .await
             .with_context(what)?;
     }
-    Ok(WebhookState::Registered)
+    Ok(WebhookState::Registered(address(called)))
 }
 
-/// The caBundle of our webhook, empty if there is none yet; `None` without our webhook.
-fn registered_bundle(configuration: &MutatingWebhookConfiguration) -> Option<&[u8]> {
+/// How our webhook is called; `None` without it.
+fn registered(configuration: &MutatingWebhookConfiguration) -> Option<&WebhookClientConfig> {
     let webhooks = configuration.webhooks.as_deref()?;
     let ours = webhooks
         .iter()
         .find(|webhook| webhook.name == WEBHOOK_NAME)?;
-    Some(
-        ours.client_config
-            .ca_bundle
-            .as_ref()
-            .map_or(&[], |bundle| &bundle.0),
-    )
+    Some(&ours.client_config)
+}
+
+fn address(called: &WebhookClientConfig) -> Address {
+    let is_ours = |service: &ServiceReference| {
+        service.namespace == SYSTEM_NAMESPACE && service.name == SERVE_SERVICE
+    };
+    if called.service.as_ref().is_some_and(is_ours) {
+        Address::Service
+    } else {
+        Address::Elsewhere
+    }
 }
 
 /// The one field that is ours; whoever installed the registration owns the rest. Server-side apply
@@ -181,4 +203,37 @@ fn ca_bundle_alone(bundle: &str) -> Value {
 
 fn apply() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called_at(service: Option<(&str, &str)>) -> Address {
+        address(&WebhookClientConfig {
+            service: service.map(|(namespace, name)| ServiceReference {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                ..ServiceReference::default()
+            }),
+            ..WebhookClientConfig::default()
+        })
+    }
+
+    #[test]
+    fn only_our_own_service_is_known_to_lead_to_serve() {
+        assert_eq!(
+            called_at(Some((SYSTEM_NAMESPACE, SERVE_SERVICE))),
+            Address::Service
+        );
+        assert_eq!(
+            called_at(Some(("elsewhere", SERVE_SERVICE))),
+            Address::Elsewhere
+        );
+        assert_eq!(
+            called_at(Some((SYSTEM_NAMESPACE, "a-proxy"))),
+            Address::Elsewhere
+        );
+        assert_eq!(called_at(None), Address::Elsewhere);
+    }
 }

@@ -9,7 +9,8 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
-use super::{Backoff, Events, Metrics};
+use super::hub::Told;
+use super::{Backoff, Events, Metrics, Parts};
 use crate::certificates::WebhookState;
 use crate::clock::Clock;
 use crate::guard::GuardState;
@@ -42,10 +43,14 @@ pub struct Context {
     pub guard: watch::Receiver<GuardState>,
     /// Whether the webhook is registered.
     pub webhook: watch::Receiver<WebhookState>,
+    /// Which parts of the installation run.
+    pub parts: watch::Receiver<Parts>,
     /// Id of this installation, the first part of every owner tag.
     pub installation: String,
     /// Publishes events.
     pub events: Events,
+    /// Which pods were told of.
+    pub told: Told,
     /// Counts.
     pub metrics: Metrics,
     /// The time.

@@ -1,12 +1,15 @@
-//! Events: one for each thing that was done, and one when `Ready` changes; none while nothing
-//! does.
+//! Events: one for each thing that was done, one when `Ready` or `InjectionReady` changes, and one
+//! on each user pod that was missed; none while nothing does.
 
-use hubstorage_core::api::{ConditionType, Reason, condition};
+use hubstorage_core::api::{ConditionType, HubStorage, Reason, condition};
 use hubstorage_core::plan::Action;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Client;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use kube::api::{ObjectMeta, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 
 use super::ApiFailure;
 
@@ -18,6 +21,7 @@ const LONGEST_NOTE: usize = 1024;
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    client: Client,
 }
 
 impl Events {
@@ -28,7 +32,8 @@ impl Events {
             instance: None,
         };
         Self {
-            recorder: Recorder::new(client, reporter),
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
         }
     }
 
@@ -66,26 +71,70 @@ impl Events {
         self.publish(about, event).await;
     }
 
-    /// Tells of `Ready`, if its status or reason is not what it was.
+    /// Tells of `Ready`, if its status or reason is not what it was; or else of `InjectionReady`,
+    /// which does not always move it.
     pub async fn transition(
         &self,
         about: &ObjectReference,
         before: &[Condition],
         after: &[Condition],
     ) {
-        let Some(ready) = condition(after, ConditionType::Ready) else {
+        let changed = [ConditionType::Ready, ConditionType::InjectionReady]
+            .into_iter()
+            .filter_map(|type_| Some((condition(before, type_), condition(after, type_)?)))
+            .find(|(was, is)| {
+                was.is_none_or(|was| (&was.status, &was.reason) != (&is.status, &is.reason))
+            });
+        let Some((_, is)) = changed else {
             return;
         };
-        let was = condition(before, ConditionType::Ready);
-        if was.is_some_and(|was| (&was.status, &was.reason) == (&ready.status, &ready.reason)) {
-            return;
-        }
-        let type_ = match ready.status.as_str() {
+        let type_ = match is.status.as_str() {
             "False" => EventType::Warning,
             _ => EventType::Normal,
         };
-        let event = told(type_, &ready.reason, "Reconcile", ready.message.clone());
+        let event = told(type_, &is.reason, "Reconcile", is.message.clone());
         self.publish(about, event).await;
+    }
+
+    /// Tells on a user's pod that the webhook did not see it; whether the event is there now. It
+    /// is named by the pod's UID: one for each pod, whoever publishes it and how often.
+    pub async fn not_injected(&self, pod: &PartialObjectMeta<Pod>, hub: &HubStorage) -> bool {
+        let note = format!(
+            "HubStorage {} gives this pod nothing: it was created while the webhook did not answer, or before it was \
+             there. It has neither the environment nor credentials. Stop the server and start it again",
+            hub.name_any()
+        );
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let event = k8s_openapi::api::events::v1::Event {
+            metadata: ObjectMeta {
+                name: Some(format!(
+                    "hubstorage-not-injected.{}",
+                    pod.uid().unwrap_or_default()
+                )),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some("Admit".to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
+            note: Some(note),
+            reason: Some(Reason::NotInjected.to_string()),
+            regarding: Some(pod.object_ref(&())),
+            related: Some(hub.object_ref(&())),
+            reporting_controller: Some(super::FIELD_MANAGER.to_owned()),
+            reporting_instance: Some(super::FIELD_MANAGER.to_owned()),
+            type_: Some("Warning".to_owned()),
+            ..Default::default()
+        };
+        let events = Api::namespaced(self.client.clone(), &namespace);
+        match events.create(&PostParams::default(), &event).await {
+            Ok(_) => true,
+            Err(kube::Error::Api(status)) if status.is_already_exists() => true,
+            Err(error) => {
+                let (name, error) = (pod.name_any(), ApiFailure::from(error));
+                tracing::warn!(namespace, pod = name, %error, "an event was not published");
+                false
+            }
+        }
     }
 
     async fn publish(&self, about: &ObjectReference, event: Event) {

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::leadership::Leadership;
 use super::tenure::Tenure;
 use super::watches::{Listed, Watches};
-use super::{Backoff, Context, Events, Metrics, hub, provider, users};
+use super::{Backoff, Context, Events, Metrics, hub, parts, provider, users};
 use crate::health::Health;
 use crate::providers::Connections;
 use crate::pulse::{Cadence, Pulses};
@@ -164,23 +164,27 @@ async fn reconcile_all(
     stop: CancellationToken,
 ) {
     let client = tenure.client(&client);
+    let cadence = Cadence::default();
     let Watches {
         stores,
-        listed,
+        mut listed,
         providers,
         hubs,
         users,
         running: _watches,
-    } = Watches::start(&client, &Cadence::default(), pulses);
+    } = Watches::start(&client, &cadence, pulses);
     let guard = guard::watch(client.clone(), stop.clone());
     let webhook = certificates::maintain(client.clone(), stop.clone());
+    let parts = parts::watch(&client, &cadence, pulses, listed.awaited(), stop.clone());
     let context = Arc::new(Context {
         connect: tenure.connections(Connections::new(client.clone())),
         stores: stores.clone(),
         guard: guard.clone(),
         webhook: webhook.clone(),
+        parts: parts.clone(),
         installation,
         events: Events::new(client.clone()),
+        told: hub::Told::default(),
         metrics,
         clock: clock::system(),
         hub_backoff: Backoff::default(),
@@ -200,6 +204,7 @@ async fn reconcile_all(
         .reconcile_on(hubs)
         .reconcile_all_on(changes(guard))
         .reconcile_all_on(changes(webhook))
+        .reconcile_all_on(changes(parts))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             once_listed(hub::reconcile, listed.clone()),

@@ -10,6 +10,7 @@ use std::future::ready;
 use futures::channel::mpsc::{Receiver, Sender, channel};
 use futures::{SinkExt as _, Stream, StreamExt as _};
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider, USERNAME_LABEL};
+use hubstorage_core::injection::is_stamped;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store};
@@ -57,7 +58,7 @@ pub struct Listed(Vec<CancellationToken>);
 
 impl Listed {
     /// A watch more to wait for; it is cancelled when it has listed.
-    fn awaited(&mut self) -> CancellationToken {
+    pub(super) fn awaited(&mut self) -> CancellationToken {
         let token = CancellationToken::new();
         self.0.push(token.clone());
         token
@@ -150,9 +151,17 @@ impl Watches {
                 }),
         );
         let all = hubs.clone();
-        running.spawn(bells.clone().follow(pod_changes, move |pod| Wake {
-            users: in_namespace(&all, pod.namespace()),
-            ..Wake::default()
+        running.spawn(bells.clone().follow(pod_changes, move |pod| {
+            let concerned = in_namespace(&all, pod.namespace());
+            Wake {
+                // A reconcile asks the store: only a pod that the webhook missed is worth that.
+                hubs: match is_stamped(&pod.metadata) {
+                    true => Vec::new(),
+                    false => concerned.clone(),
+                },
+                users: concerned,
+                ..Wake::default()
+            }
         }));
         let all = hubs.clone();
         running.spawn(bells.follow(user_changes, move |user| Wake {

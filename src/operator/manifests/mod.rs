@@ -17,9 +17,9 @@ use crate::guard;
 use document::Document;
 
 pub use chart::{Template, templates as chart_templates};
-pub use namespaces::{AGENT_ACCOUNT, CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
+pub use namespaces::{AGENT_ACCOUNT, AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
 pub use rbac::{CONTROLLER_LEASE, SERVE_LEASE};
-pub use webhook::{WEBHOOK_CONFIGURATION, WEBHOOK_NAME, WEBHOOK_PATH};
+pub use webhook::{SERVE_SERVICE, WEBHOOK_CONFIGURATION, WEBHOOK_NAME, WEBHOOK_PATH};
 
 /// Options of `hubstorage manifests`.
 #[derive(Args, Debug, Clone, Default)]

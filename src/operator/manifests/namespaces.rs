@@ -14,6 +14,9 @@ pub const SERVE_ACCOUNT: &str = "hubstorage-serve";
 /// The service account of `hubstorage-agent`, in `hubstorage-agents`.
 pub const AGENT_ACCOUNT: &str = "hubstorage-agent";
 
+/// Name of the DaemonSet that runs the agents, in `hubstorage-agents`.
+pub const AGENTS: &str = "hubstorage-agent";
+
 pub(super) fn namespaces() -> Vec<Document> {
     vec![
         Document::new(

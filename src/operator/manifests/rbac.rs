@@ -4,7 +4,7 @@ use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE, VENDING_NAMESPACE
 use serde_json::{Value, json};
 
 use super::document::Document;
-use super::namespaces::{CONTROLLER_ACCOUNT, SERVE_ACCOUNT, labels};
+use super::namespaces::{AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT, labels};
 use super::webhook::WEBHOOK_CONFIGURATION;
 use crate::certificates::AUTHORITY_NAME;
 
@@ -139,6 +139,12 @@ fn controller() -> Vec<Document> {
             &[CONTROLLER_LEASE],
             &["get", "patch"],
         ),
+        rule(
+            "Sees whether a replica of serve is ready. The names of EndpointSlices are generated.",
+            "discovery.k8s.io",
+            &["endpointslices"],
+            FOLLOW,
+        ),
     ];
     let in_agents = vec![
         rule(
@@ -153,6 +159,13 @@ fn controller() -> Vec<Document> {
             &["configmaps"],
             &[AUTHORITY_NAME],
             &["get", "list", "watch", "patch"],
+        ),
+        named(
+            "Sees whether they run. List and watch are allowed for a field selector on this name only.",
+            "apps",
+            &["daemonsets"],
+            &[AGENTS],
+            FOLLOW,
         ),
     ];
     let account = CONTROLLER_ACCOUNT;
@@ -376,6 +389,32 @@ mod tests {
     #[test]
     fn the_controller_does_not_reach_the_vending_keys() {
         assert!(rules_of(&controller(), "Role", Some(VENDING_NAMESPACE)).is_empty());
+    }
+
+    #[test]
+    fn the_controller_follows_one_daemon_set_and_the_endpoints_of_its_own_namespace_alone() {
+        let documents = controller();
+        assert!(!grants(
+            &rules_of(&documents, "ClusterRole", None),
+            "daemonsets",
+            "list"
+        ));
+        let agents = rules_of(&documents, "Role", Some(AGENTS_NAMESPACE));
+        let on_daemon_sets: Vec<&Value> = agents
+            .iter()
+            .map(|(_, rule)| rule)
+            .filter(|rule| rule["resources"] == json!(["daemonsets"]))
+            .collect();
+        assert_eq!(on_daemon_sets.len(), 1);
+        assert_eq!(on_daemon_sets[0]["resourceNames"], json!([AGENTS]));
+        assert_eq!(on_daemon_sets[0]["verbs"], json!(FOLLOW));
+        for (rules, is_granted) in [
+            (rules_of(&documents, "ClusterRole", None), false),
+            (agents, false),
+            (rules_of(&documents, "Role", Some(SYSTEM_NAMESPACE)), true),
+        ] {
+            assert_eq!(grants(&rules, "endpointslices", "list"), is_granted);
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub const WEBHOOK_CONFIGURATION: &str = "hubstorage";
 /// Name of the webhook in it.
 pub const WEBHOOK_NAME: &str = "pods.hubstorage.io";
 
+/// Name of the Service of `hubstorage serve`, in `hubstorage-system`.
+pub const SERVE_SERVICE: &str = "hubstorage-serve";
+
 /// Path of the webhook.
 pub const WEBHOOK_PATH: &str = "/admit/pods";
 
@@ -60,7 +63,7 @@ pub(super) fn document(url: Option<&Url>) -> anyhow::Result<Document> {
 fn client_config(url: Option<&Url>) -> anyhow::Result<Value> {
     let Some(url) = url else {
         return Ok(json!({
-            "service": {"namespace": SYSTEM_NAMESPACE, "name": "hubstorage-serve", "path": WEBHOOK_PATH, "port": 443},
+            "service": {"namespace": SYSTEM_NAMESPACE, "name": SERVE_SERVICE, "path": WEBHOOK_PATH, "port": 443},
         }));
     };
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();

@@ -6,19 +6,21 @@
 //! 3. observe       (store)         each bucket as it is
 //! 4. plan          (pure)          declared and observed → actions
 //! 5. apply         (API server for the intent, then store)
-//! 6. status        (pure, then API server)  conditions, one patch, only if anything changed
+//! 6. tell          (API server)    one event on each user pod that was missed
+//! 7. status        (pure, then API server)  conditions, one patch, only if anything changed
 //! ```
 
 mod apply;
 mod delete;
 mod dereference;
+mod missed;
 mod observe;
 mod status;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubstorage_core::api::HubStorage;
+use hubstorage_core::api::{HubStorage, Reason};
 use hubstorage_core::lifecycle::{Effect, Supports};
 use hubstorage_core::plan::{self, Declared};
 use kube::ResourceExt as _;
@@ -28,6 +30,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::{ApiFailure, Context, OUTDATED, provider};
 pub use apply::BucketOutcome;
 pub use dereference::Target;
+pub use missed::Told;
 
 /// What nobody expected: the API server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,7 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     if hub.metadata.deletion_timestamp.is_some() {
         delete::release(&hub, context).await?;
         context.hub_backoff.succeeded(&key);
+        context.told.forget(&key);
         context
             .metrics
             .forget(&hub.namespace().unwrap_or_default(), &hub.name_any());
@@ -90,7 +94,13 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         // Without a provider there is no interval of its own; ten minutes is its default.
         Err(step) => (step, Vec::new(), Duration::from_secs(600)),
     };
-    status::write(&hub, &step, &outcomes, context).await?;
+    // Of two hubs in a namespace, the pods are the first one's.
+    let missed = match step.reason() {
+        Reason::SecondHubStorage => Vec::new(),
+        _ => missed::pods(&hub, context),
+    };
+    missed::tell(&hub, &missed, context).await;
+    status::write(&hub, &step, &outcomes, &missed, context).await?;
 
     context
         .metrics

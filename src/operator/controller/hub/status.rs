@@ -1,5 +1,6 @@
 //! Status: computed from what was done, written once, and only if it says something new.
 
+mod injection;
 mod verdicts;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::missed::MissedPod;
 use super::{BucketOutcome, HubError};
 use crate::controller::{Context, FIELD_MANAGER, Step};
 
@@ -116,10 +118,11 @@ pub async fn write(
     hub: &HubStorage,
     step: &Step,
     outcomes: &[BucketOutcome],
+    missed: &[MissedPod],
     context: &Context,
 ) -> Result<(), HubError> {
     let before = hub.status.clone().unwrap_or_default();
-    let verdicts = verdicts::all(hub, step, outcomes, context);
+    let verdicts = verdicts::all(hub, step, outcomes, missed, context);
     let generation = hub.metadata.generation.unwrap_or_default();
     let now = (context.clock)();
     let mut status = HubStorageStatus {

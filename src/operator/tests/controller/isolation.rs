@@ -1,6 +1,6 @@
 //! `IsolationReady` and `InjectionReady`: what others have to bring about.
 
-use hubstorage::certificates::WebhookState;
+use hubstorage::certificates::{Address, WebhookState};
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::memory::Behaviour;
 use hubstorage_core::api::{ConditionType, Reason, StorageProvider};
@@ -178,7 +178,7 @@ async fn without_the_webhook_the_hub_is_not_ready_and_with_it_it_is_again() {
         world.settle().await;
         world.says(&hub(), InjectionReady, "False", reason, &[]);
         world.says(&hub(), Ready, "False", reason, &[]);
-        world.webhook_is(WebhookState::Registered);
+        world.webhook_is(WebhookState::Registered(Address::Service));
         world.settle().await;
         assert!(world.is_ready(&hub()));
     }

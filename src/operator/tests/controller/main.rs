@@ -17,6 +17,7 @@ mod drift;
 mod fault_injection;
 mod fixtures;
 mod isolation;
+mod missed;
 mod rivals;
 mod stale_caches;
 mod store;

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubstorage::certificates::WebhookState;
-use hubstorage::controller::{Backoff, Context, Events, Metrics, Stores, hub, provider, users};
+use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::controller::{
+    Backoff, Context, Events, Metrics, Parts, Stores, hub, provider, users,
+};
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
 use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
@@ -41,6 +43,7 @@ pub struct World {
     faults: Faults,
     guard: watch::Sender<GuardState>,
     webhook: watch::Sender<WebhookState>,
+    parts: watch::Sender<Parts>,
     /// Status of each object when it was last looked at, by UID.
     judged: BTreeMap<String, Seen>,
     /// What is being tried, for the messages of failed assertions.
@@ -111,9 +114,10 @@ impl World {
         let faults = Faults::default();
         let server = ApiServer::new(faults.clone(), Arc::new(move || clock.now()));
         let (guard, _) = watch::channel(GuardState::InForce { since: cloud.now() });
-        let (webhook, _) = watch::channel(WebhookState::Registered);
+        let (webhook, _) = watch::channel(WebhookState::Registered(Address::Service));
         let witness = Witness::new(server.clone());
-        let controller = start(&server, &cloud, &faults, &witness, &guard, &webhook);
+        let (parts, _) = watch::channel(Parts::default());
+        let controller = start(&server, &cloud, &faults, &witness, &guard, &webhook, &parts);
         Self {
             server,
             cloud,
@@ -122,6 +126,7 @@ impl World {
             faults,
             guard,
             webhook,
+            parts,
             judged: BTreeMap::new(),
             trial: "without a fault".to_owned(),
         }
@@ -142,6 +147,7 @@ impl World {
             &self.witness,
             &self.guard,
             &self.webhook,
+            &self.parts,
         )
     }
 
@@ -162,6 +168,10 @@ impl World {
 
     pub fn webhook_is(&self, state: WebhookState) {
         self.webhook.send_replace(state);
+    }
+
+    pub fn parts_are(&self, parts: Parts) {
+        self.parts.send_replace(parts);
     }
 
     /// Reconciles one provider.
@@ -463,6 +473,7 @@ fn start(
     witness: &Witness,
     guard: &watch::Sender<GuardState>,
     webhook: &watch::Sender<WebhookState>,
+    parts: &watch::Sender<Parts>,
 ) -> Controller {
     let (providers, providers_writer) = store();
     let (hubs, hubs_writer) = store();
@@ -486,8 +497,10 @@ fn start(
         },
         guard: guard.subscribe(),
         webhook: webhook.subscribe(),
+        parts: parts.subscribe(),
         installation: INSTALLATION.to_owned(),
         events: Events::new(client.clone()),
+        told: hub::Told::default(),
         metrics: Metrics::default(),
         clock: Arc::new(move || clock.now()),
         hub_backoff: Backoff::default(),

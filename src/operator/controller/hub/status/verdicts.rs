@@ -7,16 +7,13 @@ use hubstorage_core::api::{
 use hubstorage_core::lifecycle::Effect;
 use kube::ResourceExt as _;
 
-use super::BucketOutcome;
-use crate::certificates::WebhookState;
+use super::{BucketOutcome, MissedPod, injection};
 use crate::controller::step::not_ready;
 use crate::controller::{Context, Step};
 use crate::guard::GuardState;
 
 use ConditionStatus::{False, True, Unknown};
-use ConditionType::{
-    BucketsReady, InjectionReady, IsolationReady, LifecycleApplied, Ready, Reconciling, Stalled,
-};
+use ConditionType::{BucketsReady, IsolationReady, LifecycleApplied, Ready, Reconciling, Stalled};
 
 /// How the whole hub stands: what waits goes before what stalls, since it is tried again sooner.
 pub fn summarise(outcomes: &[BucketOutcome]) -> Step {
@@ -36,14 +33,16 @@ pub(super) fn all(
     hub: &HubStorage,
     step: &Step,
     outcomes: &[BucketOutcome],
+    missed: &[MissedPod],
     context: &Context,
 ) -> Vec<Verdict> {
     let provider = context.provider(&hub.spec.provider_ref.name);
+    let missed: Vec<String> = missed.iter().map(|pod| pod.name_any()).collect();
     let parts = [
         buckets(step, outcomes),
         lifecycle(step, outcomes),
         isolation(hub, provider.as_deref(), outcomes, &context.guard.borrow()),
-        injection(&context.webhook.borrow()),
+        injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed),
     ];
     let mut verdicts = summary(step, outcomes, &parts);
     verdicts.extend(parts);
@@ -56,7 +55,7 @@ fn summary(step: &Step, outcomes: &[BucketOutcome], parts: &[Verdict]) -> Vec<Ve
         Step::Stalled { reason, message } => not_ready(Stalled, *reason, message),
         Step::Wait { reason, message } => not_ready(Reconciling, *reason, message),
         // The parts that others bring about (guard, webhook, probe) are waited for.
-        Step::Done => match parts.iter().find(|part| part.status == False) {
+        Step::Done => match parts.iter().find(|part| holds_back(part)) {
             Some(part) => not_ready(Reconciling, part.reason, &part.message),
             None => {
                 let buckets = outcomes
@@ -72,6 +71,14 @@ fn summary(step: &Step, outcomes: &[BucketOutcome], parts: &[Verdict]) -> Vec<Ve
             }
         },
     }
+}
+
+/// Whether `Ready` waits for this part. Nodes come and go, and servers that were missed run until
+/// somebody restarts them: what the hub declares stands meanwhile, and nobody's deployment is to
+/// wait for either.
+fn holds_back(part: &Verdict) -> bool {
+    let passes = matches!(part.reason, Reason::AgentsUnavailable | Reason::NotInjected);
+    part.status == False && !passes
 }
 
 /// What a part says when the reconcile did not get as far as the store.
@@ -257,27 +264,4 @@ fn isolation(
 fn is_current(probe: &BucketVending, provider: &StorageProvider) -> bool {
     Some(&probe.provider_uid) == provider.uid().as_ref()
         && Some(probe.provider_generation) == provider.metadata.generation
-}
-
-fn injection(webhook: &WebhookState) -> Verdict {
-    match webhook {
-        WebhookState::Registered => Verdict::new(
-            InjectionReady,
-            True,
-            Reason::Applied,
-            "the webhook is registered with our certificate authority",
-        ),
-        WebhookState::Missing => Verdict::new(
-            InjectionReady,
-            False,
-            Reason::WebhookMissing,
-            Reason::WebhookMissing.meaning(),
-        ),
-        WebhookState::AuthorityMismatch => Verdict::new(
-            InjectionReady,
-            False,
-            Reason::CertificateAuthorityMismatch,
-            Reason::CertificateAuthorityMismatch.meaning(),
-        ),
-    }
 }

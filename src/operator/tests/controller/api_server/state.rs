@@ -1,6 +1,6 @@
 //! The objects, and what requests do to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use http::Method;
@@ -61,6 +61,7 @@ pub struct State {
     version: u64,
     uids: u64,
     pub events: Vec<Event>,
+    event_names: BTreeSet<String>,
     pub writes: Vec<String>,
     pub misunderstood: Vec<String>,
 }
@@ -73,6 +74,7 @@ impl State {
             version: 0,
             uids: 0,
             events: Vec::new(),
+            event_names: BTreeSet::new(),
             writes: Vec::new(),
             misunderstood: Vec::new(),
         }
@@ -106,7 +108,7 @@ impl State {
         let is_event = asked.key.plural == "events" && asked.api_version == "events.k8s.io/v1";
         let (code, object) = match (&asked.method, asked.patch) {
             (&Method::POST, _) | (&Method::PATCH, Some(PatchType::Merge)) if is_event => {
-                self.record(&asked.body)
+                self.record(asked)
             }
             (&Method::GET, _) if !asked.key.name.is_empty() => match self.get(&asked.key) {
                 Some(object) => (200, object.clone()),
@@ -137,11 +139,21 @@ impl State {
     }
 
     /// A new event, or one that is told again: then the client sends all of it again.
-    fn record(&mut self, event: &Value) -> Answer {
+    fn record(&mut self, asked: &Asked) -> Answer {
+        let event = &asked.body;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let note = text(&event["note"]);
         if note.len() > 1024 {
             return refuse(422, "Invalid", "note: can have at most 1024 bytes");
+        }
+        let name = text(&event["metadata"]["name"]);
+        let is_new = self.event_names.insert(name.clone());
+        if asked.method == Method::POST && !is_new {
+            return refuse(
+                409,
+                "AlreadyExists",
+                &format!("events {name} already exists"),
+            );
         }
         let regarding = &event["regarding"];
         self.events.push(Event {
