@@ -86,6 +86,12 @@ const LEAVES: &[Leaf] = &[
         names: &[],
     },
     Leaf {
+        file: "csi",
+        common_name: "system:csi",
+        organization: Some("system:masters"),
+        names: &[],
+    },
+    Leaf {
         file: "admin",
         common_name: "admin",
         organization: Some("system:masters"),

@@ -11,6 +11,7 @@ use crate::site::Site;
 
 mod agent;
 mod controller;
+pub mod csi;
 pub mod dask_gateway;
 mod forwarder;
 mod helm;
@@ -55,11 +56,16 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
         ]),
         Extent::Node => components.extend([
             boxed(node::CoreDns),
+            // Before the runtime, and so cleaned up after it.
+            boxed(csi::Volumes),
             boxed(node::Containerd),
             boxed(images::OperatorImages),
             boxed(images::NotebookImage),
             boxed(kubernetes::Kubelet),
             boxed(kubernetes::KubeProxy),
+            boxed(csi::Driver),
+            boxed(csi::PROVISIONER),
+            boxed(csi::RESIZER),
             boxed(release::Release),
             boxed(hub::HUB.proxy),
             boxed(hub::HUB),
