@@ -104,14 +104,19 @@ impl Component for Volumes {
     }
 }
 
-/// The loop devices that files in `folder` are attached to.
-pub fn loop_devices(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The loop devices that files at or below `path` are attached to.
+pub fn loop_devices(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for device in std::fs::read_dir("/sys/block").context("/sys/block")? {
         let device = device?;
         // No such file: another kind of device, or one that nothing is attached to.
-        let backing = std::fs::read_to_string(device.path().join("loop/backing_file"));
-        if backing.is_ok_and(|backing| Path::new(&backing).starts_with(folder)) {
+        let Ok(backing) = std::fs::read_to_string(device.path().join("loop/backing_file")) else {
+            continue;
+        };
+        let backing = backing.trim_end_matches('\n');
+        // The kernel says so of a file that was removed.
+        let backing = backing.strip_suffix(" (deleted)").unwrap_or(backing);
+        if Path::new(backing).starts_with(path) {
             found.push(Path::new("/dev").join(device.file_name()));
         }
     }
@@ -149,7 +154,9 @@ impl Component for Driver {
                 checkout.run("kubelet/plugins_registry/csi.sock"),
             ),
         ];
-        let launch = beside_containerd(checkout, &checkout.run("bin/csi-driver"), flags)?;
+        // Not the link, which stays the same when there is a new driver to be started.
+        let program = std::fs::canonicalize(checkout.run("bin/csi-driver"))?;
+        let launch = beside_containerd(checkout, &program, flags)?;
         let xfsprogs = checkout.run("xfsprogs").display().to_string();
         let libraries = format!("{xfsprogs}/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
         let path = format!("{xfsprogs}/usr/sbin:{xfsprogs}/sbin:/usr/sbin:/usr/bin:/sbin:/bin");
