@@ -18,7 +18,7 @@ pub enum Notebook {
     /// A server that the hub has started.
     Server {
         /// The hub.
-        hub: Hub,
+        hub: Box<Hub>,
         /// Whose it is.
         user: String,
         /// The name of its pod.
@@ -30,7 +30,7 @@ impl Notebook {
     /// The user's notebook on the platform's hub, with what the hub does by default.
     pub async fn open(platform: &Platform, user: &str) -> Result<Self> {
         if Extent::of(&platform.checkout) == Some(Extent::Node) {
-            let hub = Hub::of(platform, &HUB)?;
+            let hub = Box::new(Hub::of(platform, &HUB)?);
             hub.start(user, &ServerOptions::default()).await?;
             let server = hub.server(user).await?;
             let state = server.and_then(|server| server.state);

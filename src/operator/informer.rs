@@ -33,8 +33,12 @@ where
     /// Of the objects of a kind in all namespaces; `pulses` are told of its signs of life.
     pub fn of(client: &Client, kind: &K::DynamicType, cadence: &Cadence, pulses: &Pulses) -> Self {
         let client = pulses.of(K::plural(kind), cadence).listening(client);
+        Self::new(Api::all_with(client, kind), kind, cadence)
+    }
+
+    fn new(objects: Api<K>, kind: &K::DynamicType, cadence: &Cadence) -> Self {
         Self {
-            objects: Api::all_with(client, kind),
+            objects,
             kind: K::kind(kind).into_owned(),
             config: cadence.config(),
             prune: |_| {},
@@ -103,12 +107,7 @@ where
     /// Of the objects of a kind in one namespace; `pulses` are told of its signs of life.
     pub fn within(client: &Client, namespace: &str, cadence: &Cadence, pulses: &Pulses) -> Self {
         let client = pulses.of(K::plural(&()), cadence).listening(client);
-        Self {
-            objects: Api::namespaced(client, namespace),
-            kind: K::kind(&()).into_owned(),
-            config: cadence.config(),
-            prune: |_| {},
-        }
+        Self::new(Api::namespaced(client, namespace), &(), cadence)
     }
 }
 

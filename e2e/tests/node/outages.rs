@@ -132,6 +132,18 @@ async fn with_serve_scaled_to_zero_servers_start_and_running_ones_get_credential
             async {
                 both_hubs_start_servers(&cluster, "late", false).await;
                 have_no_credentials(&cluster, "early").await;
+                it_is_said_what_is_missing(&cluster, &["WebhookUnavailable", "NotInjected"]).await;
+                on_both(async |hub| {
+                    let of_pod =
+                        "--field-selector=involvedObject.name=jupyter-late,reason=NotInjected";
+                    cluster
+                        .until("the pod to be marked by an event", async || {
+                            let events = ["events", "-n", hub.namespace, of_pod, "-o=name"];
+                            !cluster.get(&events).await.is_empty()
+                        })
+                        .await;
+                })
+                .await;
             },
             scale("2"),
         )
@@ -321,6 +333,23 @@ async fn with_the_agent_crashing_servers_start_and_get_credentials_when_it_is_ba
 async fn servers_wait_for_credentials(cluster: &Cluster) {
     both_hubs_start_servers(cluster, "late", true).await;
     have_no_credentials(cluster, "late").await;
+    it_is_said_what_is_missing(cluster, &["AgentsUnavailable"]).await;
+}
+
+/// The condition of both hubs names one of these reasons.
+async fn it_is_said_what_is_missing(cluster: &Cluster, reasons: &[&str]) {
+    on_both(async |hub| {
+        let injection = "-o=jsonpath={.status.conditions[?(@.type==\"InjectionReady\")].reason}";
+        cluster
+            .until("the condition to say what is missing", async || {
+                let reason = cluster
+                    .get(&["hs", "node", "-n", hub.namespace, injection])
+                    .await;
+                reasons.contains(&reason.as_str())
+            })
+            .await;
+    })
+    .await;
 }
 
 async fn have_no_credentials(cluster: &Cluster, user: &str) {
