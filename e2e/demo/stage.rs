@@ -140,7 +140,7 @@ impl<'p> Stage<'p> {
             }
             self.kubectl(&["delete", "-n", NAMESPACE, "hs", "--all", "--timeout=60s"])
                 .await?;
-            self.kubectl(&["delete", "-n", NAMESPACE, "events", "--all"])
+            self.kubectl(&["delete", "-n", NAMESPACE, "events", "--all", "--wait=false"])
                 .await?;
         } else {
             self.kubectl(&[

@@ -62,11 +62,19 @@ async fn times_made(cluster: &Cluster, hub: &hub::Hub, pod: &str) -> usize {
 
 /// Without events of earlier servers of the same name.
 async fn forget_events(cluster: &Cluster) {
-    for hub in [HUB, OLD_HUB] {
-        cluster
-            .kubectl(&["delete", "events", "--all", "-n", hub.namespace])
-            .await;
-    }
+    on_both(async |hub| {
+        // Some are written again while kubectl waits for them to be gone.
+        let all = [
+            "delete",
+            "events",
+            "--all",
+            "--wait=false",
+            "-n",
+            hub.namespace,
+        ];
+        cluster.kubectl(&all).await;
+    })
+    .await;
 }
 
 /// After an outage in which pods came out without their environment: they are started anew, and
