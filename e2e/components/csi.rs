@@ -22,7 +22,7 @@ use crate::components::node::{WORKER, beside_containerd};
 use crate::debian;
 use crate::files;
 use crate::kubeconfig::{self, Identity};
-use crate::process::Launch;
+use crate::process::{Launch, Record};
 use crate::progress::Step;
 use crate::running;
 use crate::site::Site;
@@ -303,7 +303,11 @@ impl Component for Controller {
             format!("--http-endpoint={}", site.ports.address(self.name)?),
         ];
         let program = checkout.run(&format!("bin/{}", self.name));
-        Ok(Some(Launch::new(program, flags)))
+        // It ends by itself, at some time, when it has lost the driver: with another process of the
+        // driver's it is out of date.
+        let driver = Record::of(checkout, NAME).context("csi-driver was not started")?;
+        let driver = format!("{} {}", driver.pid, driver.start_time);
+        Ok(Some(Launch::new(program, flags).with_env("DRIVER", driver)))
     }
 
     async fn ready(&self, site: &Site) -> Result<()> {
