@@ -2,6 +2,8 @@ module hubstorage.io/e2e/csi-driver
 
 go 1.26.0
 
+// Of the releases that were made with the libraries of Kubernetes 1.36: the provisioner does not
+// compile with later ones.
 tool (
 	github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
 	github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer
