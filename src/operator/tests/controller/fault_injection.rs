@@ -6,8 +6,9 @@
 
 use hubstorage_cloud::faults::{Fault, FaultPlan};
 use hubstorage_cloud::memory::{Behaviour, Bucket};
-use hubstorage_core::api::HubStorage;
+use hubstorage_core::api::{HubStorage, STAMP_ANNOTATION};
 use hubstorage_core::lifecycle::{Days, Effect, Rule, RuleBody};
+use kube::ResourceExt as _;
 use serde_json::json;
 
 use crate::fixtures::{HUB_ACCOUNT, hub, notebook, scratch};
@@ -160,6 +161,13 @@ fn delete(world: &World) {
     world.server.delete(&hub());
 }
 
+/// A server starts while the webhook does not answer.
+fn miss_pod(world: &World) {
+    let mut pod = notebook("jupyter-ann", "ann", HUB_ACCOUNT);
+    pod.annotations_mut().remove(STAMP_ANNOTATION);
+    world.server.apply(&pod);
+}
+
 /// Declares a test for each scenario.
 macro_rules! scenarios {
     ($($name:ident: $world:expr, $settled:expr, $change:expr;)*) => {$(
@@ -181,6 +189,7 @@ scenarios! {
     all_rules_were_replaced_by_one_of_somebody_else: on_aws, true, remove_rule_beside_one_of_others;
     a_bucket_was_deleted_by_hand: on_aws, true, remove_bucket;
     a_bucket_was_deleted_by_hand_where_tags_come_after_the_create_call: on_minio, true, remove_bucket;
+    a_pod_is_missed_by_the_webhook: on_aws, true, miss_pod;
     a_hub_is_deleted: on_minio, true, delete;
 }
 
