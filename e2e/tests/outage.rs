@@ -1,5 +1,6 @@
 //! The operator's processes end, and come back. Alone in its binary: cargo runs test binaries one
-//! after the other, so nothing else needs what is down here.
+//! after the other, so nothing else needs what is down here. What status and events say of it is
+//! read on the way.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
@@ -8,6 +9,8 @@
 mod hub;
 
 use hub::{Hub, failed, said};
+use hubstorage_e2e::Platform;
+use serde_json::json;
 use tokio::sync::Mutex;
 /// The tests here stop what the others need: one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -21,7 +24,8 @@ async fn without_a_broker_users_are_told_so_pods_are_still_made_and_all_comes_ba
     let hub = Hub::ready("outage").await;
     let alice = hub.pod("alice", "alice").await;
     said(&alice, ASK).await;
-    for replica in ["serve-1", "serve-2"] {
+    let replicas = ["serve-1", "serve-2"];
+    for replica in replicas {
         hub.platform.stop(replica).await.unwrap();
     }
 
@@ -34,12 +38,72 @@ async fn without_a_broker_users_are_told_so_pods_are_still_made_and_all_comes_ba
     // The webhook is down with it: a pod is made all the same, with less and never with more.
     let bob = hub.pod("bob", "bob").await;
     assert!(!bob.environment().unwrap().contains_key("SCRATCH_BUCKET"));
+    let told = hub
+        .until_condition("hs/hub", "InjectionReady", "False", "NotInjected")
+        .await;
+    assert!(told.contains("1: jupyter-bob."), "{told}");
+    let events = [
+        "events",
+        "--field-selector=reason=NotInjected,involvedObject.kind=Pod",
+        "-o=jsonpath={.items[*].involvedObject.name}",
+    ];
+    assert_eq!(hub.get(&events).await, "jupyter-bob");
+    hub.until_ready().await;
 
-    bring_back().await;
+    bring_back(&hub.platform, &replicas).await;
     hub.until("credentials to be back", async || {
         alice.python(ASK).await.is_ok()
     })
     .await;
+    hub.kubectl(&[
+        "delete",
+        "pod",
+        "jupyter-bob",
+        "-n",
+        &hub.namespace,
+        "--now",
+    ])
+    .await;
+    hub.until_condition("hs/hub", "InjectionReady", "True", "Applied")
+        .await;
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn a_node_without_its_agent_is_told_of_until_nothing_is_missing() {
+    let _alone = ALONE.lock().await;
+    let hub = Hub::ready("agents").await;
+    // No kubelet runs it: it stays unavailable on every node.
+    let labels = json!({"app.kubernetes.io/name": "hubstorage-agent"});
+    hub.apply(&json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "hubstorage-agent", "namespace": "hubstorage-agents"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "agent", "image": "agent"}]},
+            },
+        },
+    }))
+    .await;
+
+    let told = hub
+        .until_condition("hs/hub", "InjectionReady", "False", "AgentsUnavailable")
+        .await;
+    assert!(told.contains("runs on 0 of"), "{told}");
+    hub.until_ready().await;
+
+    let agents = [
+        "delete",
+        "ds",
+        "hubstorage-agent",
+        "-n",
+        "hubstorage-agents",
+    ];
+    hub.kubectl(&agents).await;
+    hub.until_condition("hs/hub", "InjectionReady", "True", "Applied")
+        .await;
     hub.remove().await;
 }
 
@@ -54,20 +118,14 @@ async fn one_replica_is_enough() {
     let bob = hub.pod("bob", "bob").await;
     said(&bob, ASK).await;
 
-    bring_back().await;
+    bring_back(&hub.platform, &["serve-2"]).await;
     hub.remove().await;
 }
 
-/// `make up` starts what does not run.
-async fn bring_back() {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_e2e"))
-        .arg("up")
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+/// Starts what was stopped, in the platform that runs. `up` could be of another extent.
+async fn bring_back(platform: &Platform, replicas: &[&str]) {
+    let e2e = env!("CARGO_BIN_EXE_e2e");
+    for replica in replicas {
+        platform.start(e2e, replica).await.unwrap();
+    }
 }
