@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::checkout::Checkout;
 use crate::component::GRACE;
-use crate::components;
+use crate::components::{self, node};
 use crate::extent::Extent;
 use crate::process::{self, Record};
 use crate::progress::Progress;
@@ -31,9 +31,8 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
     let mut records = Record::all(checkout);
     // Users before what they use: an API server waits for its clients to go. A component that the
     // table does not know (any more) is used by nothing in it.
-    let table = Extent::of(checkout)
-        .map(components::all)
-        .unwrap_or_default();
+    let extent = Extent::of(checkout);
+    let table = extent.map(components::all).unwrap_or_default();
     let place = |name: &str| table.iter().position(|component| component.name() == name);
     records.sort_by_key(|record| Reverse(place(&record.name).unwrap_or(table.len())));
     let running = records.iter().filter(|record| record.is_alive()).count();
@@ -46,7 +45,9 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
             step.done("stopped");
         }
     }
-    for component in table.iter().rev() {
+    // Of a node that was never begun, as another checkout has one, there is nothing to clean up.
+    let is_ours = extent != Some(Extent::Node) || node::is_claimed_by(checkout);
+    for component in table.iter().rev().filter(|_| is_ours) {
         let cleaned = component.clean_up(checkout).await;
         cleaned.with_context(|| format!("cleaning up after {}", component.name()))?;
     }

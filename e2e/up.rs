@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::cache::wait_for_lock;
 use crate::checkout::Checkout;
 use crate::component::{self, bring_up};
-use crate::components;
+use crate::components::{self, node};
 use crate::extent::Extent;
 use crate::ports::Ports;
 use crate::process::Record;
@@ -36,6 +36,9 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
     } else if !fits {
         progress.note("the platform that runs is of another extent and is taken down first");
         down::take_down(checkout, &progress).await?;
+    }
+    if wanted == Extent::Node {
+        node::claim(checkout)?;
     }
     files::make_private_folder(&checkout.run("logs"))?;
     wanted

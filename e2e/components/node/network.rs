@@ -60,7 +60,6 @@ impl Component for Network {
     }
 
     async fn start(&self, site: &Site) -> Result<Option<Launch>> {
-        claim(&site.checkout)?;
         remember(&site.checkout).await?;
         if !has_address(&NODE_ADDRESS.to_string()).await? {
             ip(&["address", "add", &format!("{NODE_ADDRESS}/32"), "dev", "lo"]).await?;
@@ -96,14 +95,15 @@ impl Component for Network {
             }
             files::remove(&path)?;
         }
-        if claimed_by().is_some_and(|root| root == checkout.root().display().to_string()) {
-            files::remove(Path::new(CLAIM))?;
-        }
-        Ok(())
+        files::remove(Path::new(CLAIM))
     }
 }
 
-fn claim(checkout: &Checkout) -> Result<()> {
+/// Takes the machine's network for this checkout, before anything of a node is started.
+///
+/// # Errors
+/// If another checkout has it.
+pub fn claim(checkout: &Checkout) -> Result<()> {
     let ours = checkout.root().display().to_string();
     if let Some(other) = claimed_by().filter(|other| *other != ours)
         && Extent::of(&Checkout::at(&other)) == Some(Extent::Node)
@@ -114,6 +114,11 @@ fn claim(checkout: &Checkout) -> Result<()> {
         );
     }
     std::fs::write(CLAIM, ours).context(CLAIM)
+}
+
+/// Whether this checkout has it: nobody else may clean up after a node.
+pub fn is_claimed_by(checkout: &Checkout) -> bool {
+    claimed_by().is_some_and(|root| root == checkout.root().display().to_string())
 }
 
 fn claimed_by() -> Option<String> {
