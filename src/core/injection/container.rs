@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::{TOKEN_MOUNT_PATH, TOKEN_VOLUME};
 use crate::api::{CONTAINER_ANNOTATION, UserContainer};
 
 /// The container that KubeSpawner runs the notebook server in; a pod without one of this name
@@ -39,6 +40,12 @@ pub(super) fn of_user(
             format!("its annotation {CONTAINER_ANNOTATION} names the container {name:?}, which it does not have")
         });
     }
+    let named_by_source = chosen.is_some_and(|chosen| chosen.name.is_some());
+    // The webhook is called again when another has changed the pod after it, and a container may
+    // stand before the user's by then.
+    if let (false, Some(served)) = (named_by_source, containers.iter().position(has_token)) {
+        return Ok(served);
+    }
     let field = format!("spec.users.sources[{source}].container");
     match chosen {
         Some(UserContainer {
@@ -57,4 +64,13 @@ pub(super) fn of_user(
         // A pod without any is left to the API server to refuse.
         _ => Ok(named(NOTEBOOK).unwrap_or(0)),
     }
+}
+
+/// Whether a container was given the token already.
+fn has_token(container: &Value) -> bool {
+    let mounts = container["volumeMounts"].as_array();
+    mounts
+        .into_iter()
+        .flatten()
+        .any(|mount| mount["name"] == TOKEN_VOLUME && mount["mountPath"] == TOKEN_MOUNT_PATH)
 }

@@ -70,6 +70,21 @@ fn where_no_container_is_named_notebook_the_first_is_served() {
 }
 
 #[test]
+fn a_container_that_another_webhook_puts_first_is_given_nothing_at_the_second_call() {
+    for hub in [plain_hub(), hub_choosing(json!({"index": 0}))] {
+        let pod = pod_of(&["dask-worker"]);
+        let mut once = patched(&pod, &admit(&pod, HUB, Some(&hub)));
+        let sidecar = json!({"name": "sidecar", "image": "example.org/any:1"});
+        let containers = once["spec"]["containers"].as_array_mut().unwrap();
+        containers.insert(0, sidecar);
+
+        let twice = patched(&once, &admit(&once, HUB, Some(&hub)));
+
+        assert_eq!(twice, once);
+    }
+}
+
+#[test]
 fn the_container_that_its_source_names_is_served() {
     let hub = hub_choosing(json!({"name": "rstudio"}));
     let pod = pod_of(&["proxy", "notebook", "rstudio"]);
