@@ -48,8 +48,10 @@ const TRIES: usize = 5;
 pub async fn ensure(client: &Client, now: Timestamp) -> anyhow::Result<WebhookState> {
     let authority = ensure_secret(client, now).await?;
     let bundle = authority.bundle(now);
+    // Whether agents can be told is nothing to the API server, without which no pod is given anything.
+    let registered = ensure_webhook(client, &bundle).await?;
     ensure_config_map(client, &bundle).await?;
-    ensure_webhook(client, &bundle).await
+    Ok(registered)
 }
 
 async fn ensure_secret(client: &Client, now: Timestamp) -> anyhow::Result<Authority> {

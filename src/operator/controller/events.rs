@@ -71,29 +71,35 @@ impl Events {
         self.publish(about, event).await;
     }
 
-    /// Tells of `Ready`, if its status or reason is not what it was; or else of `InjectionReady`,
-    /// which does not always move it.
+    /// Tells of `Ready`, if its status or reason is not what it was, and of `InjectionReady`, which
+    /// does not always move it, unless that would say the same again.
     pub async fn transition(
         &self,
         about: &ObjectReference,
         before: &[Condition],
         after: &[Condition],
     ) {
-        let changed = [ConditionType::Ready, ConditionType::InjectionReady]
-            .into_iter()
-            .filter_map(|type_| Some((condition(before, type_), condition(after, type_)?)))
-            .find(|(was, is)| {
-                was.is_none_or(|was| (&was.status, &was.reason) != (&is.status, &is.reason))
-            });
-        let Some((_, is)) = changed else {
-            return;
-        };
-        let type_ = match is.status.as_str() {
-            "False" => EventType::Warning,
-            _ => EventType::Normal,
-        };
-        let event = told(type_, &is.reason, "Reconcile", is.message.clone());
-        self.publish(about, event).await;
+        let mut told_reason = None;
+        for type_ in [ConditionType::Ready, ConditionType::InjectionReady] {
+            let Some(is) = condition(after, type_) else {
+                continue;
+            };
+            let was = condition(before, type_);
+            let is_news =
+                was.is_none_or(|was| (&was.status, &was.reason) != (&is.status, &is.reason));
+            // That all is well again is told by `Ready` alone.
+            let is_said = told_reason.is_some_and(|told| told == &is.reason || is.status == "True");
+            if !is_news || is_said {
+                continue;
+            }
+            let kind = match is.status.as_str() {
+                "False" => EventType::Warning,
+                _ => EventType::Normal,
+            };
+            let event = told(kind, &is.reason, "Reconcile", is.message.clone());
+            self.publish(about, event).await;
+            told_reason = Some(&is.reason);
+        }
     }
 
     /// Tells on a user's pod that the webhook did not see it; whether the event is there now. It

@@ -100,13 +100,21 @@ impl Leadership {
     /// Gives the lease back, so that the next leader need not wait for its end.
     pub async fn release(self) {
         drop(self.leads);
-        if let Err(error) = self.lease.await {
-            tracing::warn!(%error, "the lease was not released; it ends by itself");
+        match tokio::time::timeout(RELEASED_WITHIN, self.lease).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease was not released; it ends by itself");
+            }
+            Err(_) => tracing::warn!("the lease was not released in time; it ends by itself"),
         }
     }
 }
 
-/// Extends `tenure` whenever the lease is seen renewed by `identity`; returns when it is over.
+/// The process is ending: its pod is killed before long.
+const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Extends `tenure` whenever the lease is seen renewed by `identity`; returns when it is over, or
+/// another has the lease.
 async fn overdue(client: &Client, identity: &str, tenure: &Tenure) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let mut renewals = Renewals::starting_at(Instant::now());
@@ -117,7 +125,12 @@ async fn overdue(client: &Client, identity: &str, tenure: &Tenure) {
             .ok()
             .and_then(Result::ok)
             .and_then(|lease| lease.spec);
-        if let Some(spec) = spec.filter(|spec| spec.holder_identity.as_deref() == Some(identity)) {
+        if let Some(spec) = spec {
+            let holder = spec.holder_identity.as_deref().unwrap_or_default();
+            if holder != identity {
+                tracing::error!(holder, "another has the lease");
+                return;
+            }
             renewals.seen(spec.renew_time, asked);
             tenure.extend(renewals.known + SAFE);
         }
