@@ -8,8 +8,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 
-/// Connections open at a time, all peers together. Each costs 15 to 30 KiB, so that even the worst flood
-/// leaves the agent below 40 MiB.
+/// Connections open at a time on one port, all peers together. Each costs 15 to 30 KiB, so that even the
+/// worst flood, on the port for pods and the one for metrics, leaves the agent below 80 MiB: the chart's
+/// memory limit is above that.
 const CONNECTIONS: usize = 1024;
 
 /// Connections of one peer while there is plenty of room. Host processes share one address.
