@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::checkout::Checkout;
 use crate::component::GRACE;
@@ -11,6 +11,9 @@ use crate::extent::Extent;
 use crate::process::{self, Record};
 use crate::progress::Progress;
 use crate::up;
+
+/// The folder in `.run` with further checkouts, for tests that would disturb this platform.
+pub const BESIDE: &str = "beside";
 
 /// Stops the platform of this checkout. Logs stay.
 pub async fn down(checkout: &Checkout) -> Result<()> {
@@ -27,6 +30,14 @@ pub async fn down(checkout: &Checkout) -> Result<()> {
 
 /// Does the work, for somebody who holds the lock. Returns how many processes it ended.
 pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize> {
+    // A test has a platform of its own in this one's folder, and may have been killed.
+    for beside in std::fs::read_dir(checkout.run(BESIDE))
+        .into_iter()
+        .flatten()
+    {
+        let beside = Checkout::at(beside?.path());
+        Box::pin(take_down(&beside, progress)).await?;
+    }
     process::wait_for_launches(checkout).await?;
     let mut records = Record::all(checkout);
     // Users before what they use: an API server waits for its clients to go. A component that the
@@ -47,9 +58,15 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
     }
     // Of a node that was never begun, as another checkout has one, there is nothing to clean up.
     let is_ours = extent != Some(Extent::Node) || node::is_claimed_by(checkout);
+    let mut failures = Vec::new();
     for component in table.iter().rev().filter(|_| is_ours) {
-        let cleaned = component.clean_up(checkout).await;
-        cleaned.with_context(|| format!("cleaning up after {}", component.name()))?;
+        if let Err(error) = component.clean_up(checkout).await {
+            failures.push(format!("cleaning up after {}: {error:#}", component.name()));
+        }
+    }
+    // What is known of the platform stays, so that the next `down` can try again.
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
     }
     up::forget(checkout)?;
     Ok(running)

@@ -1,5 +1,6 @@
 //! `e2e`: the local platform on the command line. The Makefile is its usual face.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,8 +51,8 @@ enum Command {
     Demo,
     /// How long servers take to be ready, with and without the operator, on a platform with a node
     SpawnTimes {
-        #[arg(long, default_value_t = 10)]
-        rounds: usize,
+        #[arg(long, default_value = "10")]
+        rounds: NonZeroUsize,
     },
     /// Every test, in tiers; brings the platform up if needed
     Test {
@@ -119,7 +120,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             demo::demo(&Platform::load()?).await?;
         }
         Command::SpawnTimes { rounds } => {
-            spawn_times::measure(&Platform::load()?, rounds).await?;
+            spawn_times::measure(&Platform::load()?, rounds.get()).await?;
         }
         Command::Test { only } => return tiers::run(&checkout, &only).await,
         Command::Node => kubernetes::run_node().await?,

@@ -37,6 +37,8 @@ pub struct Launch {
     pub arguments: Vec<String>,
     /// Its whole environment: nothing is inherited.
     pub environment: BTreeMap<String, String>,
+    /// Files that it reads at its start.
+    pub inputs: Vec<PathBuf>,
 }
 
 impl Launch {
@@ -49,7 +51,14 @@ impl Launch {
             program: program.into(),
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: BTreeMap::new(),
+            inputs: Vec::new(),
         }
+    }
+
+    /// Names a file that it reads at its start: with other contents, it is out of date.
+    pub fn with_input(mut self, path: impl Into<PathBuf>) -> Self {
+        self.inputs.push(path.into());
+        self
     }
 
     /// Sets one environment variable.
@@ -58,7 +67,8 @@ impl Launch {
         self
     }
 
-    /// A digest of program, arguments and environment: a process with another one is out of date.
+    /// A digest of program, arguments, environment and inputs: a process with another one is out of
+    /// date.
     pub fn fingerprint(&self) -> Result<String> {
         let file = fs::metadata(&self.program)
             .with_context(|| format!("no program at {}", self.program.display()))?;
@@ -71,6 +81,9 @@ impl Launch {
             );
         for argument in &self.arguments {
             key = key.with("argument", argument);
+        }
+        for input in &self.inputs {
+            key = key.with_file(input)?;
         }
         for (name, value) in &self.environment {
             key = key.with(name, value);

@@ -17,6 +17,9 @@ const REGISTERED: &str =
 const OURS: &str = "--selector=app.kubernetes.io/part-of=hubstorage";
 const NAMESPACE: &str = "hubstorage-system";
 
+/// Whose servers are started.
+const USER: &str = "measured";
+
 /// Bounds a hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -26,9 +29,9 @@ pub async fn measure(platform: &Platform, rounds: usize) -> Result<()> {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     println!("{:>5} {:>8} {:>8}", "round", "with", "without");
     for round in 1..=rounds {
-        with.push(ready_after(&hub).await?);
+        with.push(ready_after(platform, &hub, true).await?);
         kubectl(platform, &["delete", REGISTERED, OURS]).await?;
-        let measured = ready_after(&hub).await;
+        let measured = ready_after(platform, &hub, false).await;
         register(platform).await?;
         without.push(measured?);
         println!(
@@ -46,9 +49,24 @@ pub async fn measure(platform: &Platform, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-async fn ready_after(hub: &Hub) -> Result<Duration> {
-    let started = hub.start("measured", &ServerOptions::default()).await?;
-    hub.stop("measured").await?;
+/// Starts a server and stops it; it must have come out with its environment, or without.
+async fn ready_after(platform: &Platform, hub: &Hub, with: bool) -> Result<Duration> {
+    let started = hub.start(USER, &ServerOptions::default()).await?;
+    let names = "-o=jsonpath={.items[*].spec.containers[0].env[*].name}";
+    let of_user = format!("--selector=hub.jupyter.org/username={USER}");
+    let env = kubectl(
+        platform,
+        &["get", "pods", "-n", HUB.namespace, &of_user, names],
+    )
+    .await?;
+    hub.stop(USER).await?;
+    if env.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI") != with {
+        bail!(
+            "a server {} the operator came out with these variables: {env}; the namespace {} needs a HubStorage that is Ready",
+            if with { "with" } else { "without" },
+            HUB.namespace
+        );
+    }
     Ok(started.took)
 }
 
@@ -69,6 +87,8 @@ async fn register(platform: &Platform) -> Result<()> {
         while kubectl(platform, &ask).await?.is_empty() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        // API servers follow what is registered; nothing tells when they have.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         anyhow::Ok(())
     };
     tokio::time::timeout(PATIENCE, trusts)

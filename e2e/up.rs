@@ -37,13 +37,13 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
         progress.note("the platform that runs is of another extent and is taken down first");
         down::take_down(checkout, &progress).await?;
     }
-    if wanted == Extent::Node {
-        node::claim(checkout)?;
-    }
     files::make_private_folder(&checkout.run("logs"))?;
     wanted
         .max(recorded.filter(|_| fits).unwrap_or(wanted))
         .record(checkout)?;
+    if wanted == Extent::Node {
+        node::claim(checkout)?;
+    }
     certificates::ensure(&checkout.run("kubernetes/pki"))?;
 
     let components = components::all(wanted);

@@ -65,11 +65,14 @@ impl Component for Release {
             "--namespace",
             NAMESPACE,
             "--create-namespace",
+            // Of what somebody has edited by hand, as docs/install.md says.
+            "--force-conflicts",
             "--wait",
         ];
         let timeout = format!("--timeout={}s", READY_WITHIN.as_secs());
         arguments.push(&timeout);
         arguments.extend(settings.iter().map(String::as_str));
+        forget_unfinished(&site.checkout).await?;
         helm(&site.checkout, &arguments).await?;
         restrict(Api::all(client.clone())).await?;
         write_keys(site, &client).await?;
@@ -112,6 +115,24 @@ pub async fn helm(checkout: &Checkout, arguments: &[&str]) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// An `up` that was killed leaves a release that Helm takes for one still under way, and refuses to
+/// touch: it is taken for what it is. Nothing of the users is in it.
+async fn forget_unfinished(checkout: &Checkout) -> Result<()> {
+    let pending = ["list", "--pending", "--short", "--namespace", NAMESPACE];
+    if helm(checkout, &pending)
+        .await?
+        .lines()
+        .any(|name| name == NAME)
+    {
+        helm(
+            checkout,
+            &["uninstall", NAME, "--namespace", NAMESPACE, "--wait"],
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 /// As docs/install.md has it: the strictest of the pod security standards for the operator.

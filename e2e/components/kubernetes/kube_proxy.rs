@@ -1,6 +1,6 @@
 //! kube-proxy: the addresses of Services, for pods and for processes of this machine.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use async_trait::async_trait;
 use tokio::process::Command;
 
@@ -87,10 +87,15 @@ impl Component for KubeProxy {
         if !nft.exists() {
             return Ok(());
         }
-        for family in ["ip", "ip6"] {
+        // The last one is that of tests, which may have been killed.
+        for table in ["ip kube-proxy", "ip6 kube-proxy", "ip hubstorage-e2e"] {
             // Also of a table that is not there: `destroy` is newer than this nft.
-            let rules = format!("add table {family} kube-proxy; delete table {family} kube-proxy");
-            Command::new(&nft).arg(rules).status().await?;
+            let rules = format!("add table {table}; delete table {table}");
+            let output = Command::new(&nft).arg(rules).output().await?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr);
+                bail!("nft delete table {table}: {}", said.trim());
+            }
         }
         Ok(())
     }

@@ -50,6 +50,7 @@ impl Component for Kubelet {
             format!("--root-dir={}", run("kubelet")),
         ];
         let launch = beside_containerd(&site.checkout, &site.checkout.run("bin/platform"), flags)?;
+        let launch = launch.with_input(settings);
         Ok(Some(
             launch.with_env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         ))
@@ -110,5 +111,10 @@ fn configuration(site: &Site) -> Result<serde_json::Value> {
         "serializeImagePulls": false,
         "registryPullQPS": 0,
         "maxPods": 110,
+        // Chains that nothing here uses, and that nobody would remove.
+        "makeIPTablesUtilChains": false,
+        // A volume that grows, and how full it is, are seen within seconds rather than minutes.
+        "syncFrequency": "10s",
+        "volumeStatsAggPeriod": "10s",
     }))
 }

@@ -95,13 +95,13 @@ impl Component for Containerd {
         files::write_private(&configuration, configure(site, &sandbox.reference))?;
 
         let processes = Cgroup::find()?.make()?;
-        let containerd = checkout.run("bin/containerd").display().to_string();
+        let containerd = built(&checkout.run("bin/containerd"))?;
         let arguments = ["--mount", "--propagation=slave", "/bin/sh", "-euc", ENTER];
         let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
         arguments.push(join(&processes));
         arguments.extend([containerd, "--config".to_owned()]);
         arguments.push(configuration.display().to_string());
-        let launch = Launch::new("/usr/bin/unshare", arguments);
+        let launch = Launch::new("/usr/bin/unshare", arguments).with_input(configuration);
         Ok(Some(launch.with_env(
             "PATH",
             format!(
@@ -118,7 +118,9 @@ impl Component for Containerd {
     /// Forgets the containers of an earlier platform, whose processes are gone: the kubelet would
     /// spend minutes on each. Images stay.
     async fn furnish(&self, site: &Site) -> Result<()> {
-        if Record::of(&site.checkout, "kubelet").is_some_and(|record| record.is_alive()) {
+        let running = ctr(&site.checkout, &["tasks", "list", "--quiet"]).await?;
+        if !running.trim().is_empty() {
+            // It was running, and the kubelet's pods with it.
             return Ok(());
         }
         let listed = ctr(&site.checkout, &["containers", "list", "--quiet"]).await?;
@@ -215,13 +217,21 @@ pub async fn ctr(checkout: &Checkout, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Where a program is in the cache, under a name made from all that it was built from: another build
+/// is another command line, and the process that runs is out of date.
+fn built(program: &Path) -> Result<String> {
+    let found = std::fs::canonicalize(program);
+    let found = found.with_context(|| program.display().to_string())?;
+    Ok(found.display().to_string())
+}
+
 /// A launch of `program` in the mount namespace of the runtime.
 pub fn beside(checkout: &Checkout, program: &Path, arguments: Vec<String>) -> Result<Launch> {
     let runtime = Record::of(checkout, NAME).context("containerd was not started")?;
     let mut all = vec![
         "--mount".to_owned(),
         format!("--target={}", runtime.pid),
-        program.display().to_string(),
+        built(program)?,
     ];
     all.extend(arguments);
     Ok(Launch::new("/usr/bin/nsenter", all))

@@ -84,10 +84,8 @@ impl Component for CoreDns {
         );
         files::write_private(&corefile, text)?;
         let arguments = ["-conf".to_owned(), corefile.display().to_string()];
-        Ok(Some(Launch::new(
-            site.checkout.run("bin/coredns"),
-            arguments,
-        )))
+        let launch = Launch::new(site.checkout.run("bin/coredns"), arguments);
+        Ok(Some(launch.with_input(corefile)))
     }
 
     async fn ready(&self, site: &Site) -> Result<()> {

@@ -1,6 +1,8 @@
 //! The node's address, and what the kernel is told so that pods can reach it. Not a process.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -113,7 +115,11 @@ pub fn claim(checkout: &Checkout) -> Result<()> {
              run `make down` there first"
         );
     }
-    std::fs::write(CLAIM, ours).context(CLAIM)
+    // Another `up` may be here too: one of them makes the file.
+    files::remove(Path::new(CLAIM))?;
+    let made = OpenOptions::new().write(true).create_new(true).open(CLAIM);
+    let mut file = made.with_context(|| format!("{CLAIM}: another checkout takes it just now"))?;
+    file.write_all(ours.as_bytes()).context(CLAIM)
 }
 
 /// Whether this checkout has it: nobody else may clean up after a node.

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use hubstorage_core::api::SYSTEM_NAMESPACE;
 use hubstorage_e2e::checkout::Checkout;
+use hubstorage_e2e::down::BESIDE;
 use hubstorage_e2e::ports::Ports;
 use hubstorage_e2e::{Platform, files};
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,7 +31,7 @@ impl Beside {
     /// To the harness it is another checkout: a folder in `.run` with links to all of this one.
     pub async fn up(name: &str) -> Self {
         let shared = Platform::load().unwrap().checkout;
-        let folder = shared.run(name);
+        let folder = shared.run(BESIDE).join(name);
         files::make_private_folder(&folder).unwrap();
         for entry in std::fs::read_dir(shared.root()).unwrap() {
             let entry = entry.unwrap();

@@ -1,6 +1,8 @@
 //! The agent under running notebooks, and whom it serves.
 
+use hubstorage_core::api::USERNAME_ANNOTATION;
 use hubstorage_e2e::components::hub::HUB;
+use hubstorage_e2e::{HostPod, ServiceAccount};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -58,8 +60,7 @@ async fn agents_are_restarted_and_upgraded_under_running_notebooks_without_a_fai
         cluster.kubectl(&done).await;
         let between = pods().await;
         // An upgrade is a change of the template like any other.
-        let change =
-            json!({"spec": {"template": {"metadata": {"annotations": {"e2e": "upgraded"}}}}});
+        let change = json!({"spec": {"template": {"metadata": {"annotations": {"e2e": between}}}}});
         cluster
             .kubectl(&["patch", "-n", AGENTS, AGENT, "-p", &change.to_string()])
             .await;
@@ -108,6 +109,39 @@ async fn a_token_is_refused_from_any_pod_but_its_own() {
     assert_eq!(own["status"], 200);
     assert_eq!(stolen["status"], 403, "{stolen}");
     assert_eq!(stolen["code"], "PodElsewhere", "{stolen}");
+}
+
+#[tokio::test]
+async fn the_agent_of_one_node_does_not_answer_for_pods_of_another() {
+    let cluster = Cluster::enter().await;
+    let hub = cluster.hub(&HUB);
+    cluster.server(&HUB, "mallory").await;
+    cluster.has_storage(&HUB, "mallory").await;
+    // Of a node that exists on paper only: its token is a good one all the same.
+    let pod = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "jupyter-elsewhere",
+            "labels": {"component": "singleuser-server", "hub.jupyter.org/username": "elsewhere"},
+            "annotations": {USERNAME_ANNOTATION: "elsewhere"},
+        },
+        "spec": {"containers": [{"name": "notebook", "image": "localhost/hubstorage/none"}]},
+    }))
+    .unwrap();
+    let creator = ServiceAccount::new(HUB.namespace, "hub");
+    let elsewhere = HostPod::create(&cluster.platform, &creator, pod)
+        .await
+        .unwrap();
+    let token = elsewhere.token_path("hubstorage.io").unwrap();
+    let token = std::fs::read_to_string(token).unwrap();
+
+    let answer = hub.run("mallory", &ask(&token)).await.unwrap();
+    elsewhere.delete().await.unwrap();
+    hub.stop("mallory").await.unwrap();
+
+    let answer = asked(&answer.ok().unwrap());
+    assert_eq!(answer["status"], 403, "{answer}");
+    assert_eq!(answer["code"], "PodElsewhere", "{answer}");
 }
 
 /// Sends a token as an SDK does, and says what came back, but for credentials.

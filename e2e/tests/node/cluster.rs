@@ -120,8 +120,11 @@ impl Cluster {
         what: impl Future<Output = ()>,
         give: impl Future<Output = ()>,
     ) {
-        take.await;
-        let outcome = AssertUnwindSafe(what).catch_unwind().await;
+        let both = async {
+            take.await;
+            what.await;
+        };
+        let outcome = AssertUnwindSafe(both).catch_unwind().await;
         give.await;
         if let Err(panic) = outcome {
             resume_unwind(panic);
@@ -142,8 +145,8 @@ impl Cluster {
 
     /// `kubectl get`; nothing for what is not there.
     pub async fn get(&self, arguments: &[&str]) -> String {
-        let output = self.platform.kubectl([&["get"], arguments].concat()).await;
-        String::from_utf8(output.unwrap().stdout).unwrap()
+        let arguments = [&["get", "--ignore-not-found"], arguments].concat();
+        self.kubectl(&arguments).await
     }
 
     pub async fn apply(&self, object: &Value) {

@@ -140,18 +140,9 @@ async fn with_serve_scaled_to_zero_servers_start_and_running_ones_get_credential
             async {
                 both_hubs_start_servers(&cluster, "late", false).await;
                 have_no_credentials(&cluster, "early").await;
-                it_is_said_what_is_missing(&cluster, &["WebhookUnavailable", "NotInjected"]).await;
-                on_both(async |hub| {
-                    let of_pod =
-                        "--field-selector=involvedObject.name=jupyter-late,reason=NotInjected";
-                    cluster
-                        .until("the pod to be marked by an event", async || {
-                            let events = ["events", "-n", hub.namespace, of_pod, "-o=name"];
-                            !cluster.get(&events).await.is_empty()
-                        })
-                        .await;
-                })
-                .await;
+                let reasons = ["WebhookUnavailable", "NotInjected"];
+                it_is_said_what_is_missing(&cluster, &reasons).await;
+                pods_are_marked(&cluster, "late").await;
             },
             scale("2"),
         )
@@ -175,7 +166,7 @@ async fn with_serve_in_a_black_hole_servers_start_within_the_hubs_own_time_outs(
                  add chain ip hubstorage-e2e hole { type filter hook output priority 10; }; \
                  add rule ip hubstorage-e2e hole ip daddr 10.244.0.0/24 tcp dport { 8443, 8444 } drop",
             ),
-            both_hubs_start_servers(&cluster, "late", false),
+            servers_are_marked(&cluster),
             nft(&cluster, "delete table ip hubstorage-e2e"),
         )
         .await;
@@ -216,7 +207,7 @@ async fn with_the_webhooks_certificate_expired_servers_start() {
                 {"op": "remove", "path": format!("{at}/service")},
                 {"op": "add", "path": format!("{at}/url"), "value": format!("https://{address}/admit/pods")},
             ])),
-            both_hubs_start_servers(&cluster, "late", false),
+            servers_are_marked(&cluster),
             patch(json!([
                 {"op": "remove", "path": format!("{at}/url")},
                 {"op": "add", "path": format!("{at}/service"), "value": service},
@@ -342,6 +333,27 @@ async fn servers_wait_for_credentials(cluster: &Cluster) {
     both_hubs_start_servers(cluster, "late", true).await;
     have_no_credentials(cluster, "late").await;
     it_is_said_what_is_missing(cluster, &["AgentsUnavailable"]).await;
+}
+
+/// Servers start without their environment, and that is said on them and on their hubs.
+async fn servers_are_marked(cluster: &Cluster) {
+    both_hubs_start_servers(cluster, "late", false).await;
+    pods_are_marked(cluster, "late").await;
+    it_is_said_what_is_missing(cluster, &["NotInjected"]).await;
+}
+
+/// An event on the pod of each says that it has nothing.
+async fn pods_are_marked(cluster: &Cluster, user: &str) {
+    let of_pod = format!("--field-selector=involvedObject.name=jupyter-{user},reason=NotInjected");
+    on_both(async |hub| {
+        cluster
+            .until("the pod to be marked by an event", async || {
+                let events = ["events", "-n", hub.namespace, &of_pod, "-o=name"];
+                !cluster.get(&events).await.is_empty()
+            })
+            .await;
+    })
+    .await;
 }
 
 /// The condition of both hubs names one of these reasons.
