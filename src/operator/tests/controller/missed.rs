@@ -248,6 +248,34 @@ async fn without_serve_the_hub_is_not_ready_and_with_it_it_is_again() {
 }
 
 #[tokio::test]
+async fn when_serve_is_back_the_pods_that_were_missed_meanwhile_are_still_told_of() {
+    let mut world = settled().await;
+    world.parts_are(Parts {
+        serve_is_gone: true,
+        agents: None,
+    });
+    world.settle().await;
+    world.server.apply(&missed("jupyter-bob"));
+    world.settle().await;
+    let before = world.server.events().len();
+    world.parts_are(Parts::default());
+    world.settle().await;
+
+    world.says(
+        &hub(),
+        InjectionReady,
+        "False",
+        Reason::NotInjected,
+        &["jupyter-bob"],
+    );
+    let told: Vec<String> = since(&world, before)
+        .into_iter()
+        .map(|(_, reason)| reason)
+        .collect();
+    assert_eq!(told, ["Ready", "NotInjected"]);
+}
+
+#[tokio::test]
 async fn a_webhook_that_is_called_elsewhere_does_not_need_the_service() {
     let mut world = settled().await;
     world.webhook_is(WebhookState::Registered(Address::Elsewhere));
