@@ -1,10 +1,11 @@
-//! The local platform: a real Kubernetes API server, a real object store, Python, and the
-//! operator's own processes, on one machine and without root or a container engine.
+//! The local platform: a real Kubernetes API server, a real object store, Python, and the operator,
+//! on one machine and without a container engine. As root on Debian it has a real node, where pods
+//! run and a JupyterHub starts notebook servers; without root, pods exist on paper ([`Extent`]).
 //!
 //! Read it in this order: [`components`] is the table of everything that runs, [`component`] what
 //! each of them must be able to do, [`up`] and [`down`] start and stop them. Tests and the demo
-//! use [`Platform`] (what is running and how to reach it) and [`HostPod`] (a user pod whose code
-//! runs as a process on this machine).
+//! use [`Platform`] (what is running and how to reach it), [`Notebook`] (where a user's code runs),
+//! [`jupyterhub::Hub`] and [`HostPod`] (a user pod whose code runs as a process on this machine).
 
 pub mod cache;
 pub mod certificates;

@@ -17,7 +17,6 @@ use super::{dask_gateway, python};
 use crate::cache::Key;
 use crate::checkout::Checkout;
 use crate::component::Component;
-use crate::extent::Extent;
 use crate::files;
 use crate::images;
 use crate::process::Launch;
@@ -25,10 +24,6 @@ use crate::running;
 use crate::site::Site;
 
 const CONFIG: &str = "e2e/hub/jupyterhub_config.py";
-
-/// What user containers run where nothing has been built for them: on the node that exists only
-/// on paper, where nothing is pulled.
-const IMAGE_ON_PAPER: &str = "quay.io/jupyter/base-notebook";
 
 /// One hub.
 pub struct Hub {
@@ -160,8 +155,5 @@ impl Component for Hub {
 
 /// What user containers run.
 pub(super) async fn image(site: &Site) -> Result<String> {
-    Ok(match site.extent {
-        Extent::Node => images::notebook::build(site).await?.reference,
-        Extent::Stores | Extent::ControlPlane => IMAGE_ON_PAPER.to_owned(),
-    })
+    Ok(images::notebook::build(site).await?.reference)
 }
