@@ -40,6 +40,19 @@ impl Key {
         Ok(self.with(&name, contents))
     }
 
+    /// Adds the files of a folder, in the order of their names.
+    pub fn with_files_in(mut self, folder: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+            files.push(entry?.path());
+        }
+        files.sort();
+        for file in files {
+            self = self.with_file(&file)?;
+        }
+        Ok(self)
+    }
+
     /// The digest in hexadecimal.
     pub fn hex(self) -> String {
         self.0

@@ -18,6 +18,7 @@ pub mod down;
 pub mod extent;
 pub mod files;
 pub mod forward;
+pub mod go;
 pub mod host_pod;
 pub mod http;
 pub mod images;

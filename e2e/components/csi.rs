@@ -13,17 +13,14 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use crate::cache::Key;
 use crate::checkout::Checkout;
-use crate::commands::run_logged;
 use crate::component::Component;
-use crate::components::kubernetes::go_version;
 use crate::components::node::{WORKER, beside_containerd};
 use crate::debian;
 use crate::files;
+use crate::go;
 use crate::kubeconfig::{self, Identity};
 use crate::process::{Launch, Record};
-use crate::progress::Step;
 use crate::running;
 use crate::site::Site;
 
@@ -154,7 +151,6 @@ impl Component for Driver {
                 checkout.run("kubelet/plugins_registry/csi.sock"),
             ),
         ];
-        // Not the link, which stays the same when there is a new driver to be started.
         let program = checkout.run("bin/csi-driver");
         let launch = beside_containerd(checkout, &program, flags)?;
         let xfsprogs = checkout.run("xfsprogs").display().to_string();
@@ -223,34 +219,14 @@ impl Component for Driver {
 
 /// Builds the driver and both controllers, whose versions are in the driver's `go.mod`.
 async fn build(site: &Site) -> Result<()> {
-    let source = site.checkout.path(SOURCE);
-    let controllers = [PROVISIONER, RESIZER];
-    let mut key = Key::default().with("go", go_version().await?);
-    let mut sources: Vec<PathBuf> = std::fs::read_dir(&source)
-        .context(SOURCE)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    sources.sort();
-    for file in &sources {
-        key = key.with_file(file)?;
+    let packages = [PROVISIONER, RESIZER].map(|controller| controller.package);
+    let mut key = go::key()
+        .await?
+        .with_files_in(&site.checkout.path(SOURCE))?;
+    for package in packages {
+        key = key.with("package", package);
     }
-    for controller in &controllers {
-        key = key.with("package", controller.package);
-    }
-    let make = async |folder: &Path, step: &Step| {
-        step.now("waiting for another Go build");
-        let _turn = site.go.acquire().await?;
-        step.now("go build");
-        let mut go = Command::new("go");
-        go.current_dir(&source)
-            .env("CGO_ENABLED", "0")
-            .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
-            .arg(folder)
-            .arg(".")
-            .args(controllers.map(|controller| controller.package));
-        run_logged(&site.checkout, "build-csi-driver", step, go).await
-    };
-    let built = site.cache.entry(&site.progress, NAME, key, make).await?;
+    let built = go::built(site, NAME, key, SOURCE, go::LDFLAGS, &packages).await?;
     for program in [NAME, PROVISIONER.name, RESIZER.name] {
         site.link(&format!("bin/{program}"), &built.join(program))?;
     }

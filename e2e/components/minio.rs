@@ -1,7 +1,6 @@
 //! MinIO from its Go module: the object store, with one user that manages and one that vends.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Output;
 
 use anyhow::{Context, Result, bail};
@@ -12,14 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::kubernetes::go_version;
-use crate::cache::Key;
 use crate::checkout::Checkout;
-use crate::commands::{run_logged, run_with_input};
+use crate::commands::run_with_input;
 use crate::component::Component;
 use crate::files;
+use crate::go;
 use crate::process::Launch;
-use crate::progress::Step;
 use crate::running::{AccessKey, MinioUser};
 use crate::site::Site;
 
@@ -32,8 +29,6 @@ const MODULES: [(&str, &str); 2] = [
     ),
     ("github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9"),
 ];
-
-const LDFLAGS: &str = "-s -w";
 
 /// Buckets of the example policies, as in docs/examples/minio-provider.yaml.
 const EXAMPLE_BUCKETS: &str = "earth-*";
@@ -117,29 +112,13 @@ impl Component for Minio {
     async fn build(&self, site: &Site) -> Result<()> {
         for (module, version) in MODULES {
             let name = module.rsplit('/').next().unwrap_or(module);
-            let key = Key::default()
-                .with("go", go_version().await?)
-                .with("ldflags", LDFLAGS)
+            let key = go::key()
+                .await?
+                .with("ldflags", go::LDFLAGS)
                 .with(module, version);
-            let folder = site
-                .cache
-                .entry(
-                    &site.progress,
-                    name,
-                    key,
-                    async |folder: &Path, step: &Step| {
-                        step.now("waiting for another Go build");
-                        let _turn = site.go.acquire().await?;
-                        step.now("go install");
-                        let mut go = Command::new("go");
-                        go.env("CGO_ENABLED", "0")
-                            .env("GOBIN", folder)
-                            .args(["install", "-trimpath", "-ldflags", LDFLAGS])
-                            .arg(format!("{module}@{version}"));
-                        run_logged(&site.checkout, &format!("build-{name}"), step, go).await
-                    },
-                )
-                .await?;
+            let package = format!("{module}@{version}");
+            let flags = ["-ldflags", go::LDFLAGS];
+            let folder = go::installed(site, name, key, &flags, &[package]).await?;
             site.link(&format!("bin/{name}"), &folder.join(name))?;
         }
         Ok(())

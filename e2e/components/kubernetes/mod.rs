@@ -1,15 +1,10 @@
 //! Kubernetes from its Go modules: one binary, whose first argument names the component.
 
-use std::path::Path;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-use tokio::process::Command;
-
-use crate::cache::Key;
-use crate::commands::run_logged;
 use crate::files;
+use crate::go;
 use crate::process::Launch;
-use crate::progress::Step;
 use crate::site::Site;
 
 mod api_server;
@@ -28,38 +23,19 @@ pub use kubelet::Kubelet;
 pub use paper::{NODE, Paper, run as run_node};
 pub use scheduler::Scheduler;
 
+const SOURCE: &str = "e2e/platform";
+
 /// Kept with the version in `e2e/platform/go.mod`.
 const VERSION: (&str, &str, &str) = ("1", "36", "v1.36.3");
 
 /// Builds the binary, for all components that run it.
 async fn build(site: &Site) -> Result<()> {
-    let source = site.checkout.path("e2e/platform");
-    let mut key = Key::default()
-        .with("go", go_version().await?)
-        .with("ldflags", ldflags());
-    for file in ["go.mod", "go.sum", "main.go"] {
-        key = key.with_file(&source.join(file))?;
-    }
-    let folder = site
-        .cache
-        .entry(
-            &site.progress,
-            "kubernetes",
-            key,
-            async |folder: &Path, step: &Step| {
-                step.now("waiting for another Go build");
-                let _turn = site.go.acquire().await?;
-                step.now("go build");
-                let mut go = Command::new("go");
-                go.current_dir(&source)
-                    .env("CGO_ENABLED", "0")
-                    .args(["build", "-trimpath", "-ldflags", &ldflags(), "-o"])
-                    .arg(folder.join("platform"))
-                    .arg(".");
-                run_logged(&site.checkout, "build-kubernetes", step, go).await
-            },
-        )
-        .await?;
+    let ldflags = ldflags();
+    let key = go::key()
+        .await?
+        .with("ldflags", &ldflags)
+        .with_files_in(&site.checkout.path(SOURCE))?;
+    let folder = go::built(site, "kubernetes", key, SOURCE, &ldflags, &[]).await?;
     site.link("bin/platform", &folder.join("platform"))?;
     // A script, so that it works in any folder and with any KUBECONFIG of the caller's.
     let kubectl = format!(
@@ -73,7 +49,7 @@ async fn build(site: &Site) -> Result<()> {
 /// The version goes into two packages; without it feature gates take the binary for an old one.
 fn ldflags() -> String {
     let (major, minor, version) = VERSION;
-    let mut flags = "-s -w".to_owned();
+    let mut flags = go::LDFLAGS.to_owned();
     for package in [
         "k8s.io/component-base/version",
         "k8s.io/client-go/pkg/version",
@@ -83,15 +59,6 @@ fn ldflags() -> String {
         );
     }
     flags
-}
-
-/// The toolchain that builds, for the key of what it built.
-pub(crate) async fn go_version() -> Result<Vec<u8>> {
-    let output = Command::new("go")
-        .args(["env", "GOVERSION", "GOOS", "GOARCH"])
-        .output()
-        .await;
-    Ok(output.context("could not run go")?.stdout)
 }
 
 /// A component of the binary with its flags.

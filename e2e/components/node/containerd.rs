@@ -11,16 +11,13 @@ use async_trait::async_trait;
 use tokio::process::Command;
 
 use super::cgroups::Cgroup;
-use crate::cache::Key;
 use crate::checkout::Checkout;
-use crate::commands::run_logged;
 use crate::component::Component;
-use crate::components::kubernetes::go_version;
 use crate::debian;
 use crate::files;
+use crate::go;
 use crate::images;
 use crate::process::{Launch, Record};
-use crate::progress::Step;
 use crate::site::Site;
 
 /// The container runtime.
@@ -32,7 +29,6 @@ const NAME: &str = "containerd";
 const VERSION: &str = "v2.4.2";
 const MODULE: &str = "github.com/containerd/containerd/v2/cmd";
 const PROGRAMS: [&str; 3] = ["containerd", "containerd-shim-runc-v2", "ctr"];
-const LDFLAGS: &str = "-s -w";
 /// Snapshotters that need C libraries or that no machine of ours has.
 const TAGS: &str = "no_btrfs no_zfs no_aufs no_devmapper";
 
@@ -55,30 +51,14 @@ impl Component for Containerd {
     }
 
     async fn build(&self, site: &Site) -> Result<()> {
-        let key = Key::default()
-            .with("go", go_version().await?)
-            .with("ldflags", LDFLAGS)
+        let key = go::key()
+            .await?
+            .with("ldflags", go::LDFLAGS)
             .with("tags", TAGS)
             .with(MODULE, VERSION);
-        let built = site
-            .cache
-            .entry(
-                &site.progress,
-                NAME,
-                key,
-                async |folder: &Path, step: &Step| {
-                    step.now("waiting for another Go build");
-                    let _turn = site.go.acquire().await?;
-                    step.now("go install");
-                    let mut go = Command::new("go");
-                    go.env("CGO_ENABLED", "0")
-                        .env("GOBIN", folder)
-                        .args(["install", "-trimpath", "-ldflags", LDFLAGS, "-tags", TAGS])
-                        .args(PROGRAMS.map(|program| format!("{MODULE}/{program}@{VERSION}")));
-                    run_logged(&site.checkout, "build-containerd", step, go).await
-                },
-            )
-            .await?;
+        let packages = PROGRAMS.map(|program| format!("{MODULE}/{program}@{VERSION}"));
+        let flags = ["-ldflags", go::LDFLAGS, "-tags", TAGS];
+        let built = go::installed(site, NAME, key, &flags, &packages).await?;
         for program in PROGRAMS {
             site.link(&format!("bin/{program}"), &built.join(program))?;
         }

@@ -1,27 +1,22 @@
 //! CoreDNS: the names of Services, for pods and for processes of this machine.
 
-use std::path::Path;
-
 use anyhow::Result;
 use async_trait::async_trait;
-use tokio::process::Command;
 
 use super::CLUSTER_DOMAIN;
-use crate::cache::Key;
-use crate::commands::run_logged;
 use crate::component::Component;
-use crate::components::kubernetes::go_version;
 use crate::extent::NODE_ADDRESS;
 use crate::files;
+use crate::go;
 use crate::kubeconfig::{self, Identity};
 use crate::process::Launch;
-use crate::progress::Step;
 use crate::site::Site;
 
 /// The name server.
 pub struct CoreDns;
 
 const NAME: &str = "coredns";
+const SOURCE: &str = "e2e/coredns";
 
 #[async_trait(?Send)]
 impl Component for CoreDns {
@@ -38,31 +33,10 @@ impl Component for CoreDns {
     }
 
     async fn build(&self, site: &Site) -> Result<()> {
-        let source = site.checkout.path("e2e/coredns");
-        let mut key = Key::default().with("go", go_version().await?);
-        for file in ["go.mod", "go.sum", "main.go"] {
-            key = key.with_file(&source.join(file))?;
-        }
-        let built = site
-            .cache
-            .entry(
-                &site.progress,
-                NAME,
-                key,
-                async |folder: &Path, step: &Step| {
-                    step.now("waiting for another Go build");
-                    let _turn = site.go.acquire().await?;
-                    step.now("go build");
-                    let mut go = Command::new("go");
-                    go.current_dir(&source)
-                        .env("CGO_ENABLED", "0")
-                        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
-                        .arg(folder.join(NAME))
-                        .arg(".");
-                    run_logged(&site.checkout, "build-coredns", step, go).await
-                },
-            )
-            .await?;
+        let key = go::key()
+            .await?
+            .with_files_in(&site.checkout.path(SOURCE))?;
+        let built = go::built(site, NAME, key, SOURCE, go::LDFLAGS, &[]).await?;
         site.link("bin/coredns", &built.join(NAME))
     }
 
