@@ -78,6 +78,14 @@ pub async fn run_with_input(mut command: Command, input: &[u8]) -> Result<Output
     Ok(child.wait_with_output().await?)
 }
 
+/// What a program printed, if it succeeded; what it said of its failure, if not. `what` names it.
+pub fn printed(output: &Output, what: &str) -> Result<String> {
+    if !output.status.success() {
+        bail!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// `cargo`, without the variables by which an outer cargo describes the crate it runs: build
 /// scripts watch some of them, and would run again for nothing.
 pub fn cargo() -> Command {

@@ -11,7 +11,7 @@ use kube::{Client, Config};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
-use crate::commands::run_with_input;
+use crate::commands::{printed, run_with_input};
 use crate::components::minio::{self, Keys};
 use crate::ports::Ports;
 use crate::process::Record;
@@ -113,16 +113,16 @@ impl Platform {
         run_with_input(kubectl, input.as_bytes()).await
     }
 
+    /// What kubectl prints as the admin; its failure is an error.
+    pub async fn kubectl_prints(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.kubectl(arguments).await?;
+        printed(&output, &format!("kubectl {}", arguments.join(" ")))
+    }
+
     /// Applies YAML as the admin; a refusal is the error's text.
     pub async fn apply(&self, yaml: &str) -> Result<()> {
         let applied = self.kubectl_with_input(["apply", "-f", "-"], yaml).await?;
-        if !applied.status.success() {
-            bail!(
-                "kubectl apply: {}",
-                String::from_utf8_lossy(&applied.stderr).trim()
-            );
-        }
-        Ok(())
+        printed(&applied, "kubectl apply").map(drop)
     }
 
     /// The object store's endpoint.
@@ -187,13 +187,7 @@ impl Platform {
             .args(["start", component])
             .current_dir(self.checkout.root());
         let output = run_with_input(command, b"").await?;
-        if !output.status.success() {
-            bail!(
-                "e2e start {component}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Ok(())
+        printed(&output, &format!("e2e start {component}")).map(drop)
     }
 }
 

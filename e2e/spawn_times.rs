@@ -33,7 +33,9 @@ pub async fn measure(platform: &Platform, rounds: usize) -> Result<()> {
     println!("{:>5} {:>8} {:>8}", "round", "with", "without");
     for round in 1..=rounds {
         with.push(ready_after(platform, &hub, true).await?);
-        kubectl(platform, &["delete", REGISTERED, OURS]).await?;
+        platform
+            .kubectl_prints(&["delete", REGISTERED, OURS])
+            .await?;
         let measured = ready_after(platform, &hub, false).await;
         register(platform).await?;
         without.push(measured?);
@@ -66,11 +68,9 @@ async fn ready_after(platform: &Platform, hub: &Hub, with: bool) -> Result<Durat
     let started = hub.start(USER, &home).await?;
     let names = "-o=jsonpath={.items[*].spec.containers[0].env[*].name}";
     let of_user = format!("--selector=hub.jupyter.org/username={USER}");
-    let env = kubectl(
-        platform,
-        &["get", "pods", "-n", HUB.namespace, &of_user, names],
-    )
-    .await?;
+    let env = platform
+        .kubectl_prints(&["get", "pods", "-n", HUB.namespace, &of_user, names])
+        .await?;
     hub.stop(USER).await?;
     if env.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI") != with {
         bail!(
@@ -96,7 +96,7 @@ async fn register(platform: &Platform) -> Result<()> {
     let trusts = async {
         let path = "-o=jsonpath={.webhooks[0].clientConfig.caBundle}";
         let ask = ["get", "mutatingwebhookconfiguration", "hubstorage", path];
-        while kubectl(platform, &ask).await?.is_empty() {
+        while platform.kubectl_prints(&ask).await?.is_empty() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         // API servers follow what is registered; nothing tells when they have.
@@ -106,16 +106,4 @@ async fn register(platform: &Platform) -> Result<()> {
     tokio::time::timeout(PATIENCE, trusts)
         .await
         .context("the controller writes no caBundle")?
-}
-
-async fn kubectl(platform: &Platform, arguments: &[&str]) -> Result<String> {
-    let output = platform.kubectl(arguments).await?;
-    if !output.status.success() {
-        bail!(
-            "kubectl {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

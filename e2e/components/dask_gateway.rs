@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use async_trait::async_trait;
 use tokio::process::Command;
 
@@ -11,7 +11,7 @@ use super::hub::{HUB, Keys, account, image};
 use super::python;
 use crate::cache::Key;
 use crate::checkout::Checkout;
-use crate::commands::run_with_input;
+use crate::commands::{printed, run_with_input};
 use crate::component::Component;
 use crate::files;
 use crate::process::Launch;
@@ -148,13 +148,7 @@ async fn apply_manifests(checkout: &Checkout) -> Result<()> {
         let mut kubectl = Command::new(checkout.run("bin/kubectl"));
         kubectl.args(arguments);
         let output = run_with_input(kubectl, &manifests).await?;
-        if !output.status.success() {
-            bail!(
-                "kubectl {} {MANIFESTS}: {}",
-                arguments[0],
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
+        printed(&output, &format!("kubectl {} {MANIFESTS}", arguments[0]))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The operator's installation: its manifests, the two Secrets of the store, and a kubeconfig with
 //! a token of its own service account for each role. Not a process.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::{forwarder, minio, operator};
-use crate::commands::run_with_input;
+use crate::commands::{printed, run_with_input};
 use crate::component::Component;
 use crate::files;
 use crate::kubeconfig::{self, Identity};
@@ -78,22 +78,11 @@ async fn apply_manifests(site: &Site) -> Result<()> {
         .args(["manifests", "--webhook-url", &forwarder::webhook_url(site)?])
         .output()
         .await?;
-    if !manifests.status.success() {
-        bail!(
-            "hubstorage manifests: {}",
-            String::from_utf8_lossy(&manifests.stderr).trim()
-        );
-    }
+    let manifests = printed(&manifests, "hubstorage manifests")?;
     let mut kubectl = Command::new(site.checkout.run("bin/kubectl"));
     kubectl.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
-    let applied = run_with_input(kubectl, &manifests.stdout).await?;
-    if !applied.status.success() {
-        bail!(
-            "kubectl apply: {}",
-            String::from_utf8_lossy(&applied.stderr).trim()
-        );
-    }
-    Ok(())
+    let applied = run_with_input(kubectl, manifests.as_bytes()).await?;
+    printed(&applied, "kubectl apply").map(drop)
 }
 
 async fn write_secret(client: &Client, namespace: &str, name: &str, key: &AccessKey) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use super::installation::write_keys;
 use crate::checkout::Checkout;
-use crate::commands::run_with_input;
+use crate::commands::{printed, run_with_input};
 use crate::component::Component;
 use crate::images::{self, Image};
 use crate::process::Launch;
@@ -107,14 +107,7 @@ pub async fn helm(checkout: &Checkout, arguments: &[&str]) -> Result<String> {
         .current_dir(checkout.root())
         .args(arguments);
     let output = run_with_input(helm, b"").await?;
-    if !output.status.success() {
-        bail!(
-            "helm {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    printed(&output, &format!("helm {}", arguments.join(" ")))
 }
 
 /// An `up` that was killed leaves a release that Helm takes for one still under way, and refuses to

@@ -191,11 +191,6 @@ impl<'p> Stage<'p> {
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.platform.kubectl(arguments).await?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("kubectl {}: {}", arguments.join(" "), said.trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        self.platform.kubectl_prints(arguments).await
     }
 }

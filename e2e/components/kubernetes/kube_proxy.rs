@@ -1,10 +1,11 @@
 //! kube-proxy: the addresses of Services, for pods and for processes of this machine.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use async_trait::async_trait;
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
+use crate::commands::printed;
 use crate::component::Component;
 use crate::components::node::{POD_NETWORK, WORKER};
 use crate::debian;
@@ -92,10 +93,7 @@ impl Component for KubeProxy {
             // Also of a table that is not there: `destroy` is newer than this nft.
             let rules = format!("add table {table}; delete table {table}");
             let output = Command::new(&nft).arg(rules).output().await?;
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr);
-                bail!("nft delete table {table}: {}", said.trim());
-            }
+            printed(&output, &format!("nft delete table {table}"))?;
         }
         Ok(())
     }

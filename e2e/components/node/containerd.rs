@@ -6,12 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
 use tokio::process::Command;
 
 use super::cgroups::Cgroup;
 use crate::checkout::Checkout;
+use crate::commands::printed;
 use crate::component::Component;
 use crate::debian;
 use crate::files;
@@ -187,14 +188,7 @@ pub async fn ctr(checkout: &Checkout, arguments: &[&str]) -> Result<String> {
         .output()
         .await
         .context("could not run ctr")?;
-    if !output.status.success() {
-        bail!(
-            "ctr {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    printed(&output, &format!("ctr {}", arguments.join(" ")))
 }
 
 /// Where a program is in the cache, under a name made from all that it was built from: another build

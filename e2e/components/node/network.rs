@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
+use crate::commands::printed;
 use crate::component::Component;
 use crate::extent::{Extent, NODE_ADDRESS};
 use crate::files;
@@ -166,14 +167,7 @@ async fn ip(arguments: &[&str]) -> Result<String> {
         .output()
         .await
         .context("could not run ip (Debian: iproute2)")?;
-    if !output.status.success() {
-        bail!(
-            "ip {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    printed(&output, &format!("ip {}", arguments.join(" ")))
 }
 
 /// One bridge, whose first address is the pods' gateway. No address translation: pods reach this

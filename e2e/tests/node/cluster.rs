@@ -133,14 +133,7 @@ impl Cluster {
 
     /// kubectl, which must succeed.
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
-        let output = self.platform.kubectl(arguments).await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "kubectl {}: {said}",
-            arguments.join(" ")
-        );
-        String::from_utf8(output.stdout).unwrap()
+        self.platform.kubectl_prints(arguments).await.unwrap()
     }
 
     /// `kubectl get`; nothing for what is not there.
