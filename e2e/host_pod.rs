@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{self, Pod};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequestSpec};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -19,6 +19,7 @@ use crate::components::kubernetes::NODE;
 use crate::files;
 use crate::python::Python;
 use crate::running::Platform;
+use crate::service_account_token;
 use crate::translation::{Translation, container_of, environment};
 
 /// Where the agent listens as pods know it.
@@ -192,35 +193,21 @@ impl HostPod {
             .as_ref()
             .and_then(|spec| spec.service_account_name.as_deref());
         let account = account.unwrap_or("default");
-        let accounts: Api<v1::ServiceAccount> =
-            Api::namespaced(platform.client_as_node().await?, namespace);
+        let node = platform.client_as_node().await?;
         for projection in self.projections() {
-            let request = TokenRequest {
-                spec: Some(TokenRequestSpec {
-                    audiences: Some(vec![projection.audience.to_owned()]),
-                    expiration_seconds: projection.seconds,
-                    bound_object_ref: Some(BoundObjectReference {
-                        api_version: Some("v1".to_owned()),
-                        kind: Some("Pod".to_owned()),
-                        name: self.pod.metadata.name.clone(),
-                        uid: self.pod.metadata.uid.clone(),
-                    }),
+            let spec = TokenRequestSpec {
+                audiences: Some(vec![projection.audience.to_owned()]),
+                expiration_seconds: projection.seconds,
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: self.pod.metadata.name.clone(),
+                    uid: self.pod.metadata.uid.clone(),
                 }),
-                ..Default::default()
             };
-            let answer = accounts
-                .create_token_request(account, &PostParams::default(), &request)
+            let token = service_account_token::issue(&node, namespace, account, spec)
                 .await
-                .with_context(|| {
-                    format!(
-                        "a token of {namespace}/{account} for {}",
-                        projection.audience
-                    )
-                })?;
-            let token = answer
-                .status
-                .and_then(|status| status.token)
-                .context("no token in the answer")?;
+                .with_context(|| format!("for the audience {}", projection.audience))?;
             let folder = self.folder.join(projection.volume);
             files::make_private_folder(&folder)?;
             files::write_private(&folder.join(projection.path), token)?;

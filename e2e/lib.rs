@@ -31,6 +31,7 @@ pub mod process;
 pub mod progress;
 pub mod python;
 pub mod running;
+pub mod service_account_token;
 pub mod site;
 pub mod static_checks;
 pub mod status;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use hubstorage_e2e::Platform;
 use hubstorage_e2e::components::hub::HUB;
+use hubstorage_e2e::components::installation::SYSTEM;
 use hubstorage_e2e::components::release::helm;
 use hubstorage_e2e::jupyterhub::{Hub, ServerOptions};
 use serde_json::json;
@@ -18,7 +19,6 @@ use serde_json::json;
 const REGISTERED: &str =
     "mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy";
 const OURS: &str = "--selector=app.kubernetes.io/part-of=hubstorage";
-const NAMESPACE: &str = "hubstorage-system";
 
 /// Whose servers are started.
 const USER: &str = "measured";
@@ -89,7 +89,7 @@ async fn register(platform: &Platform) -> Result<()> {
         "hubstorage",
         "charts/hubstorage",
         "-n",
-        NAMESPACE,
+        SYSTEM,
         "--reuse-values",
     ];
     helm(&platform.checkout, &arguments).await?;

@@ -3,9 +3,8 @@
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::api::{Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::process::Command;
@@ -17,13 +16,14 @@ use crate::files;
 use crate::kubeconfig::{self, Identity};
 use crate::process::Launch;
 use crate::running::{self, AccessKey, MinioUser};
+use crate::service_account_token;
 use crate::site::Site;
 
 /// The installation.
 pub struct Installation;
 
 /// Where the operator's own objects are.
-const SYSTEM: &str = "hubstorage-system";
+pub const SYSTEM: &str = "hubstorage-system";
 
 /// Where the keys are that only `serve` may read.
 const VENDING: &str = "hubstorage-vending";
@@ -103,20 +103,7 @@ async fn write_secret(client: &Client, namespace: &str, name: &str, key: &Access
 /// The kubeconfig of one role, with a fresh token.
 async fn write_identity(site: &Site, client: &Client, role: &str) -> Result<()> {
     let account = format!("hubstorage-{role}");
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SYSTEM);
-    let request = TokenRequest {
-        spec: Some(TokenRequestSpec {
-            expiration_seconds: Some(TOKEN_SECONDS),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let answer = accounts
-        .create_token_request(&account, &PostParams::default(), &request)
-        .await
-        .with_context(|| format!("a token of the service account {SYSTEM}/{account}"))?;
-    let issued = answer.status.and_then(|status| status.token);
-    let issued = issued.context("the API server answered without a token")?;
+    let issued = service_account_token::issue_for(client, SYSTEM, &account, TOKEN_SECONDS).await?;
 
     let folder = site.checkout.run("operator");
     files::make_private_folder(&folder)?;

@@ -17,7 +17,7 @@ mod forwarder;
 mod helm;
 pub mod hub;
 mod images;
-mod installation;
+pub mod installation;
 pub mod kubernetes;
 pub mod minio;
 pub mod node;

@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::installation::write_keys;
+use super::installation::{SYSTEM, write_keys};
 use crate::checkout::Checkout;
 use crate::commands::{printed, run_with_input};
 use crate::component::Component;
@@ -23,9 +23,8 @@ use crate::site::Site;
 /// The release.
 pub struct Release;
 
-/// The name of the release, and the namespace that it must be in.
+/// The name of the release.
 const NAME: &str = "hubstorage";
-const NAMESPACE: &str = "hubstorage-system";
 
 /// How long its pods may take to be ready: images are on the node.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -63,7 +62,7 @@ impl Component for Release {
             NAME,
             "charts/hubstorage",
             "--namespace",
-            NAMESPACE,
+            SYSTEM,
             "--create-namespace",
             // Of what somebody has edited by hand, as docs/install.md says.
             "--force-conflicts",
@@ -113,7 +112,7 @@ pub async fn helm(checkout: &Checkout, arguments: &[&str]) -> Result<String> {
 /// An `up` that was killed leaves a release that Helm takes for one still under way, and refuses to
 /// touch: it is taken for what it is. Nothing of the users is in it.
 async fn forget_unfinished(checkout: &Checkout) -> Result<()> {
-    let pending = ["list", "--pending", "--short", "--namespace", NAMESPACE];
+    let pending = ["list", "--pending", "--short", "--namespace", SYSTEM];
     if helm(checkout, &pending)
         .await?
         .lines()
@@ -121,7 +120,7 @@ async fn forget_unfinished(checkout: &Checkout) -> Result<()> {
     {
         helm(
             checkout,
-            &["uninstall", NAME, "--namespace", NAMESPACE, "--wait"],
+            &["uninstall", NAME, "--namespace", SYSTEM, "--wait"],
         )
         .await?;
     }
@@ -133,8 +132,8 @@ async fn restrict(namespaces: Api<Namespace>) -> Result<()> {
     let label =
         json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
     namespaces
-        .patch(NAMESPACE, &PatchParams::default(), &Patch::Merge(label))
+        .patch(SYSTEM, &PatchParams::default(), &Patch::Merge(label))
         .await
         .map(drop)
-        .with_context(|| format!("Namespace {NAMESPACE}"))
+        .with_context(|| format!("Namespace {SYSTEM}"))
 }

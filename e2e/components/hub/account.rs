@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::files;
 use crate::kubeconfig::{self, Identity};
+use crate::service_account_token;
 use crate::site::Site;
 
 /// The account's name, and its role's.
@@ -83,19 +83,8 @@ pub async fn kubeconfig(
     let uid = uid.context("the service account has no UID")?;
     let token = folder.join(format!("{uid}.token"));
     if !token.exists() {
-        let request = TokenRequest {
-            spec: Some(TokenRequestSpec {
-                expiration_seconds: Some(TOKEN_SECONDS),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let answer = accounts
-            .create_token_request(account, &PostParams::default(), &request)
-            .await
-            .with_context(|| format!("a token of the service account {namespace}/{account}"))?;
-        let issued = answer.status.and_then(|status| status.token);
-        let issued = issued.context("the API server answered without a token")?;
+        let issued =
+            service_account_token::issue_for(client, namespace, account, TOKEN_SECONDS).await?;
         files::write_private(&token, issued)?;
     }
     let config = folder.join(format!("{uid}.kubeconfig"));
