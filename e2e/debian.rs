@@ -45,6 +45,11 @@ pub async fn unpacked(site: &Site, name: &str, packages: &[&str]) -> Result<Path
         .await
 }
 
+/// Where the libraries of packages that were unpacked into `folder` are.
+pub fn libraries(folder: &Path) -> PathBuf {
+    folder.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH))
+}
+
 /// The version that apt would install.
 async fn candidate(package: &str) -> Result<String> {
     let output = Command::new("apt-cache")

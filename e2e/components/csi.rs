@@ -153,14 +153,13 @@ impl Component for Driver {
         ];
         let program = checkout.run("bin/csi-driver");
         let launch = beside_containerd(checkout, &program, flags)?;
+        let libraries = debian::libraries(&checkout.run("xfsprogs"));
         let xfsprogs = checkout.run("xfsprogs").display().to_string();
-        let libraries = format!("{xfsprogs}/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
         let path = format!("{xfsprogs}/usr/sbin:{xfsprogs}/sbin:/usr/sbin:/usr/bin:/sbin:/bin");
-        Ok(Some(
-            launch
-                .with_env("PATH", path)
-                .with_env("LD_LIBRARY_PATH", libraries),
-        ))
+        Ok(Some(launch.with_env("PATH", path).with_env(
+            "LD_LIBRARY_PATH",
+            libraries.display().to_string(),
+        )))
     }
 
     /// It answers, and the kubelet knows it.

@@ -9,7 +9,6 @@ use tokio::process::Command;
 
 use super::hub::{HUB, Keys, account, image};
 use super::python;
-use crate::cache::Key;
 use crate::checkout::Checkout;
 use crate::commands::{printed, run_with_input};
 use crate::component::Component;
@@ -97,9 +96,6 @@ async fn launch(site: &Site, name: &str, command: &[&str]) -> Result<Launch> {
     files::make_private_folder(&folder)?;
     let client = running::admin_client(&site.checkout).await?;
     let kubeconfig = account::kubeconfig(site, &client, HUB.namespace, name, &folder).await?;
-    let made_from = Key::default()
-        .with_file(&site.checkout.path(CONFIG))?
-        .with_file(&site.checkout.path(REQUIREMENTS))?;
     let address = |port| anyhow::Ok(site.ports.address(port)?.to_string());
     let config = site.checkout.path(CONFIG).display().to_string();
     let arguments = [
@@ -124,8 +120,8 @@ async fn launch(site: &Site, name: &str, command: &[&str]) -> Result<Launch> {
             "DASK_GATEWAY_PROXY_TOKEN",
             Keys::ensure(&folder)?.proxy_token,
         )
-        // It has no meaning to them; a change of it is a reason to start them anew.
-        .with_env("GATEWAY_MADE_FROM", made_from.hex())
+        .with_input(site.checkout.path(CONFIG))
+        .with_input(site.checkout.path(REQUIREMENTS))
         .with_env("KUBECONFIG", kubeconfig.display().to_string())
         .with_env("HOME", folder.display().to_string()))
 }

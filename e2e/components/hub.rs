@@ -14,7 +14,6 @@ pub use keys::Keys;
 pub use proxy::Proxy;
 
 use super::{dask_gateway, python};
-use crate::cache::Key;
 use crate::checkout::Checkout;
 use crate::component::Component;
 use crate::files;
@@ -109,9 +108,6 @@ impl Component for Hub {
             account::kubeconfig(site, &client, self.namespace, account::ACCOUNT, &folder).await?;
         let keys = Keys::ensure(&folder)?;
 
-        let made_from = Key::default()
-            .with_file(&site.checkout.path(CONFIG))?
-            .with_file(&site.checkout.path(&self.requirements()))?;
         let python = format!("{}/bin/python", self.environment);
         let config = site.checkout.path(CONFIG).display().to_string();
         let launch = Launch::new(
@@ -125,8 +121,8 @@ impl Component for Hub {
         let url = |port| anyhow::Ok(format!("http://{}", site.ports.address(port)?));
         Ok(Some(
             launch
-                // It has no meaning to the hub; a change of it is a reason to start it anew.
-                .with_env("HUB_MADE_FROM", made_from.hex())
+                .with_input(site.checkout.path(CONFIG))
+                .with_input(site.checkout.path(&self.requirements()))
                 .with_env("HUB_NAMESPACE", self.namespace)
                 .with_env("HUB_IMAGE", image(site).await?)
                 .with_env("HUB_URL", url(self.name)?)

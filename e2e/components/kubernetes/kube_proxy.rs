@@ -36,7 +36,8 @@ impl Component for KubeProxy {
     }
 
     fn needs(&self) -> &'static [&'static str] {
-        &["kube-apiserver", "network"]
+        // It looks for its node at intervals that double, for half a minute in all.
+        &["kube-apiserver", "kubelet"]
     }
 
     fn ports(&self) -> &'static [&'static str] {
@@ -48,7 +49,7 @@ impl Component for KubeProxy {
         files::make_private_folder(&site.checkout.run("bin"))?;
         let script = format!(
             "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
-            debian.join("usr/lib/x86_64-linux-gnu").display(),
+            debian::libraries(&debian).display(),
             debian.join("usr/sbin/nft").display(),
         );
         files::write_executable(&nft(&site.checkout), script)
