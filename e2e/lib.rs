@@ -40,6 +40,7 @@ pub mod test_programs;
 pub mod tiers;
 pub mod translation;
 pub mod up;
+pub mod wait;
 
 pub use extent::Extent;
 pub use host_pod::{HostPod, ServiceAccount};

@@ -1,14 +1,14 @@
 //! What happens behind the scene: the hub's pods, waiting for the operator, clearing up.
 
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use hubstorage_e2e::components::hub::HUB;
 use hubstorage_e2e::jupyterhub::Hub;
-use hubstorage_e2e::{Extent, MinioUser, Notebook, Platform};
+use hubstorage_e2e::{Extent, MinioUser, Notebook, Platform, wait};
 
 /// The hub's namespace, as in docs/examples/hub.yaml.
 pub const NAMESPACE: &str = "earth";
@@ -67,8 +67,8 @@ impl<'p> Stage<'p> {
     /// vended.
     pub async fn isolated(&self, patience: Duration) -> Result<()> {
         let path = "-o=jsonpath={.status.vending.buckets[*].verdict}";
-        self.until(
-            "both buckets are known to hold users apart",
+        wait::until(
+            "both buckets to be known to hold users apart",
             patience,
             async || {
                 let verdicts = self
@@ -82,7 +82,7 @@ impl<'p> Stage<'p> {
 
     /// Waits for this many HubUsers at least: a real hub may have other users.
     pub async fn users(&self, wanted: usize, patience: Duration) -> Result<()> {
-        self.until("HubUsers appear", patience, async || {
+        wait::until("HubUsers to appear", patience, async || {
             let path = "-o=jsonpath={.items[*].status.prefix}";
             let prefixes = self.kubectl(&["get", "hu", "-n", NAMESPACE, path]).await?;
             Ok(prefixes.split_whitespace().count() >= wanted)
@@ -92,7 +92,7 @@ impl<'p> Stage<'p> {
 
     /// Waits for the lifecycle rule to be back in the store.
     pub async fn rule_is_back(&self, bucket: &str, patience: Duration) -> Result<()> {
-        self.until("the rule is put back", patience, async || {
+        wait::until("the rule to be put back", patience, async || {
             let output = self
                 .mc(&["ilm", "rule", "ls", &format!("local/{bucket}")])
                 .await?;
@@ -104,7 +104,7 @@ impl<'p> Stage<'p> {
     /// Waits for an event with this reason.
     pub async fn event(&self, reason: &str, patience: Duration) -> Result<()> {
         let only = format!("--field-selector=reason={reason}");
-        self.until(&format!("an event says {reason}"), patience, async || {
+        wait::until(&format!("an event to say {reason}"), patience, async || {
             let found = self
                 .kubectl(&["get", "events", "-n", NAMESPACE, &only, "-o=name"])
                 .await?;
@@ -165,22 +165,6 @@ impl<'p> Stage<'p> {
                 self.mc(&["rb", "--force", &format!("local/{name}")])
                     .await?;
             }
-        }
-        Ok(())
-    }
-
-    async fn until(
-        &self,
-        what: &str,
-        patience: Duration,
-        holds: impl AsyncFn() -> Result<bool>,
-    ) -> Result<()> {
-        let began = Instant::now();
-        while !holds().await? {
-            if began.elapsed() > patience {
-                bail!("waited {} s in vain until {what}", patience.as_secs());
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         Ok(())
     }

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use hubstorage_core::api::{
     AGENTS_NAMESPACE, STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION,
 };
-use hubstorage_e2e::Platform;
+use hubstorage_e2e::{Platform, wait};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -124,11 +124,9 @@ impl Cluster {
     }
 
     async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let began = Instant::now();
-        while !holds().await {
-            assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        wait::until(what, PATIENCE, async || Ok(holds().await))
+            .await
+            .unwrap();
     }
 
     async fn is_trusted(&self, certificates: &[&str]) -> bool {

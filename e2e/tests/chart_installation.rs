@@ -11,12 +11,12 @@ mod beside;
 #[path = "chart/helm.rs"]
 mod helm;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use beside::Beside;
 use helm::{CHART, helm};
 use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE, VENDING_NAMESPACE};
-use hubstorage_e2e::MinioUser;
+use hubstorage_e2e::{MinioUser, wait};
 use serde_json::{Value, json};
 
 /// Bounds a hang; nothing is measured with it.
@@ -89,11 +89,9 @@ impl Cluster {
     }
 
     async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let began = Instant::now();
-        while !holds().await {
-            assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        wait::until(what, PATIENCE, async || Ok(holds().await))
+            .await
+            .unwrap();
     }
 
     /// A namespace with a hub, and all that it needs in and from the store.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hubstorage_e2e::checkout::Checkout;
 use hubstorage_e2e::commands::run_with_input;
@@ -14,7 +14,7 @@ use hubstorage_e2e::files;
 use hubstorage_e2e::ports::Ports;
 use hubstorage_e2e::progress::Progress;
 use hubstorage_e2e::site::Site;
-use hubstorage_e2e::{Extent, Platform, images};
+use hubstorage_e2e::{Extent, Platform, images, wait};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -175,11 +175,9 @@ impl Home {
     }
 
     async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let give_up = Instant::now() + PATIENCE;
-        while !holds().await {
-            assert!(Instant::now() < give_up, "waited in vain for {what}");
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
+        wait::until(what, PATIENCE, async || Ok(holds().await))
+            .await
+            .unwrap();
     }
 
     async fn remove(self) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hubstorage_e2e::{HostPod, MinioUser, Platform, Python, Raised, ServiceAccount};
+use hubstorage_e2e::{HostPod, MinioUser, Platform, Python, Raised, ServiceAccount, wait};
 use k8s_openapi::api::core::v1::Pod;
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -255,15 +255,10 @@ impl Hub {
 
     /// Waits until something holds.
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let began = Instant::now();
-        while !holds().await {
-            assert!(
-                began.elapsed() < PATIENCE,
-                "waited in vain for {what} in {}",
-                self.namespace
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let what = format!("{what} in {}", self.namespace);
+        wait::until(&what, PATIENCE, async || Ok(holds().await))
+            .await
+            .unwrap();
     }
 
     /// Python with the store's root key: what the store's owner sees or does.

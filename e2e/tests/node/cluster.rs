@@ -1,12 +1,12 @@
 //! The node's cluster, with storage for both hubs.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use hubstorage_e2e::components::hub::{self, HUB, OLD_HUB};
 use hubstorage_e2e::jupyterhub::{Hub, ServerOptions};
-use hubstorage_e2e::{MinioUser, Platform};
+use hubstorage_e2e::{MinioUser, Platform, wait};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -158,11 +158,9 @@ impl Cluster {
     }
 
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let began = Instant::now();
-        while !holds().await {
-            assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
+        wait::until(what, PATIENCE, async || Ok(holds().await))
+            .await
+            .unwrap();
     }
 }
 
