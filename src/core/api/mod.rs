@@ -15,19 +15,24 @@ macro_rules! reinstall {
     };
 }
 
+mod bucket;
 mod conditions;
+mod hub_status;
 mod hub_storage;
 mod hub_user;
 mod reason;
 mod storage_provider;
 
-pub use conditions::{ConditionStatus, ConditionType, Verdict, condition, update_conditions};
-pub use hub_storage::{
-    Bucket, BucketStatus, BucketVending, CreationIntent, Creator, DeletionPolicy, EnvFormat,
-    EnvVar, Grant, HubStorage, HubStorageSpec, HubStorageStatus, HubVendingStatus,
-    IsolationVerdict, Lifecycle, OnConflict, Permission, Scope, Source, Subject, SubjectKind,
-    UserContainer, Users,
+pub use bucket::{
+    Bucket, DeletionPolicy, EnvFormat, EnvVar, Grant, Lifecycle, OnConflict, Permission, Scope,
+    Subject, SubjectKind,
 };
+pub use conditions::{ConditionStatus, ConditionType, Verdict, condition, update_conditions};
+pub use hub_status::{
+    BucketStatus, BucketVending, CreationIntent, HubStorageStatus, HubVendingStatus,
+    IsolationVerdict,
+};
+pub use hub_storage::{Creator, HubStorage, HubStorageSpec, Source, UserContainer, Users};
 pub use hub_user::{AccessMode, HubUser, HubUserSpec, HubUserStatus};
 pub use reason::{Reason, troubleshooting};
 pub use storage_provider::{

@@ -1,0 +1,124 @@
+//! Status of a `HubStorage`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is known of a hub's storage.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HubStorageStatus {
+    /// Generation of the spec that this status describes; -1 before the first look.
+    #[serde(default = "super::never_observed")]
+    pub observed_generation: i64,
+
+    /// Ready, Reconciling, Stalled, and one condition for each part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The buckets as they are in the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub buckets: Vec<BucketStatus>,
+
+    /// Buckets that exist and are ours, of those declared, for example 2/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets_ready: Option<String>,
+
+    /// Number of HubUser objects of this hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<i32>,
+
+    /// What only the vending identity can know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vending: Option<HubVendingStatus>,
+}
+
+impl HubStorageStatus {
+    /// The buckets that were seen to exist and to be ours at this store: those that pods may be
+    /// sent to. A provider that was pointed at another store since has none.
+    pub fn existing_buckets(&self, store: &str) -> impl Iterator<Item = &BucketStatus> {
+        self.buckets
+            .iter()
+            .filter(move |bucket| bucket.creation.is_none() && bucket.store == store)
+    }
+}
+
+/// A bucket as it is in the store.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BucketStatus {
+    /// Name of the bucket within the hub.
+    pub name: String,
+    /// Name in the store.
+    pub bucket_name: String,
+    /// Where it was seen to be ours: the endpoint, or Amazon's region.
+    #[serde(default)]
+    pub store: String,
+    /// Written before the bucket is created, so that a crash in between leaves no bucket that
+    /// nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation: Option<CreationIntent>,
+    /// Generation of the spec that was last fully applied to this bucket: what differs from it
+    /// since was changed by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_generation: Option<i64>,
+    /// Lifecycle rules in force, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lifecycle: Vec<String>,
+    /// Declared rules that this store cannot do, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
+}
+
+/// That a bucket is about to be created.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CreationIntent {
+    /// Tells this intent from every other; becomes a tag of the bucket.
+    pub nonce: String,
+    /// When it was written: an untagged bucket that is older is not ours.
+    pub time: Time,
+}
+
+/// What only the vending identity can know of a hub; written by `hubstorage serve`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HubVendingStatus {
+    /// Result of the negative probe for each bucket.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub buckets: Vec<BucketVending>,
+}
+
+/// Whether the store was seen to hold the users of one bucket apart.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BucketVending {
+    /// Name of the bucket within the hub.
+    pub name: String,
+    /// Name in the store that was probed.
+    pub bucket_name: String,
+    /// UID of the StorageProvider that was probed.
+    pub provider_uid: String,
+    /// Generation of the StorageProvider that was probed; another one is probed again.
+    pub provider_generation: i64,
+    /// What was found.
+    pub verdict: IsolationVerdict,
+    /// Which calls got through, or why nothing is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Outcome of the negative probe.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IsolationVerdict {
+    /// Every call outside the own prefix was refused, every call inside succeeded.
+    Isolated,
+    /// Some call outside the own prefix was not refused.
+    Leaks,
+    /// The probe could not be carried out.
+    Unknown,
+}
