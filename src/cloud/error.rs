@@ -1,6 +1,6 @@
 //! Errors of a store, sorted by what can be done about them.
 
-use hubstorage_core::lifecycle::Effect;
+use hubstorage_core::api::Capability;
 use hubstorage_core::names::BucketName;
 
 /// Why a store did not do what it was asked.
@@ -70,10 +70,10 @@ pub enum CloudError {
         bucket: BucketName,
     },
     /// The store cannot do this at all.
-    #[error("the store cannot {effect}")]
+    #[error("the store cannot {}", capability.words())]
     Unsupported {
         /// What it cannot do.
-        effect: Effect,
+        capability: Capability,
     },
     /// Lifecycle rules of others hold what we cannot read, and so could not write back.
     #[error(
@@ -85,6 +85,15 @@ pub enum CloudError {
         bucket: BucketName,
         /// The XML elements.
         elements: String,
+    },
+    /// The bucket's policy is not what we can read, and so could not be written back.
+    #[error(
+        "the policy of bucket {bucket} is no JSON object, which writing our statements would lose; correct it, or set \
+         publicAccess and insecureTransport to Unmanaged"
+    )]
+    UnreadablePolicy {
+        /// The bucket.
+        bucket: BucketName,
     },
     /// The store asks for fewer calls.
     #[error("the store throttles {permission}; it is tried again later")]
@@ -130,7 +139,8 @@ impl CloudError {
             | Self::OwnedByOthers { .. }
             | Self::InvalidBucketName { .. }
             | Self::Unsupported { .. }
-            | Self::UnknownRules { .. } => Disposition::Stall,
+            | Self::UnknownRules { .. }
+            | Self::UnreadablePolicy { .. } => Disposition::Stall,
         }
     }
 }

@@ -6,14 +6,10 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use hubstorage_core::lifecycle::{Effect, Rule};
 use hubstorage_core::names::BucketName;
-use hubstorage_core::policies::PolicyDocument;
 
-use crate::{CloudError, Creation, Credential, CredentialSource, ObjectStore, Tags, Unclaimed};
+use crate::{CloudError, Layer, Operation};
 
 /// A way in which a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,118 +113,34 @@ impl FaultPlan {
     }
 }
 
-/// A store whose calls go through a [`FaultPlan`].
-#[derive(Debug, Clone)]
-pub struct Faulty<S> {
-    inner: S,
-    plan: FaultPlan,
-}
-
-impl<S> Faulty<S> {
-    /// `inner`, under `plan`.
-    pub fn new(inner: S, plan: FaultPlan) -> Self {
-        Self { inner, plan }
-    }
-
-    async fn call<T>(
+impl Layer for FaultPlan {
+    async fn around<T: Send>(
         &self,
-        name: &str,
+        operation: Operation,
         bucket: Option<&BucketName>,
-        effect: impl Future<Output = Result<T, CloudError>>,
+        call: impl Future<Output = Result<T, CloudError>> + Send,
     ) -> Result<T, CloudError> {
-        let name = bucket.map_or_else(|| name.to_owned(), |bucket| format!("{name} {bucket}"));
-        self.plan
-            .call(name, effect, |fault| CloudError::Unreachable {
-                endpoint: "under test".into(),
-                cause: format!("injected {fault:?}"),
-            })
-            .await
-    }
-}
-
-#[async_trait]
-impl<S: ObjectStore> ObjectStore for Faulty<S> {
-    async fn check_access(&self) -> Result<(), CloudError> {
-        self.call("check_access", None, self.inner.check_access())
-            .await
-    }
-
-    async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {
-        self.call("bucket_tags", Some(bucket), self.inner.bucket_tags(bucket))
-            .await
-    }
-
-    async fn lifecycle_rules(&self, bucket: &BucketName) -> Result<Vec<Rule<()>>, CloudError> {
-        self.call(
-            "lifecycle_rules",
-            Some(bucket),
-            self.inner.lifecycle_rules(bucket),
-        )
+        let name = bucket.map_or_else(
+            || operation.to_string(),
+            |bucket| format!("{operation} {bucket}"),
+        );
+        self.call(name, call, |fault| CloudError::Unreachable {
+            endpoint: "under test".into(),
+            cause: format!("injected {fault:?}"),
+        })
         .await
-    }
-
-    async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
-        self.call("unclaimed", Some(bucket), self.inner.unclaimed(bucket))
-            .await
-    }
-
-    async fn create_bucket(
-        &self,
-        bucket: &BucketName,
-        tags: &Tags,
-    ) -> Result<Creation, CloudError> {
-        self.call(
-            "create_bucket",
-            Some(bucket),
-            self.inner.create_bucket(bucket, tags),
-        )
-        .await
-    }
-
-    async fn set_bucket_tags(&self, bucket: &BucketName, tags: &Tags) -> Result<(), CloudError> {
-        self.call(
-            "set_bucket_tags",
-            Some(bucket),
-            self.inner.set_bucket_tags(bucket, tags),
-        )
-        .await
-    }
-
-    async fn set_lifecycle_rules(
-        &self,
-        bucket: &BucketName,
-        declared: &[Effect],
-    ) -> Result<(), CloudError> {
-        self.call(
-            "set_lifecycle_rules",
-            Some(bucket),
-            self.inner.set_lifecycle_rules(bucket, declared),
-        )
-        .await
-    }
-}
-
-#[async_trait]
-impl<S: CredentialSource> CredentialSource for Faulty<S> {
-    async fn assume(
-        &self,
-        session: &str,
-        policy: &PolicyDocument,
-        lifetime: Duration,
-    ) -> Result<Credential, CloudError> {
-        self.call("assume", None, self.inner.assume(session, policy, lifetime))
-            .await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Behaviour, MemoryCloud, MemoryStore};
+    use crate::memory::{Behaviour, MemoryCloud};
+    use crate::{Layered, ObjectStore as _, Tags};
 
-    fn faulty(plan: &FaultPlan) -> (MemoryCloud, Faulty<MemoryStore>, BucketName) {
+    fn faulty(plan: &FaultPlan) -> (MemoryCloud, Layered<FaultPlan>, BucketName) {
         let cloud = MemoryCloud::new(Behaviour::aws());
-        let store = Faulty::new(cloud.store("earth"), plan.clone());
+        let store = Layered::new(Arc::new(cloud.store("earth")), plan.clone());
         (cloud, store, BucketName::parse("earth-scratch").unwrap())
     }
 

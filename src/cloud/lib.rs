@@ -11,20 +11,26 @@ pub mod s3;
 
 mod credential;
 mod error;
+mod layer;
+mod operation;
 mod probe;
 mod tags;
 
 pub use credential::{Credential, Secret};
 pub use error::{CloudError, Disposition};
+pub use layer::{Layer, Layered};
+pub use operation::Operation;
 pub use probe::{IsolationProbe, ProbeVerdict};
 pub use tags::Tags;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::{Effect, Rule};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::policies::PolicyDocument;
+use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
 /// What happened when a bucket was asked for.
@@ -65,6 +71,27 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// The bucket's lifecycle rules, in the store's order; none if it has no configuration.
     async fn lifecycle_rules(&self, bucket: &BucketName) -> Result<Vec<Rule<()>>, CloudError>;
 
+    /// The bucket's policy; empty if it has none.
+    ///
+    /// # Errors
+    /// [`CloudError::Unsupported`] if the store has no such thing,
+    /// [`CloudError::UnreadablePolicy`] if it is not what we can merge with.
+    async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError>;
+
+    /// What is found instead of `setting`, in words; `None` where it is as it should be. Compared
+    /// by meaning. Statements of the policy are compared by their own document.
+    ///
+    /// # Errors
+    /// [`CloudError::Unsupported`] if the store has no such thing.
+    async fn deviation(
+        &self,
+        bucket: &BucketName,
+        setting: &Setting,
+    ) -> Result<Option<String>, CloudError>;
+
+    /// When the bucket was created; `None` if the store does not list it among ours.
+    async fn created(&self, bucket: &BucketName) -> Result<Option<Timestamp>, CloudError>;
+
     /// When an untagged bucket was created, and whether it is empty.
     async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError>;
 
@@ -83,13 +110,20 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// by rule-id prefix, written).
     ///
     /// # Errors
-    /// [`CloudError::Unsupported`] names the effect that the store does not take; all others
-    /// are in force then. [`CloudError::UnknownRules`] if rules of others would not survive.
+    /// [`CloudError::Unsupported`] names the capability that one of the effects needs and the
+    /// store lacks; all others are in force then. [`CloudError::UnknownRules`] if rules of others would not survive.
     async fn set_lifecycle_rules(
         &self,
         bucket: &BucketName,
         declared: &[Effect],
     ) -> Result<(), CloudError>;
+
+    /// Makes a setting what it should be; what others set beside it stays (read, merged, written).
+    ///
+    /// # Errors
+    /// [`CloudError::Unsupported`] if the store does not take it, or takes it without effect.
+    async fn apply_setting(&self, bucket: &BucketName, setting: &Setting)
+    -> Result<(), CloudError>;
 }
 
 /// The vending side of a store.

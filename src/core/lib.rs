@@ -7,14 +7,20 @@
 //! - [`names`]: usernames to key prefixes, bucket names, object names.
 //! - [`lifecycle`]: the rules a bucket should have, merged with those of others.
 //! - [`policies`]: session policies, the boundary of what a vended credential reaches.
+//! - [`bucket_policy`]: our statements in a bucket's policy, and what others are granted by it.
+//! - [`settings`]: everything else of a bucket that can be declared.
+//! - [`supports`]: what a store can do.
 //! - [`plan`]: declared and observed state to a list of actions.
 //! - [`hubs`]: which HubStorage of a namespace counts.
 //! - [`injection`]: what a user pod is given when it is admitted.
 
 pub mod api;
+pub mod bucket_policy;
 pub mod hubs;
 pub mod injection;
 pub mod lifecycle;
 pub mod names;
 pub mod plan;
 pub mod policies;
+pub mod settings;
+pub mod supports;

@@ -6,7 +6,12 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumIter, EnumString};
+
+use crate::api::{Capability, Lifecycle};
+use crate::supports::Supports;
 
 /// Rule ids that start with this are ours; all others are left as they are.
 pub const RULE_ID_PREFIX: &str = "hubstorage/";
@@ -26,6 +31,41 @@ impl fmt::Display for Days {
     }
 }
 
+/// A storage class of Amazon S3, by its name there; compatibles that have classes use the same
+/// names for their own.
+#[derive(
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Display,
+    EnumString,
+    EnumIter,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub enum StorageClass {
+    /// Read seldom, at once.
+    StandardIa,
+    /// The store finds out by itself what is read seldom.
+    IntelligentTiering,
+    /// Read seldom, kept in one zone.
+    OnezoneIa,
+    /// Read once in a quarter, at once.
+    GlacierIr,
+    /// Read after hours.
+    Glacier,
+    /// Read after a day.
+    DeepArchive,
+}
+
 /// What one of our rules does to a whole bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
@@ -40,20 +80,33 @@ pub enum Effect {
     /// Remove delete markers that hide nothing any more. A rule of its own: S3 refuses it
     /// beside an expiry in days.
     RemoveExpiredDeleteMarkers,
+    /// Move objects to another storage class this long after they were written.
+    Transition(Days, StorageClass),
 }
 
 impl Effect {
     /// The id of the rule with this effect.
     pub fn rule_id(&self) -> String {
-        format!("{RULE_ID_PREFIX}{}", self.slug())
-    }
-
-    fn slug(&self) -> &'static str {
-        match self {
+        let slug = match self {
             Self::Expire(_) => "expire",
             Self::AbortIncompleteUploads(_) => "abort-incomplete-uploads",
             Self::ExpireNoncurrent(_) => "expire-noncurrent",
             Self::RemoveExpiredDeleteMarkers => "remove-expired-delete-markers",
+            Self::Transition(_, class) => {
+                let class = class.to_string().to_lowercase().replace('_', "-");
+                return format!("{RULE_ID_PREFIX}transition-{class}");
+            }
+        };
+        format!("{RULE_ID_PREFIX}{slug}")
+    }
+
+    /// What a store needs to be able to do for it; none where every store with lifecycle rules
+    /// can.
+    pub fn needs(&self) -> Option<Capability> {
+        match self {
+            Self::AbortIncompleteUploads(_) => Some(Capability::AbortIncompleteUploads),
+            Self::Transition(..) => Some(Capability::Transitions),
+            Self::Expire(_) | Self::ExpireNoncurrent(_) | Self::RemoveExpiredDeleteMarkers => None,
         }
     }
 }
@@ -67,6 +120,7 @@ impl fmt::Display for Effect {
             }
             Self::ExpireNoncurrent(days) => write!(f, "expire noncurrent versions after {days}"),
             Self::RemoveExpiredDeleteMarkers => f.write_str("remove expired delete markers"),
+            Self::Transition(days, class) => write!(f, "move objects to {class} after {days}"),
         }
     }
 }
@@ -90,46 +144,38 @@ pub enum RuleBody<Foreign> {
     Other(Foreign),
 }
 
-/// A store's limit that keeps a rule from being applied there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Supports {
-    /// MinIO rejects a whole rule set as malformed when it holds this action (measured on
-    /// v0.0.0-20260212201848; it purges stale uploads by a server setting instead).
-    pub abort_incomplete_uploads: bool,
-}
-
-impl Supports {
-    /// What a store is taken to support until it has shown otherwise.
-    pub const ALL: Self = Self {
-        abort_incomplete_uploads: true,
-    };
-
-    /// The same without `effect`; effects that every store has are not taken away.
-    #[must_use]
-    pub fn without(self, effect: Effect) -> Self {
-        match effect {
-            Effect::AbortIncompleteUploads(_) => Self {
-                abort_incomplete_uploads: false,
-            },
-            Effect::Expire(_)
-            | Effect::ExpireNoncurrent(_)
-            | Effect::RemoveExpiredDeleteMarkers => self,
-        }
-    }
+/// The rules that a bucket with this lifecycle has.
+pub fn effects(lifecycle: &Lifecycle) -> Vec<Effect> {
+    let expire = lifecycle.expire_after_days;
+    // A day suffices to finish any single upload that anybody waits for, but a run of several
+    // days may keep one open: as long as the data itself may live, and a week at the most.
+    let uploads = lifecycle
+        .abort_incomplete_uploads_after_days
+        .or(expire.map(|days| days.min(Days(WEEK))));
+    let one = Days(NonZeroU16::MIN);
+    let moves = lifecycle
+        .transitions
+        .iter()
+        .map(|step| Effect::Transition(step.after_days, step.storage_class));
+    [
+        expire.map(Effect::Expire),
+        uploads.map(Effect::AbortIncompleteUploads),
+        expire.map(|_| Effect::ExpireNoncurrent(one)),
+        expire.map(|_| Effect::RemoveExpiredDeleteMarkers),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(moves)
+    .collect()
 }
 
 /// The full rule set of a bucket whose objects expire after `days`.
 pub fn expiring(days: Days) -> Vec<Effect> {
-    let one = Days(NonZeroU16::MIN);
-    // A day suffices to finish any single upload that anybody waits for, but a run of several
-    // days may keep one open: as long as the data itself may live, and a week at the most.
-    let uploads = days.min(Days(WEEK));
-    vec![
-        Effect::Expire(days),
-        Effect::AbortIncompleteUploads(uploads),
-        Effect::ExpireNoncurrent(one),
-        Effect::RemoveExpiredDeleteMarkers,
-    ]
+    effects(&Lifecycle {
+        expire_after_days: Some(days),
+        abort_incomplete_uploads_after_days: None,
+        transitions: Vec::new(),
+    })
 }
 
 const WEEK: NonZeroU16 = NonZeroU16::new(7).unwrap();
@@ -145,12 +191,9 @@ pub struct Achievable {
 
 /// Splits `declared` by what the store supports.
 pub fn achievable(declared: &[Effect], supports: Supports) -> Achievable {
-    let (apply, omitted) = declared.iter().partition(|effect| match effect {
-        Effect::AbortIncompleteUploads(_) => supports.abort_incomplete_uploads,
-        Effect::Expire(_) | Effect::ExpireNoncurrent(_) | Effect::RemoveExpiredDeleteMarkers => {
-            true
-        }
-    });
+    let (apply, omitted) = declared
+        .iter()
+        .partition(|effect| effect.needs().is_none_or(|needed| supports.has(needed)));
     Achievable { apply, omitted }
 }
 
@@ -159,9 +202,31 @@ pub fn achievable(declared: &[Effect], supports: Supports) -> Achievable {
 pub struct Difference {
     /// Declared but absent.
     pub missing: Vec<Effect>,
-    /// Under one of our ids, but with another meaning: the id, and what should be there
-    /// (`None` where nothing should).
-    pub changed: Vec<(String, Option<Effect>)>,
+    /// Under one of our ids, but with another meaning.
+    pub changed: Vec<Changed>,
+}
+
+/// A rule under one of our ids that is not as declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The id.
+    pub id: String,
+    /// What the rule does; none where it is nothing that we know.
+    pub is: Option<Effect>,
+    /// What it should do; none where it should not be there.
+    pub should: Option<Effect>,
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, is, should } = self;
+        match (is, should) {
+            (Some(is), Some(_)) => write!(f, "rule {id} to {is}"),
+            (Some(is), None) => write!(f, "rule {id} to {is}, which nobody declared"),
+            (None, Some(_)) => write!(f, "rule {id} changed"),
+            (None, None) => write!(f, "rule {id}, which nobody declared"),
+        }
+    }
 }
 
 impl Difference {
@@ -189,9 +254,16 @@ pub fn difference<F>(observed: &[Rule<F>], declared: &[Effect]) -> Difference {
         .iter()
         .filter(ours)
         .filter_map(|rule| {
-            let wanted = declared.iter().find(|effect| effect.rule_id() == rule.id).copied();
-            let is_right = matches!((&rule.body, wanted), (RuleBody::Known(is), Some(should)) if *is == should);
-            (!is_right).then(|| (rule.id.clone(), wanted))
+            let should = declared
+                .iter()
+                .find(|effect| effect.rule_id() == rule.id)
+                .copied();
+            let is = match rule.body {
+                RuleBody::Known(effect) => Some(effect),
+                RuleBody::Other(_) => None,
+            };
+            let id = rule.id.clone();
+            (is.is_none() || is != should).then_some(Changed { id, is, should })
         })
         .collect();
     Difference { missing, changed }

@@ -9,7 +9,7 @@ mod session;
 mod state;
 mod store;
 
-pub use calls::{Call, Operation};
+pub use calls::Call;
 pub use probe::MemoryProbe;
 #[cfg(test)]
 pub(crate) use probe::names as probe_names;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use hubstorage_core::names::BucketName;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{CloudError, Credential};
+use crate::{CloudError, Credential, Operation};
 use state::State;
 
 /// The cloud; clones share everything.

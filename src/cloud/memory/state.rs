@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hubstorage_core::lifecycle::{Rule, Supports};
+use hubstorage_core::api::{Capability, Encryption, Versioning};
+use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::lifecycle::Rule;
 use hubstorage_core::names::BucketName;
+use hubstorage_core::supports::Supports;
 use jiff::Timestamp;
 
-use super::calls::{Call, Operation};
+use super::calls::Call;
 use super::policy::Policy;
-use crate::{CloudError, Tags};
+use crate::{CloudError, Operation, Tags};
 
 /// In which respects stores differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behaviour {
-    /// Lifecycle effects that it takes.
+    /// What it can do.
     pub supports: Supports,
     /// Whether tags are taken in the call that creates.
     pub tags_on_create: bool,
@@ -57,9 +60,13 @@ impl Behaviour {
     /// As MinIO does.
     pub fn minio() -> Self {
         Self {
-            supports: Supports {
-                abort_incomplete_uploads: false,
-            },
+            supports: Supports::ALL
+                .without(Capability::AbortIncompleteUploads)
+                .without(Capability::Transitions)
+                .without(Capability::PublicAccessBlock)
+                .without(Capability::ObjectOwnership)
+                // No key management service is configured.
+                .without(Capability::Encryption),
             tags_on_create: false,
             shared_buckets: true,
             refused_names: BTreeSet::from(["minio".to_owned()]),
@@ -79,6 +86,16 @@ pub struct Bucket {
     pub tags: Tags,
     /// Its lifecycle rules; those of others are only words here.
     pub rules: Vec<Rule<String>>,
+    /// Its policy.
+    pub policy: BucketPolicy,
+    /// Whether the switch that overrides public grants is on.
+    pub public_access_blocked: bool,
+    /// Whether access control lists are switched off.
+    pub owner_enforced: bool,
+    /// Whether it keeps versions; none before anybody said so.
+    pub versioning: Option<Versioning>,
+    /// How it encrypts; none where nobody said so.
+    pub encryption: Option<Encryption>,
     /// Its objects.
     pub objects: BTreeMap<String, Vec<u8>>,
     /// Keys of noncurrent versions.
@@ -95,6 +112,11 @@ impl Bucket {
             created,
             tags: Tags::default(),
             rules: Vec::new(),
+            policy: BucketPolicy::default(),
+            public_access_blocked: false,
+            owner_enforced: false,
+            versioning: None,
+            encryption: None,
             objects: BTreeMap::new(),
             noncurrent: Vec::new(),
             uploads: Vec::new(),

@@ -1,11 +1,15 @@
 //! [`ObjectStore`] in memory.
 
 use async_trait::async_trait;
+use hubstorage_core::api::{Capability, Versioning};
+use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::{self, Effect, Rule, RuleBody};
 use hubstorage_core::names::BucketName;
+use hubstorage_core::settings::Setting;
+use jiff::Timestamp;
 
-use super::{Bucket, MemoryCloud, Operation};
-use crate::{CloudError, Creation, ObjectStore, Tags, Unclaimed};
+use super::{Bucket, MemoryCloud};
+use crate::{CloudError, Creation, ObjectStore, Operation, Tags, Unclaimed};
 
 /// The managing side, as one account.
 #[derive(Debug, Clone)]
@@ -25,6 +29,18 @@ impl MemoryStore {
         let mut state = self.cloud.state();
         state.enter(&self.account, operation, Some(bucket))?;
         state.reach(&self.account, operation, bucket).map(effect)
+    }
+}
+
+impl MemoryStore {
+    /// Refuses what this store cannot do.
+    fn needs(&self, operation: Operation, capability: Capability) -> Result<(), CloudError> {
+        let mut state = self.cloud.state();
+        if state.behaviour.supports.has(capability) {
+            return Ok(());
+        }
+        state.enter(&self.account, operation, None)?;
+        Err(CloudError::Unsupported { capability })
     }
 }
 
@@ -59,6 +75,43 @@ impl ObjectStore for MemoryStore {
         self.on(Operation::LifecycleRules, bucket, |bucket| {
             bucket.rules.iter().map(without_words).collect()
         })
+    }
+
+    async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError> {
+        self.needs(Operation::BucketPolicy, Capability::BucketPolicy)?;
+        self.on(Operation::BucketPolicy, bucket, |bucket| {
+            bucket.policy.clone()
+        })
+    }
+
+    async fn deviation(
+        &self,
+        bucket: &BucketName,
+        setting: &Setting,
+    ) -> Result<Option<String>, CloudError> {
+        self.needs(Operation::Deviation, setting.needs())?;
+        self.on(Operation::Deviation, bucket, |bucket| {
+            let is_right = match setting {
+                Setting::PublicAccessBlock => bucket.public_access_blocked,
+                Setting::BucketOwnerEnforced => bucket.owner_enforced,
+                Setting::Versioning(Versioning::Enabled) => {
+                    bucket.versioning == Some(Versioning::Enabled)
+                }
+                Setting::Versioning(Versioning::Suspended) => {
+                    bucket.versioning != Some(Versioning::Enabled)
+                }
+                Setting::Encryption(encryption) => bucket.encryption.as_ref() == Some(encryption),
+                Setting::Statements(_) => true,
+            };
+            (!is_right).then(|| format!("not {setting}"))
+        })
+    }
+
+    async fn created(&self, bucket: &BucketName) -> Result<Option<Timestamp>, CloudError> {
+        let mut state = self.cloud.state();
+        state.enter(&self.account, Operation::Created, Some(bucket))?;
+        let found = state.reach(&self.account, Operation::Created, bucket);
+        Ok(found.ok().map(|found| found.created))
     }
 
     async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
@@ -118,9 +171,26 @@ impl ObjectStore for MemoryStore {
         self.on(Operation::SetLifecycleRules, bucket, |bucket| {
             bucket.rules = lifecycle::merge(&bucket.rules, &achievable.apply);
         })?;
-        match achievable.omitted.first() {
-            Some(effect) => Err(CloudError::Unsupported { effect: *effect }),
+        match achievable.omitted.first().and_then(Effect::needs) {
+            Some(capability) => Err(CloudError::Unsupported { capability }),
             None => Ok(()),
         }
+    }
+
+    async fn apply_setting(&self, name: &BucketName, setting: &Setting) -> Result<(), CloudError> {
+        self.needs(Operation::ApplySetting, setting.needs())?;
+        self.on(Operation::ApplySetting, name, |bucket| match setting {
+            Setting::PublicAccessBlock => bucket.public_access_blocked = true,
+            Setting::BucketOwnerEnforced => bucket.owner_enforced = true,
+            Setting::Versioning(versioning) => bucket.versioning = Some(*versioning),
+            Setting::Encryption(encryption) => bucket.encryption = Some(encryption.clone()),
+            Setting::Statements(statements) => {
+                let merged = bucket.policy.with(name, statements);
+                // What `with` writes, `parse` reads.
+                bucket.policy = merged
+                    .and_then(|text| BucketPolicy::parse(&text).ok())
+                    .unwrap_or_default();
+            }
+        })
     }
 }

@@ -4,6 +4,7 @@ mod elements;
 mod errors;
 mod probe;
 mod rules;
+mod settings;
 mod store;
 mod sts;
 mod transport;

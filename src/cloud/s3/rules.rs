@@ -4,10 +4,10 @@ use std::num::NonZeroU16;
 
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, ExpirationStatus, LifecycleExpiration, LifecycleRule,
-    LifecycleRuleFilter, NoncurrentVersionExpiration,
+    LifecycleRuleFilter, NoncurrentVersionExpiration, Transition, TransitionStorageClass,
 };
 use aws_smithy_types::error::operation::BuildError;
-use hubstorage_core::lifecycle::{Days, Effect, Rule, RuleBody};
+use hubstorage_core::lifecycle::{Days, Effect, Rule, RuleBody, StorageClass};
 
 /// What a rule of the store means.
 pub(super) fn read(rule: &LifecycleRule) -> Rule<LifecycleRule> {
@@ -53,6 +53,12 @@ pub(super) fn write(rule: Rule<LifecycleRule>) -> Result<LifecycleRule, BuildErr
                 .expired_object_delete_marker(true)
                 .build(),
         ),
+        Effect::Transition(days, class) => builder.transitions(
+            Transition::builder()
+                .days(count(days))
+                .storage_class(TransitionStorageClass::from(class.to_string().as_str()))
+                .build(),
+        ),
     }
     .build()
 }
@@ -60,7 +66,6 @@ pub(super) fn write(rule: Rule<LifecycleRule>) -> Result<LifecycleRule, BuildErr
 fn effect(rule: &LifecycleRule) -> Option<Effect> {
     let plain = rule.status == ExpirationStatus::Enabled
         && is_whole_bucket(rule)
-        && rule.transitions().is_empty()
         && rule.noncurrent_version_transitions().is_empty();
     if !plain {
         return None;
@@ -69,8 +74,13 @@ fn effect(rule: &LifecycleRule) -> Option<Effect> {
         &rule.expiration,
         &rule.noncurrent_version_expiration,
         &rule.abort_incomplete_multipart_upload,
+        rule.transitions(),
     ) {
-        (Some(expiration), None, None) => {
+        (None, None, None, [one]) if one.date.is_none() => {
+            let class = one.storage_class()?.as_str().parse::<StorageClass>().ok()?;
+            Some(Effect::Transition(days(one.days?)?, class))
+        }
+        (Some(expiration), None, None, []) => {
             match (
                 expiration.days,
                 &expiration.date,
@@ -81,13 +91,13 @@ fn effect(rule: &LifecycleRule) -> Option<Effect> {
                 _ => None,
             }
         }
-        (None, Some(noncurrent), None) if noncurrent.newer_noncurrent_versions.is_none() => {
+        (None, Some(noncurrent), None, []) if noncurrent.newer_noncurrent_versions.is_none() => {
             noncurrent
                 .noncurrent_days
                 .and_then(days)
                 .map(Effect::ExpireNoncurrent)
         }
-        (None, None, Some(abort)) => abort
+        (None, None, Some(abort), []) => abort
             .days_after_initiation
             .and_then(days)
             .map(Effect::AbortIncompleteUploads),
@@ -144,6 +154,7 @@ mod tests {
             Effect::AbortIncompleteUploads(WEEK),
             Effect::ExpireNoncurrent(WEEK),
             Effect::RemoveExpiredDeleteMarkers,
+            Effect::Transition(WEEK, StorageClass::GlacierIr),
         ] {
             let rule = Rule {
                 id: effect.rule_id(),

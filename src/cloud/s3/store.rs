@@ -13,8 +13,11 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::error::operation::BuildError;
+use hubstorage_core::api::Capability;
+use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::{self, Effect, Rule, RuleBody};
 use hubstorage_core::names::BucketName;
+use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
 use super::elements::UnknownElements;
@@ -28,10 +31,10 @@ const CLASSIC_REGION: &str = "us-east-1";
 /// The managing side of S3 or a compatible.
 #[derive(Debug)]
 pub struct S3Store {
-    client: Client,
+    pub(super) client: Client,
     endpoint: String,
     region: String,
-    is_aws: bool,
+    pub(super) is_aws: bool,
 }
 
 /// A bucket's lifecycle configuration as it is.
@@ -65,7 +68,7 @@ impl S3Store {
         })
     }
 
-    fn call<'a>(&'a self, permission: &'static str, bucket: &'a BucketName) -> Call<'a> {
+    pub(super) fn call<'a>(&'a self, permission: &'static str, bucket: &'a BucketName) -> Call<'a> {
         Call {
             endpoint: &self.endpoint,
             permission,
@@ -310,6 +313,24 @@ impl ObjectStore for S3Store {
             .collect())
     }
 
+    async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError> {
+        self.policy(bucket).await
+    }
+
+    async fn deviation(
+        &self,
+        bucket: &BucketName,
+        setting: &Setting,
+    ) -> Result<Option<String>, CloudError> {
+        self.found_instead(bucket, setting).await
+    }
+
+    async fn created(&self, bucket: &BucketName) -> Result<Option<Timestamp>, CloudError> {
+        // A bucket of unknown age cannot be told from another one of its name.
+        let created = self.listed(bucket).await?;
+        Ok(created.filter(|created| *created != Timestamp::UNIX_EPOCH))
+    }
+
     async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
         let created = self.listed(bucket).await?;
         let created = created.ok_or_else(|| CloudError::NoSuchBucket {
@@ -411,21 +432,42 @@ impl ObjectStore for S3Store {
         let Err(refused) = self.put_lifecycle(bucket, &observed, declared).await else {
             return Ok(());
         };
-        let is_abort = |effect: &Effect| matches!(effect, Effect::AbortIncompleteUploads(_));
-        let suspect = declared.iter().copied().find(is_abort);
-        let Some(effect) = suspect.filter(|_| says_malformed(&refused)) else {
+        if !says_malformed(&refused) {
             return Err(refused);
-        };
+        }
         // The same set without the suspect: taken, it proves that nothing else was the cause.
-        let others: Vec<Effect> = declared
+        let mut suspects: Vec<Capability> = declared.iter().filter_map(Effect::needs).collect();
+        suspects.dedup();
+        for capability in suspects {
+            let others: Vec<Effect> = declared
+                .iter()
+                .copied()
+                .filter(|effect| effect.needs() != Some(capability))
+                .collect();
+            if self.put_lifecycle(bucket, &observed, &others).await.is_ok() {
+                return Err(CloudError::Unsupported { capability });
+            }
+        }
+        let plain: Vec<Effect> = declared
             .iter()
             .copied()
-            .filter(|effect| !is_abort(effect))
+            .filter(|effect| effect.needs().is_none())
             .collect();
-        self.put_lifecycle(bucket, &observed, &others)
-            .await
-            .map_err(|_| refused)?;
-        Err(CloudError::Unsupported { effect })
+        // More than one is lacking: the first is said now, the next one at the next try.
+        match declared.iter().find_map(Effect::needs) {
+            Some(capability) if self.put_lifecycle(bucket, &observed, &plain).await.is_ok() => {
+                Err(CloudError::Unsupported { capability })
+            }
+            _ => Err(refused),
+        }
+    }
+
+    async fn apply_setting(
+        &self,
+        bucket: &BucketName,
+        setting: &Setting,
+    ) -> Result<(), CloudError> {
+        self.configure(bucket, setting).await
     }
 }
 
@@ -439,14 +481,17 @@ fn tag_set(tags: &Tags) -> Result<Vec<Tag>, BuildError> {
 /// What a store answers to a lifecycle action that it does not know.
 fn says_malformed(error: &CloudError) -> bool {
     matches!(error, CloudError::Failed { code, .. }
-        if ["MalformedXML", "NotImplemented", "InvalidRequest", "InvalidArgument"].contains(&code.as_str()))
+        if ["MalformedXML", "NotImplemented", "InvalidRequest", "InvalidArgument", "InvalidStorageClass"]
+            .contains(&code.as_str()))
 }
 
-fn is_not_implemented<E: ProvideErrorMetadata + Error>(error: &SdkError<E, HttpResponse>) -> bool {
+pub(super) fn is_not_implemented<E: ProvideErrorMetadata + Error>(
+    error: &SdkError<E, HttpResponse>,
+) -> bool {
     error.code() == Some("NotImplemented") || status(error) == Some(501)
 }
 
-fn unbuildable(call: Call<'_>, error: &BuildError) -> CloudError {
+pub(super) fn unbuildable(call: Call<'_>, error: &BuildError) -> CloudError {
     CloudError::Failed {
         permission: call.permission,
         resource: call.bucket.map_or_else(|| "*".into(), ToString::to_string),

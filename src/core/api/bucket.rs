@@ -4,12 +4,18 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::Days;
+use crate::lifecycle::{Days, StorageClass};
 use crate::policies::Access;
 
 /// One bucket of a hub.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.management) || self.management != 'AccessOnly' || has(self.bucketName)")
+    .message("management AccessOnly needs bucketName: the operator does not create that bucket, so somebody has to say which one it is"))]
+#[x_kube(validation = Rule::new("!has(self.management) || self.management != 'AccessOnly' || (!has(self.lifecycle) && !has(self.versioning) && !has(self.encryption) && !has(self.publicAccess) && !has(self.insecureTransport) && !has(self.objectOwnership))")
+    .message("with management AccessOnly somebody else keeps the bucket: take lifecycle, versioning, encryption, publicAccess, insecureTransport and objectOwnership away"))]
+#[x_kube(validation = Rule::new("!has(self.management) || self.management != 'AccessOnly' || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain'")
+    .message("with management AccessOnly the bucket is never deleted: deletionPolicy must be Retain"))]
 #[x_kube(validation = Rule::new("has(self.bucketName) == has(oldSelf.bucketName) && (!has(self.bucketName) || self.bucketName == oldSelf.bucketName)")
     .message("bucketName is immutable: data does not move by itself; add a second bucket, copy, then remove this one"))]
 pub struct Bucket {
@@ -22,9 +28,48 @@ pub struct Bucket {
     #[schemars(length(min = 3, max = 63), pattern(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub bucket_name: Option<String>,
 
-    /// When data in the bucket is deleted. Absent: lifecycle rules are not managed.
+    /// Full: the operator creates the bucket and keeps everything declared here as it is declared.
+    /// AccessOnly: somebody else keeps the bucket; users get access to it, and nothing in the
+    /// store is changed.
+    #[serde(default)]
+    pub management: Management,
+
+    /// What is done about a bucket that is there already. Never: it is refused, unless this
+    /// HubStorage created it. IfOwned: it is taken over where its tag hubstorage.io/owner names
+    /// this HubStorage. Always: also where it has no such tag. A bucket whose tag names another
+    /// owner is always refused.
+    #[serde(default)]
+    pub adoption: Adoption,
+
+    /// When data in the bucket is deleted or moved. Absent: the operator keeps no lifecycle rule
+    /// of its own; rules of others stay in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
+
+    /// Whether old versions of objects are kept. Absent: left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versioning: Option<Versioning>,
+
+    /// How the store encrypts what is written. Absent: left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+
+    /// Blocked: nobody reaches the bucket without credentials. Unmanaged: left as it is. Default:
+    /// Blocked for a bucket that the operator created, Unmanaged for one that it took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_access: Option<PublicAccess>,
+
+    /// Denied: requests without TLS are refused by the bucket's policy; it needs an endpoint with
+    /// https. Unmanaged: left as it is. Default: Denied for a bucket that the operator created
+    /// where the endpoint has https, Unmanaged for one that it took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insecure_transport: Option<InsecureTransport>,
+
+    /// BucketOwnerEnforced: access control lists are without effect, the bucket's account owns
+    /// every object. Unmanaged: left as it is. Default: BucketOwnerEnforced for a bucket that the
+    /// operator created, Unmanaged for one that it took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_ownership: Option<ObjectOwnership>,
 
     /// Who reaches what. Default: everyone their own prefix, to read and write.
     #[serde(default = "default_grants")]
@@ -38,7 +83,10 @@ pub struct Bucket {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
 
-    /// What becomes of the bucket when the HubStorage is deleted. Retain: nothing.
+    /// What becomes of the bucket when the HubStorage is deleted. Retain: it stays as it is, with
+    /// its data and rules. DeleteIfEmpty: it is deleted if it holds nothing; until then the
+    /// deletion waits. DeleteContents: everything in it is deleted, old versions and unfinished
+    /// uploads too, and then the bucket. Can still be changed while the deletion runs.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -61,17 +109,130 @@ impl Bucket {
     }
 }
 
-/// When data is deleted.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+/// Who keeps a bucket.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Management {
+    /// The operator.
+    #[default]
+    Full,
+    /// Somebody else; the operator only gives users access.
+    AccessOnly,
+}
+
+/// What is done about a bucket that is there already.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Adoption {
+    /// It is refused, unless this HubStorage created it.
+    Never,
+    /// It is taken over where its owner tag names this HubStorage.
+    #[default]
+    IfOwned,
+    /// It is taken over where its owner tag does not name another owner.
+    Always,
+}
+
+/// When data is deleted or moved.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.expireAfterDays) || has(self.abortIncompleteUploadsAfterDays) || (has(self.transitions) && self.transitions.size() > 0)")
+    .message("lifecycle is empty: set expireAfterDays, abortIncompleteUploadsAfterDays or transitions, or take lifecycle away"))]
+#[x_kube(validation = Rule::new("!has(self.expireAfterDays) || !has(self.transitions) || self.transitions.all(t, t.afterDays < self.expireAfterDays)")
+    .message("a transition must come before expireAfterDays: afterwards there is nothing left to move"))]
 pub struct Lifecycle {
     /// Objects are deleted this many days after they were written, rounded up to the next
     /// midnight UTC by most stores; noncurrent versions a day after they were replaced,
     /// unfinished uploads after as many days (7 at the most), and what is left of deleted
-    /// objects with them.
+    /// objects with them. Absent: objects are never deleted.
     // i32 in the schema: Kubernetes warns of integer formats other than int32 and int64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3650), with = "Option<i32>")]
+    pub expire_after_days: Option<Days>,
+
+    /// Multipart uploads that nobody finished are removed this many days after they began.
+    /// Default: as expireAfterDays, but 7 at the most; without expireAfterDays they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3650), with = "Option<i32>")]
+    pub abort_incomplete_uploads_after_days: Option<Days>,
+
+    /// Cheaper storage classes that objects are moved to as they get older.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 6))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["storageClass".into()]))]
+    pub transitions: Vec<Transition>,
+}
+
+/// A move to another storage class.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// Objects are moved this many days after they were written.
     #[schemars(range(min = 1, max = 3650), with = "i32")]
-    pub expire_after_days: Days,
+    pub after_days: Days,
+    /// Where to.
+    pub storage_class: StorageClass,
+}
+
+/// Whether old versions of objects are kept.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Versioning {
+    /// They are.
+    Enabled,
+    /// No new ones are; those that are there stay.
+    Suspended,
+}
+
+/// How the store encrypts what is written.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.type == 'KMS') == has(self.kmsKeyID)")
+    .message("kmsKeyID must be set with type KMS, and only then"))]
+pub struct Encryption {
+    /// StoreManaged: with keys that the store keeps (SSE-S3, AES256). KMS: with a key of its key
+    /// management service.
+    #[serde(rename = "type")]
+    pub type_: EncryptionType,
+
+    /// Id or ARN of the key. The vending identity or role needs to be allowed to use it, or users
+    /// can neither read nor write.
+    #[serde(default, rename = "kmsKeyID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), pattern(r"^[A-Za-z0-9:/_.-]+$"))]
+    pub kms_key_id: Option<String>,
+}
+
+/// Whose keys encrypt.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EncryptionType {
+    /// The store's own.
+    StoreManaged,
+    /// One of the key management service.
+    KMS,
+}
+
+/// Whether the bucket is reached without credentials.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PublicAccess {
+    /// By nobody.
+    Blocked,
+    /// Left as it is.
+    Unmanaged,
+}
+
+/// Whether requests without TLS are served.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InsecureTransport {
+    /// They are refused.
+    Denied,
+    /// Left as it is.
+    Unmanaged,
+}
+
+/// Who owns objects that other accounts write.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectOwnership {
+    /// The bucket's account; access control lists are without effect.
+    BucketOwnerEnforced,
+    /// Left as it is.
+    Unmanaged,
 }
 
 fn default_grants() -> Vec<Grant> {
@@ -174,4 +335,8 @@ pub enum DeletionPolicy {
     /// The bucket, its data and its rules stay as they are.
     #[default]
     Retain,
+    /// It is deleted if it holds nothing.
+    DeleteIfEmpty,
+    /// Everything in it is deleted, and then the bucket.
+    DeleteContents,
 }

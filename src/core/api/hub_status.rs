@@ -27,6 +27,16 @@ pub struct HubStorageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buckets_ready: Option<String>,
 
+    /// In mode Observe: what mode Enforce would do, in the words of the events that would tell of
+    /// it, one entry for each action.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
+
+    /// Value of the annotation hubstorage.io/check-requested-at that was last answered by a
+    /// comparison with the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_check_request: Option<String>,
+
     /// Number of HubUser objects of this hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<i32>,
@@ -65,12 +75,46 @@ pub struct BucketStatus {
     /// since was changed by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_generation: Option<i64>,
+    /// How it came to be ours; absent while it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// When the store says that it was created: by this a bucket whose tags were removed is told
+    /// from another one of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Time>,
     /// Lifecycle rules in force, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lifecycle: Vec<String>,
-    /// Declared rules that this store cannot do, in words.
+    /// Settings in force, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<String>,
+    /// Declared rules and settings that this store cannot do, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
+    /// How far its deletion is; absent unless everything in it is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emptying: Option<Emptying>,
+}
+
+/// How a bucket came to be ours.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The operator created it: settings that the spec does not name have the operator's defaults.
+    Created,
+    /// It was there before: what the spec does not name is left as it is.
+    Adopted,
+    /// Somebody else keeps it.
+    AccessOnly,
+}
+
+/// How far the deletion of everything in a bucket is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct Emptying {
+    /// Objects, old versions and delete markers deleted so far.
+    pub deleted_versions: i64,
+    /// Unfinished uploads removed so far.
+    pub aborted_uploads: i64,
 }
 
 /// That a bucket is about to be created.

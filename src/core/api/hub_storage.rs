@@ -53,6 +53,12 @@ pub struct HubStorageSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("providerRef is immutable: data does not move by itself; make a new HubStorage"))]
     pub provider_ref: NameReference,
 
+    /// Enforce: the store is made what is declared, and kept so. Observe: what would be done is
+    /// written to status.plan, and nothing is done. Paused: nothing is looked at and nothing is
+    /// done; user pods go on as before, and deleting the HubStorage still works.
+    #[serde(default)]
+    pub mode: Mode,
+
     /// Who the hub's users are, and how their names become key prefixes.
     #[serde(default)]
     pub users: Users,
@@ -61,6 +67,18 @@ pub struct HubStorageSpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub buckets: Vec<Bucket>,
+}
+
+/// What is done about a difference between what is declared and what is there.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It is put right.
+    #[default]
+    Enforce,
+    /// It is told.
+    Observe,
+    /// Nobody looks.
+    Paused,
 }
 
 /// Who the hub's users are.

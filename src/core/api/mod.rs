@@ -23,16 +23,18 @@ mod hub_user;
 mod reason;
 mod storage_provider;
 
+pub use crate::lifecycle::StorageClass;
 pub use bucket::{
-    Bucket, DeletionPolicy, EnvFormat, EnvVar, Grant, Lifecycle, OnConflict, Permission, Scope,
-    Subject, SubjectKind,
+    Adoption, Bucket, DeletionPolicy, Encryption, EncryptionType, EnvFormat, EnvVar, Grant,
+    InsecureTransport, Lifecycle, Management, ObjectOwnership, OnConflict, Permission,
+    PublicAccess, Scope, Subject, SubjectKind, Transition, Versioning,
 };
 pub use conditions::{ConditionStatus, ConditionType, Verdict, condition, update_conditions};
 pub use hub_status::{
-    BucketStatus, BucketVending, CreationIntent, HubStorageStatus, HubVendingStatus,
-    IsolationVerdict,
+    BucketStatus, BucketVending, CreationIntent, Emptying, HubStorageStatus, HubVendingStatus,
+    IsolationVerdict, Origin,
 };
-pub use hub_storage::{Creator, HubStorage, HubStorageSpec, Source, UserContainer, Users};
+pub use hub_storage::{Creator, HubStorage, HubStorageSpec, Mode, Source, UserContainer, Users};
 pub use hub_user::{AccessMode, HubUser, HubUserSpec, HubUserStatus};
 pub use reason::{Reason, troubleshooting};
 pub use storage_provider::{
@@ -69,6 +71,10 @@ pub const USERNAME_ANNOTATION: &str = "hub.jupyter.org/username";
 /// The label in which KubeSpawner writes a slug of the username: it selects the pods of users,
 /// but its 32 bits of hash are no authorization key.
 pub const USERNAME_LABEL: &str = "hub.jupyter.org/username";
+
+/// The annotation by which a person asks for a comparison with the store now: any new value does;
+/// `status.lastHandledCheckRequest` answers with it.
+pub const CHECK_ANNOTATION: &str = "hubstorage.io/check-requested-at";
 
 /// The finalizer of a HubStorage, set before the first call to a store.
 pub const FINALIZER: &str = "hubstorage.io/finalizer";

@@ -20,6 +20,12 @@ pub enum Reason {
     // Under way.
     /// Changes are being made.
     Progressing,
+    /// The HubStorage is being deleted, and its buckets with it.
+    Deleting,
+    /// Mode Observe: differences are told, not put right.
+    Observing,
+    /// Mode Paused: nobody looks.
+    Paused,
     // About the spec and what it refers to.
     /// providerRef names no StorageProvider.
     ProviderNotFound,
@@ -50,6 +56,12 @@ pub enum Reason {
     AccessDenied,
     /// The bucket belongs to somebody else.
     BucketOwnedByOthers,
+    /// The bucket was there before, and is not to be taken over.
+    BucketExists,
+    /// A bucket that somebody else keeps is not there.
+    BucketMissing,
+    /// A bucket that is to be deleted if it is empty holds something.
+    BucketNotEmpty,
     /// The store asks for fewer calls.
     Throttled,
     /// The store failed in another way.
@@ -83,12 +95,18 @@ pub enum Reason {
     BucketCreated,
     /// A bucket was marked as ours.
     BucketTagged,
+    /// A bucket that was there before was taken over.
+    BucketAdopted,
+    /// A setting was made what it should be for the first time or after an edit of the spec.
+    BucketConfigured,
     /// Lifecycle rules were written for the first time or after an edit of the spec.
     LifecycleRulesSet,
     /// The store was found changed, and was put back.
     DriftCorrected,
     /// A bucket was left in the store at deletion.
     BucketRetained,
+    /// A bucket was deleted with its HubStorage.
+    BucketDeleted,
 }
 
 impl Reason {
@@ -102,6 +120,13 @@ impl Reason {
                 "Everything is applied but what this store cannot do; the message names it."
             }
             Self::Progressing => "Changes are being made.",
+            Self::Deleting => "The HubStorage is being deleted, and its buckets with it.",
+            Self::Observing => {
+                "Mode Observe: the store differs from what is declared; status.plan says what mode Enforce would do."
+            }
+            Self::Paused => {
+                "Mode Paused: nothing is compared with the store, and nothing is put right."
+            }
             Self::ProviderNotFound => {
                 "spec.providerRef names a StorageProvider that does not exist."
             }
@@ -137,6 +162,15 @@ impl Reason {
             }
             Self::BucketOwnedByOthers => {
                 "A bucket of this name exists and bears no tag of this HubStorage."
+            }
+            Self::BucketExists => {
+                "An earlier HubStorage of the same name left this bucket, and adoption is Never."
+            }
+            Self::BucketMissing => {
+                "A bucket with management AccessOnly is not there, and the operator creates none."
+            }
+            Self::BucketNotEmpty => {
+                "The HubStorage is being deleted, and a bucket with deletionPolicy DeleteIfEmpty holds something."
             }
             Self::Throttled => "The store asks for fewer calls.",
             Self::StoreFailed => "The store failed in a way that may pass.",
@@ -175,6 +209,8 @@ impl Reason {
             }
             Self::BucketCreated => "A bucket was created.",
             Self::BucketTagged => "A bucket was marked with the owner tag.",
+            Self::BucketAdopted => "A bucket that was there before was taken over.",
+            Self::BucketConfigured => "A setting of a bucket was made what is declared.",
             Self::LifecycleRulesSet => "Lifecycle rules were written.",
             Self::DriftCorrected => {
                 "The store was found changed by somebody else, and was put back."
@@ -182,6 +218,7 @@ impl Reason {
             Self::BucketRetained => {
                 "The HubStorage was deleted, its bucket and data were left in the store."
             }
+            Self::BucketDeleted => "The HubStorage was deleted, and its bucket with it.",
         }
     }
 
@@ -192,12 +229,18 @@ impl Reason {
             | Self::Applied
             | Self::NotDeclared
             | Self::Progressing
+            | Self::Deleting
             | Self::BucketCreated
             | Self::BucketTagged
+            | Self::BucketAdopted
+            | Self::BucketConfigured
+            | Self::BucketDeleted
             | Self::LifecycleRulesSet => return None,
             Self::PartlyApplied => {
                 "Nothing, or use a setting of the store itself: MinIO purges unfinished uploads by `mc admin config set … api stale_uploads_expiry=24h`."
             }
+            Self::Observing => "Read status.plan; if it is what you want, set mode to Enforce.",
+            Self::Paused => "Set mode to Enforce or Observe.",
             Self::ProviderNotFound => {
                 "Create the StorageProvider, or make a new HubStorage with the right name: providerRef is immutable."
             }
@@ -229,6 +272,15 @@ impl Reason {
             Self::AccessDenied => "Add the permission to the identity's policy.",
             Self::BucketOwnedByOthers => {
                 "Choose another bucketName. If the bucket is yours, tag it hubstorage.io/owner with the value that the message gives."
+            }
+            Self::BucketExists => {
+                "Set adoption to IfOwned to go on with the data that is there, or choose another bucketName."
+            }
+            Self::BucketMissing => {
+                "Create the bucket, correct bucketName, or set management to Full."
+            }
+            Self::BucketNotEmpty => {
+                "Empty the bucket, set deletionPolicy to Retain to keep it, or to DeleteContents to delete what the message names. Edits still count while the HubStorage is being deleted."
             }
             Self::Throttled => {
                 "Nothing: it is tried again with growing pauses. Raise driftCheckInterval if it stays."

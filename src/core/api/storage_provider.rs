@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::EnumIter;
 
 use super::NameReference;
 
@@ -132,6 +133,13 @@ impl S3Provider {
             Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
             None => format!("Amazon S3 {}", self.region),
         }
+    }
+
+    /// Whether requests go over TLS; Amazon's always do.
+    pub fn has_tls(&self) -> bool {
+        self.endpoint
+            .as_ref()
+            .is_none_or(|endpoint| endpoint.to_lowercase().starts_with("https:"))
     }
 }
 
@@ -262,9 +270,48 @@ pub struct CapabilityStatus {
 
 /// Something that not every store can do.
 #[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    EnumIter,
 )]
 pub enum Capability {
     /// A lifecycle rule that aborts multipart uploads nobody finished.
     AbortIncompleteUploads,
+    /// Lifecycle rules that move objects to other storage classes.
+    Transitions,
+    /// A switch on the bucket that overrides every public grant.
+    PublicAccessBlock,
+    /// Access control lists that can be switched off.
+    ObjectOwnership,
+    /// Old versions of objects.
+    Versioning,
+    /// Encryption by default, with the keys that the spec names.
+    Encryption,
+    /// A policy on the bucket.
+    BucketPolicy,
+}
+
+impl Capability {
+    /// What a store with this capability can do, as the rest of a sentence that begins with
+    /// "the store cannot".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::AbortIncompleteUploads => "abort incomplete uploads by a lifecycle rule",
+            Self::Transitions => "move objects to this storage class by a lifecycle rule",
+            Self::PublicAccessBlock => "block public access to a bucket",
+            Self::ObjectOwnership => "switch access control lists off",
+            Self::Versioning => "keep versions",
+            Self::Encryption => "encrypt a bucket by default in this way",
+            Self::BucketPolicy => "take a policy on a bucket",
+        }
+    }
 }

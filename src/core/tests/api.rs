@@ -174,7 +174,7 @@ fn kubectl_explain_has_a_word_on_every_field() {
 }
 
 #[test]
-fn lists_whose_items_have_a_name_are_maps() {
+fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
     let maps = paths_where(|_, schema| schema["x-kubernetes-list-type"] == "map");
     assert_eq!(
         maps,
@@ -184,6 +184,7 @@ fn lists_whose_items_have_a_name_are_maps() {
             "HubStorage.spec.buckets",
             "HubStorage.spec.buckets[].env",
             "HubStorage.spec.buckets[].grants",
+            "HubStorage.spec.buckets[].lifecycle.transitions",
             "HubStorage.spec.users.sources",
             "HubStorage.status.buckets",
             "HubStorage.status.conditions",
@@ -368,8 +369,13 @@ fn the_example_means_what_it_says() {
     );
     let [scratch, persistent] = hub.spec.buckets.try_into().unwrap();
     assert_eq!(
-        scratch.lifecycle.unwrap().expire_after_days.to_string(),
-        "7 days"
+        scratch
+            .lifecycle
+            .unwrap()
+            .expire_after_days
+            .unwrap()
+            .to_string(),
+        "400 days"
     );
     let variables: Vec<_> = scratch
         .env

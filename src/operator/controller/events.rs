@@ -47,6 +47,7 @@ impl Events {
             Action::Create { .. } => "CreateBucket",
             Action::Tag { .. } => "TagBucket",
             Action::SetLifecycle { .. } => "SetLifecycleRules",
+            Action::Configure { .. } => "ConfigureBucket",
         };
         let event = told(type_, action.reason(), verb, action.to_string());
         // The bucket as the second object: events of one reason about two buckets are not taken

@@ -1,13 +1,13 @@
 //! One reconcile of a StorageProvider: does the endpoint answer, and does it take the keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hubstorage_core::api::{
-    Capability, CapabilityStatus, ConditionStatus, ConditionType, Reason, StorageProvider,
-    StorageProviderStatus, Verdict, update_conditions,
+    Capability, CapabilityStatus, ConditionStatus, ConditionType, Reason, StorageProvider, Verdict,
+    update_conditions,
 };
-use hubstorage_core::lifecycle::Effect;
 use kube::api::{Patch, PatchParams};
 use kube::core::Duration as KubeDuration;
 use kube::runtime::controller::Action as Requeue;
@@ -118,33 +118,32 @@ async fn write_status(
     Ok(())
 }
 
-/// Remembers that a store cannot do something, for as long as the provider's spec stays: so
-/// that it is not asked again at every look, nor after a restart.
+/// Remembers what a store cannot do, for as long as the provider's spec stays: so that it is not
+/// asked again at every look, nor after a restart.
 ///
 /// # Errors
 /// If the API server does not take it.
-pub async fn record_unsupported(
+pub async fn record_lacking(
     provider: &StorageProvider,
-    effect: Effect,
+    lacking: &BTreeSet<Capability>,
     context: &Context,
 ) -> Result<(), kube::Error> {
-    let name = match effect {
-        Effect::AbortIncompleteUploads(_) => Capability::AbortIncompleteUploads,
-        // Every store that has lifecycle rules at all has these.
-        Effect::Expire(_) | Effect::ExpireNoncurrent(_) | Effect::RemoveExpiredDeleteMarkers => {
-            return Ok(());
-        }
-    };
     let observed_generation = provider.metadata.generation.unwrap_or_default();
-    let status = StorageProviderStatus {
-        capabilities: vec![CapabilityStatus {
+    let known = provider.status.iter().flat_map(|s| &s.capabilities);
+    let known = known
+        .filter(|known| known.observed_generation == observed_generation && !known.supported)
+        .map(|known| known.name);
+    // All of them: what is left out of an apply is taken away.
+    let lacking: BTreeSet<Capability> = known.chain(lacking.iter().copied()).collect();
+    let capabilities: Vec<CapabilityStatus> = lacking
+        .into_iter()
+        .map(|name| CapabilityStatus {
             name,
             supported: false,
             observed_generation,
-        }],
-        ..StorageProviderStatus::default()
-    };
-    let status = json!({"capabilities": status.capabilities});
+        })
+        .collect();
+    let status = json!({"capabilities": capabilities});
     apply_status(provider, CAPABILITIES_MANAGER, status, context).await
 }
 

@@ -94,7 +94,9 @@ fn reason_of(error: &CloudError) -> Reason {
         CloudError::AccessDenied { .. } => Reason::AccessDenied,
         CloudError::OwnedByOthers { .. } => Reason::BucketOwnedByOthers,
         CloudError::InvalidBucketName { .. } => Reason::BucketNameInvalid,
-        CloudError::Unsupported { .. } | CloudError::UnknownRules { .. } => Reason::Unsupported,
+        CloudError::Unsupported { .. }
+        | CloudError::UnknownRules { .. }
+        | CloudError::UnreadablePolicy { .. } => Reason::Unsupported,
         CloudError::InvalidCaBundle { .. } => Reason::InvalidConfiguration,
         CloudError::Throttled { .. } => Reason::Throttled,
         CloudError::NoSuchBucket { .. } | CloudError::Failed { .. } => Reason::StoreFailed,

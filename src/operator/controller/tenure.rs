@@ -11,9 +11,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use http::{Method, Request};
-use hubstorage_cloud::{CloudError, Creation, ObjectStore, Tags, Unclaimed};
+use hubstorage_cloud::{CloudError, Layer, Layered, ObjectStore, Operation};
 use hubstorage_core::api::StorageProvider;
-use hubstorage_core::lifecycle::{Effect, Rule};
 use hubstorage_core::names::BucketName;
 use kube::Client;
 use kube::client::Body;
@@ -71,10 +70,9 @@ impl Tenure {
     }
 }
 
-/// Something whose writes are held once the tenure is over.
-#[derive(Debug)]
-struct Held<T> {
-    of: T,
+/// Connections to stores whose writes are held once the tenure is over.
+struct Held<C> {
+    of: C,
     tenure: Tenure,
 }
 
@@ -84,9 +82,8 @@ impl<C: Connect> Connect for Held<C> {
         &self,
         provider: &StorageProvider,
     ) -> Result<Arc<dyn ObjectStore>, ConnectError> {
-        let of = self.of.store(provider).await?;
-        let tenure = self.tenure.clone();
-        Ok(Arc::new(Held { of, tenure }))
+        let store = self.of.store(provider).await?;
+        Ok(Arc::new(Layered::new(store, self.tenure.clone())))
     }
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {
@@ -94,51 +91,25 @@ impl<C: Connect> Connect for Held<C> {
     }
 }
 
-#[async_trait]
-impl ObjectStore for Held<Arc<dyn ObjectStore>> {
-    async fn check_access(&self) -> Result<(), CloudError> {
-        self.of.check_access().await
-    }
-
-    async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {
-        self.of.bucket_tags(bucket).await
-    }
-
-    async fn lifecycle_rules(&self, bucket: &BucketName) -> Result<Vec<Rule<()>>, CloudError> {
-        self.of.lifecycle_rules(bucket).await
-    }
-
-    async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
-        self.of.unclaimed(bucket).await
-    }
-
-    async fn create_bucket(
+/// Writes to a store are held once the tenure is over.
+impl Layer for Tenure {
+    async fn around<T: Send>(
         &self,
-        bucket: &BucketName,
-        tags: &Tags,
-    ) -> Result<Creation, CloudError> {
-        self.tenure.held().await;
-        self.of.create_bucket(bucket, tags).await
-    }
-
-    async fn set_bucket_tags(&self, bucket: &BucketName, tags: &Tags) -> Result<(), CloudError> {
-        self.tenure.held().await;
-        self.of.set_bucket_tags(bucket, tags).await
-    }
-
-    async fn set_lifecycle_rules(
-        &self,
-        bucket: &BucketName,
-        declared: &[Effect],
-    ) -> Result<(), CloudError> {
-        self.tenure.held().await;
-        self.of.set_lifecycle_rules(bucket, declared).await
+        operation: Operation,
+        _bucket: Option<&BucketName>,
+        call: impl Future<Output = Result<T, CloudError>> + Send,
+    ) -> Result<T, CloudError> {
+        if operation.is_write() {
+            self.held().await;
+        }
+        call.await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hubstorage_cloud::Tags;
     use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
     use std::convert::Infallible;
     use std::time::Duration;
@@ -178,10 +149,7 @@ mod tests {
         let tenure = over();
         let cloud = MemoryCloud::new(Behaviour::minio());
         let store: Arc<dyn ObjectStore> = Arc::new(cloud.store("123456789012"));
-        let held = Held {
-            of: store.clone(),
-            tenure: tenure.clone(),
-        };
+        let held = Layered::new(store.clone(), tenure.clone());
         let bucket = BucketName::parse("earth-scratch").unwrap();
         let tags = Tags::default();
         let create = || timeout(LONG, held.create_bucket(&bucket, &tags));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud, MemorySession, Refusal};
 use hubstorage_cloud::{CloudError, Credential, CredentialSource, IsolationProbe, ObjectStore};
+use hubstorage_core::api::Capability;
 use hubstorage_core::lifecycle::{Rule, RuleBody};
 use hubstorage_core::names::BucketName;
 use jiff::Timestamp;
@@ -55,7 +56,10 @@ impl Memory {
 impl World for Memory {
     fn traits(&self) -> Traits {
         Traits {
-            aborts_incomplete_uploads: self.behaviour.supports.abort_incomplete_uploads,
+            aborts_incomplete_uploads: self
+                .behaviour
+                .supports
+                .has(Capability::AbortIncompleteUploads),
             tells_owners_apart: !self.behaviour.shared_buckets,
             refused_name: self
                 .behaviour

@@ -3,7 +3,9 @@
 use std::num::NonZeroU16;
 
 use hubstorage_cloud::CloudError;
-use hubstorage_core::lifecycle::{self, Days, Effect, Rule, RuleBody, Supports};
+use hubstorage_core::api::Capability;
+use hubstorage_core::lifecycle::{self, Changed, Days, Effect, Rule, RuleBody};
+use hubstorage_core::supports::Supports;
 
 use crate::world::{RULE_OF_OTHERS, World, new_bucket};
 
@@ -11,8 +13,10 @@ const WEEK: Days = Days(NonZeroU16::new(7).unwrap());
 const MONTH: Days = Days(NonZeroU16::new(30).unwrap());
 
 fn declared(world: &dyn World, days: Days) -> Vec<Effect> {
-    let supports = Supports {
-        abort_incomplete_uploads: world.traits().aborts_incomplete_uploads,
+    let supports = if world.traits().aborts_incomplete_uploads {
+        Supports::ALL
+    } else {
+        Supports::ALL.without(Capability::AbortIncompleteUploads)
     };
     lifecycle::achievable(&lifecycle::expiring(days), supports).apply
 }
@@ -145,7 +149,12 @@ pub async fn a_rule_changed_by_hand_is_seen(world: &dyn World) {
     world.disable_rule_by_hand(&bucket, &expire.rule_id()).await;
     let read = store.lifecycle_rules(&bucket).await.unwrap();
     let changed = lifecycle::difference(&read, &supported(world)).changed;
-    assert_eq!(changed, [(expire.rule_id(), Some(expire))]);
+    let disabled = Changed {
+        id: expire.rule_id(),
+        is: None,
+        should: Some(expire),
+    };
+    assert_eq!(changed, [disabled]);
 }
 
 pub async fn an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_force(
@@ -156,14 +165,15 @@ pub async fn an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_f
     let set = store
         .set_lifecycle_rules(&bucket, &lifecycle::expiring(WEEK))
         .await;
-    let abort = Effect::AbortIncompleteUploads(WEEK);
     let can = world.traits().aborts_incomplete_uploads;
     assert_eq!(
         set,
         if can {
             Ok(())
         } else {
-            Err(CloudError::Unsupported { effect: abort })
+            Err(CloudError::Unsupported {
+                capability: Capability::AbortIncompleteUploads,
+            })
         }
     );
     let read = store.lifecycle_rules(&bucket).await.unwrap();

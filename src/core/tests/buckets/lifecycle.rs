@@ -1,16 +1,17 @@
 //! Lifecycle rules: which ones a bucket needs, how they differ, how they live beside others'.
 
+use hubstorage_core::api::Capability;
 use hubstorage_core::lifecycle::{
-    Achievable, Difference, Effect, RULE_ID_PREFIX, Rule, RuleBody, Supports, achievable,
+    Achievable, Changed, Difference, Effect, RULE_ID_PREFIX, Rule, RuleBody, achievable,
     difference, expiring, merge,
 };
 use proptest::prelude::*;
 
+use hubstorage_core::supports::Supports;
+
 use crate::strategies::{days, declared, rules, supports};
 
-const WITHOUT_ABORT: Supports = Supports {
-    abort_incomplete_uploads: false,
-};
+const WITHOUT_ABORT: Supports = Supports::ALL.without(Capability::AbortIncompleteUploads);
 
 /// A rule of somebody else, in the words of a store.
 fn foreign(id: &str, words: &'static str) -> Rule<&'static str> {
@@ -163,7 +164,11 @@ fn a_rule_with_other_days_is_seen_as_changed() {
         difference(&[ours(Effect::Expire(days(365)))], &declared),
         Difference {
             missing: vec![],
-            changed: vec![("hubstorage/expire".into(), Some(declared[0]))]
+            changed: vec![Changed {
+                id: "hubstorage/expire".into(),
+                is: Some(Effect::Expire(days(365))),
+                should: Some(declared[0]),
+            }]
         }
     );
 }
@@ -178,7 +183,11 @@ fn a_rule_of_ours_that_was_disabled_or_narrowed_is_seen_as_changed() {
         ),
         Difference {
             missing: vec![],
-            changed: vec![("hubstorage/expire".into(), Some(declared[0]))]
+            changed: vec![Changed {
+                id: "hubstorage/expire".into(),
+                is: None,
+                should: Some(declared[0]),
+            }]
         }
     );
 }
@@ -191,7 +200,11 @@ fn a_rule_under_our_prefix_that_nobody_declared_is_seen_as_to_be_removed() {
         difference(&observed, &declared),
         Difference {
             missing: vec![],
-            changed: vec![("hubstorage/remove-expired-delete-markers".into(), None)]
+            changed: vec![Changed {
+                id: "hubstorage/remove-expired-delete-markers".into(),
+                is: Some(Effect::RemoveExpiredDeleteMarkers),
+                should: None,
+            }]
         }
     );
 }

@@ -1,12 +1,19 @@
 //! The plan, case by case: what is done about a bucket, why, and in which words.
 
+use std::collections::BTreeSet;
+
 use hubstorage_core::api::Reason;
-use hubstorage_core::lifecycle::{Difference, Effect, Rule, RuleBody, Supports, expiring};
+use hubstorage_core::api::{
+    Adoption, Capability, InsecureTransport, Management, ObjectOwnership, Origin, PublicAccess,
+};
+use hubstorage_core::lifecycle::{Difference, Effect, Rule, RuleBody, expiring};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{
-    Action, BucketPlan, Cause, Declared, Intent, Observed, Owner, Refusal, Remembered, owner_tags,
-    plan_bucket,
+    Action, BucketPlan, Cause, Declared, Found, Intent, Observed, Owner, Refusal, Remembered,
+    Sighting, TagCause, plan_bucket,
 };
+use hubstorage_core::settings::{DeclaredSettings, Setting, Wanted};
+use hubstorage_core::supports::Supports;
 use jiff::Timestamp;
 
 use crate::strategies::days;
@@ -15,15 +22,22 @@ const FIRST_TIME: Remembered = Remembered {
     intent: None,
     existed: false,
     settled: false,
+    origin: None,
+    created: None,
 };
 const SETTLED: Remembered = Remembered {
-    intent: None,
     existed: true,
     settled: true,
+    ..FIRST_TIME
 };
-const WITHOUT_ABORT: Supports = Supports {
-    abort_incomplete_uploads: false,
-};
+const WITHOUT_ABORT: Supports = Supports::ALL.without(Capability::AbortIncompleteUploads);
+/// No bucket.
+fn missing() -> Observed {
+    Observed {
+        sighting: Sighting::Missing,
+        found: Found::default(),
+    }
+}
 
 /// The second at which the intents of these tests were written.
 const INTENT_AT: i64 = 1_800_000_000;
@@ -45,7 +59,20 @@ fn declared() -> Declared {
     Declared {
         name: "scratch".into(),
         bucket: bucket(),
+        management: Management::Full,
+        adoption: Adoption::IfOwned,
         lifecycle: expiring(days(7)),
+        settings: settings(),
+    }
+}
+
+/// A spec that says that nothing but tags and rules is the operator's.
+fn settings() -> DeclaredSettings {
+    DeclaredSettings {
+        public_access: Some(PublicAccess::Unmanaged),
+        insecure_transport: Some(InsecureTransport::Unmanaged),
+        object_ownership: Some(ObjectOwnership::Unmanaged),
+        ..DeclaredSettings::default()
     }
 }
 
@@ -68,17 +95,54 @@ fn intending() -> Remembered {
     };
     Remembered {
         intent: Some(intent),
-        existed: false,
-        settled: false,
+        ..FIRST_TIME
     }
 }
 
 /// An empty bucket without tags that was made when the intent had just been written.
 fn just_made() -> Observed {
-    Observed::Untagged {
-        created: at(INTENT_AT + 1),
-        empty: true,
-        rules: vec![],
+    untagged(INTENT_AT + 1, true)
+}
+
+/// A bucket without tags.
+fn untagged(created: i64, empty: bool) -> Observed {
+    Observed {
+        sighting: Sighting::Untagged {
+            created: at(created),
+            empty,
+        },
+        found: Found::default(),
+    }
+}
+
+/// A bucket that bears the tag of others, or that our keys do not reach.
+fn others(owner: Option<&str>) -> Observed {
+    Observed {
+        sighting: Sighting::OthersOwn {
+            owner: owner.map(str::to_owned),
+        },
+        found: Found::default(),
+    }
+}
+
+/// A bucket that we made, with these rules.
+fn made_with(rules: Vec<Rule<()>>) -> Observed {
+    Observed {
+        sighting: Sighting::Ours {
+            nonce: Some("c0ffee".into()),
+        },
+        found: Found {
+            rules,
+            ..Found::default()
+        },
+    }
+}
+
+fn tag() -> Action {
+    Action::Tag {
+        bucket: bucket(),
+        origin: Origin::Created,
+        cause: TagCause::Created,
     }
 }
 
@@ -93,9 +157,7 @@ fn rules(effects: &[Effect]) -> Vec<Rule<()>> {
 }
 
 fn ours(effects: &[Effect]) -> Observed {
-    Observed::Ours {
-        rules: rules(effects),
-    }
+    made_with(rules(effects))
 }
 
 fn plan(declared: &Declared, observed: &Observed, remembered: &Remembered) -> BucketPlan {
@@ -124,7 +186,7 @@ fn refusal_of(plan: BucketPlan) -> Refusal {
 
 #[test]
 fn a_missing_bucket_is_created_and_then_given_its_rules() {
-    let plan = plan(&declared(), &Observed::Missing, &FIRST_TIME);
+    let plan = plan(&declared(), &missing(), &FIRST_TIME);
     assert_eq!(
         plan,
         BucketPlan {
@@ -138,8 +200,14 @@ fn a_missing_bucket_is_created_and_then_given_its_rules() {
                 set_week(&expiring(days(7)), Cause::Declared),
             ],
             refusal: None,
+            origin: Some(Origin::Created),
             in_force: expiring(days(7)),
             omitted: vec![],
+            settings: Wanted {
+                apply: vec![Setting::Statements(BTreeSet::new())],
+                omitted: vec![],
+            },
+            grants: vec![],
         }
     );
 }
@@ -168,7 +236,7 @@ fn a_rule_that_is_absent_after_the_spec_was_applied_is_drift() {
 
 #[test]
 fn a_bucket_that_vanished_after_the_spec_was_applied_is_drift() {
-    let plan = plan(&unmanaged(), &Observed::Missing, &SETTLED);
+    let plan = plan(&unmanaged(), &missing(), &SETTLED);
     assert_eq!(
         plan.actions,
         [Action::Create {
@@ -183,10 +251,7 @@ fn an_empty_untagged_bucket_that_is_younger_than_our_intent_is_tagged_and_given_
     let plan = plan(&declared(), &just_made(), &intending());
     assert_eq!(
         plan.actions,
-        [
-            Action::Tag { bucket: bucket() },
-            set_week(&expiring(days(7)), Cause::Declared)
-        ]
+        [tag(), set_week(&expiring(days(7)), Cause::Declared)]
     );
 }
 
@@ -197,21 +262,16 @@ fn a_bucket_made_in_the_second_of_the_intent_is_ours_although_stores_round_down(
         nonce: "c0ffee".into(),
         time,
     });
-    let made = Observed::Untagged {
-        created: at(INTENT_AT),
-        empty: true,
-        rules: vec![],
-    };
+    let made = untagged(INTENT_AT, true);
     let plan = plan(
         &unmanaged(),
         &made,
         &Remembered {
             intent,
-            existed: false,
-            settled: false,
+            ..FIRST_TIME
         },
     );
-    assert_eq!(plan.actions, [Action::Tag { bucket: bucket() }]);
+    assert_eq!(plan.actions, [tag()]);
 }
 
 #[test]
@@ -222,11 +282,7 @@ fn an_untagged_bucket_is_not_ours_without_an_intent() {
 
 #[test]
 fn an_untagged_bucket_is_not_ours_when_it_holds_anything() {
-    let used = Observed::Untagged {
-        created: at(INTENT_AT + 1),
-        empty: false,
-        rules: vec![],
-    };
+    let used = untagged(INTENT_AT + 1, false);
     let refusal = refusal_of(plan(&declared(), &used, &intending()));
     assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
 }
@@ -241,18 +297,14 @@ fn an_untagged_bucket_is_not_ours_when_the_intent_was_followed_up_and_forgotten(
 
 #[test]
 fn an_intent_gives_no_right_to_a_bucket_that_bears_the_tag_of_others() {
-    let theirs = Observed::OthersOwn {
-        owner: Some("0b7a9c1e/mars/hub".into()),
-    };
+    let theirs = others(Some("0b7a9c1e/mars/hub"));
     let refusal = refusal_of(plan(&declared(), &theirs, &intending()));
     assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
 }
 
 #[test]
 fn the_refusal_of_others_bucket_names_the_owner_the_field_the_bucket_and_the_way_out() {
-    let theirs = Observed::OthersOwn {
-        owner: Some("0b7a9c1e/mars/hub".into()),
-    };
+    let theirs = others(Some("0b7a9c1e/mars/hub"));
     assert_eq!(
         refusal_of(plan(&declared(), &theirs, &FIRST_TIME)).message,
         "spec.buckets[scratch]: bucket earth-scratch exists and it belongs to 0b7a9c1e/mars/hub (tag hubstorage.io/owner); \
@@ -263,15 +315,17 @@ fn the_refusal_of_others_bucket_names_the_owner_the_field_the_bucket_and_the_way
 
 #[test]
 fn the_refusal_of_a_bucket_without_a_tag_names_the_tag_to_set() {
-    let out_of_reach = Observed::OthersOwn { owner: None };
-    for observed in [out_of_reach, just_made()] {
-        assert_eq!(
-            refusal_of(plan(&declared(), &observed, &FIRST_TIME)).message,
-            "spec.buckets[scratch]: bucket earth-scratch exists and it bears no tag hubstorage.io/owner of this HubStorage; \
-             it is left as it is. Choose another bucketName, or, if the bucket is yours to give, set its tag \
-             hubstorage.io/owner to 0b7a9c1e/earth/hub"
-        );
-    }
+    assert_eq!(
+        refusal_of(plan(&declared(), &just_made(), &FIRST_TIME)).message,
+        "spec.buckets[scratch]: bucket earth-scratch exists and it bears no tag hubstorage.io/owner of this HubStorage; \
+         it is left as it is. Choose another bucketName, or, if the bucket is yours to give, set adoption to Always, or \
+         set its tag hubstorage.io/owner to 0b7a9c1e/earth/hub"
+    );
+    assert_eq!(
+        refusal_of(plan(&declared(), &others(None), &FIRST_TIME)).message,
+        "spec.buckets[scratch]: bucket earth-scratch exists and our keys do not reach it; it is left as it is. Choose \
+         another bucketName, or, if the bucket is yours to give, set its tag hubstorage.io/owner to 0b7a9c1e/earth/hub"
+    );
 }
 
 #[test]
@@ -282,12 +336,16 @@ fn rules_of_ours_go_when_the_spec_asks_for_none_any_more_and_those_of_others_sta
         id: "logs".into(),
         body: RuleBody::Other(()),
     });
-    let plan = plan(&unmanaged(), &Observed::Ours { rules: there }, &FIRST_TIME);
+    let plan = plan(&unmanaged(), &made_with(there), &FIRST_TIME);
     let [Action::SetLifecycle { effects, found, .. }] = plan.actions.as_slice() else {
         panic!("{:?}", plan.actions);
     };
     assert_eq!(effects, &[]);
-    let gone: Vec<&str> = found.changed.iter().map(|(id, _)| id.as_str()).collect();
+    let gone: Vec<&str> = found
+        .changed
+        .iter()
+        .map(|changed| changed.id.as_str())
+        .collect();
     assert_eq!(gone.len(), 4);
     assert!(
         gone.iter().all(|id| id.starts_with("hubstorage/")),
@@ -295,7 +353,11 @@ fn rules_of_ours_go_when_the_spec_asks_for_none_any_more_and_those_of_others_sta
     );
     assert_eq!(
         plan.actions[0].to_string(),
-        "set lifecycle rules of bucket earth-scratch: none"
+        "set lifecycle rules of bucket earth-scratch: none; found \
+         rule hubstorage/expire to expire objects after 7 days, which nobody declared, \
+         rule hubstorage/abort-incomplete-uploads to abort incomplete uploads after 7 days, which nobody declared, \
+         rule hubstorage/expire-noncurrent to expire noncurrent versions after 1 day, which nobody declared, \
+         rule hubstorage/remove-expired-delete-markers to remove expired delete markers, which nobody declared"
     );
 }
 
@@ -305,9 +367,7 @@ fn a_bucket_without_rules_of_ours_and_without_lifecycle_in_the_spec_is_left_as_i
         id: "logs".into(),
         body: RuleBody::Other(()),
     };
-    let there = Observed::Ours {
-        rules: vec![foreign],
-    };
+    let there = made_with(vec![foreign]);
     assert_eq!(plan(&unmanaged(), &there, &SETTLED).actions, []);
 }
 
@@ -317,7 +377,7 @@ fn a_bucket_that_vanished_while_a_new_spec_was_not_applied_yet_is_told_as_a_loss
         existed: true,
         ..FIRST_TIME
     };
-    let plan = plan(&declared(), &Observed::Missing, &known);
+    let plan = plan(&declared(), &missing(), &known);
     assert_eq!(
         plan.actions[0].to_string(),
         "create bucket earth-scratch again: it was gone, with all data in it"
@@ -326,14 +386,10 @@ fn a_bucket_that_vanished_while_a_new_spec_was_not_applied_yet_is_told_as_a_loss
 
 #[test]
 fn clocks_that_differ_by_less_than_the_store_tolerates_do_not_strand_our_own_bucket() {
-    let made = |second| Observed::Untagged {
-        created: at(INTENT_AT + second),
-        empty: true,
-        rules: vec![],
-    };
+    let made = |second| untagged(INTENT_AT + second, true);
     for behind in [-14 * 60, -1, 0, 3600] {
         let plan = plan(&unmanaged(), &made(behind), &intending());
-        assert_eq!(plan.actions, [Action::Tag { bucket: bucket() }], "{behind}");
+        assert_eq!(plan.actions, [tag()], "{behind}");
     }
     let refusal = refusal_of(plan(&unmanaged(), &made(-16 * 60), &intending()));
     assert_eq!(refusal.reason, Reason::BucketOwnedByOthers);
@@ -349,7 +405,7 @@ fn rules_of_others_are_no_reason_to_write() {
             body: RuleBody::Other(()),
         },
     );
-    let plan = plan(&declared(), &Observed::Ours { rules: there }, &SETTLED);
+    let plan = plan(&declared(), &made_with(there), &SETTLED);
     assert_eq!(plan.actions, []);
 }
 
@@ -362,7 +418,7 @@ fn a_rule_that_the_store_cannot_have_is_omitted_and_said_so() {
         .collect();
     let plan = plan_bucket(
         &declared(),
-        &Observed::Missing,
+        &missing(),
         &FIRST_TIME,
         &owner(),
         WITHOUT_ABORT,
@@ -395,7 +451,7 @@ fn a_rule_that_the_store_cannot_have_is_no_difference() {
 
 #[test]
 fn the_actions_of_a_new_bucket_read_like_this() {
-    let plan = plan(&declared(), &Observed::Missing, &FIRST_TIME);
+    let plan = plan(&declared(), &missing(), &FIRST_TIME);
     let words: Vec<String> = plan.actions.iter().map(ToString::to_string).collect();
     assert_eq!(
         words,
@@ -418,7 +474,7 @@ fn the_tagging_of_a_bucket_reads_like_this() {
 
 #[test]
 fn a_bucket_that_vanished_is_told_with_its_loss() {
-    let plan = plan(&unmanaged(), &Observed::Missing, &SETTLED);
+    let plan = plan(&unmanaged(), &missing(), &SETTLED);
     assert_eq!(
         plan.actions[0].to_string(),
         "create bucket earth-scratch again: it was gone, with all data in it"
@@ -439,12 +495,12 @@ fn drift_is_told_with_what_was_found() {
         lifecycle: vec![Effect::Expire(days(7)), Effect::ExpireNoncurrent(days(1))],
         ..declared()
     };
-    let plan = plan(&short, &Observed::Ours { rules: there }, &SETTLED);
+    let plan = plan(&short, &made_with(there), &SETTLED);
     assert_eq!(
         plan.actions[0].to_string(),
         "set lifecycle rules of bucket earth-scratch: expire objects after 7 days, expire noncurrent versions after 1 day; \
-         found no rule to expire noncurrent versions after 1 day, rule hubstorage/expire changed, \
-         rule hubstorage/remove-expired-delete-markers, which nobody declared, rule hubstorage/old, which nobody declared"
+         found no rule to expire noncurrent versions after 1 day, rule hubstorage/expire to expire objects after 365 days, \
+         rule hubstorage/remove-expired-delete-markers to remove expired delete markers, which nobody declared, rule hubstorage/old, which nobody declared"
     );
 }
 
@@ -453,7 +509,7 @@ fn each_action_has_the_reason_of_its_event() {
     let reasons =
         |plan: BucketPlan| -> Vec<Reason> { plan.actions.iter().map(Action::reason).collect() };
     assert_eq!(
-        reasons(plan(&declared(), &Observed::Missing, &FIRST_TIME)),
+        reasons(plan(&declared(), &missing(), &FIRST_TIME)),
         [Reason::BucketCreated, Reason::LifecycleRulesSet]
     );
     assert_eq!(
@@ -461,7 +517,7 @@ fn each_action_has_the_reason_of_its_event() {
         [Reason::BucketTagged, Reason::LifecycleRulesSet]
     );
     assert_eq!(
-        reasons(plan(&declared(), &Observed::Missing, &SETTLED)),
+        reasons(plan(&declared(), &missing(), &SETTLED)),
         [Reason::DriftCorrected, Reason::DriftCorrected]
     );
 }
@@ -469,7 +525,7 @@ fn each_action_has_the_reason_of_its_event() {
 #[test]
 fn a_bucket_bears_its_owner_and_the_nonce_of_its_intent() {
     assert_eq!(
-        owner_tags(&owner(), "c0ffee"),
+        owner().creation_tags("c0ffee"),
         [
             ("hubstorage.io/owner", "0b7a9c1e/earth/hub".to_owned()),
             ("hubstorage.io/creation", "c0ffee".to_owned())

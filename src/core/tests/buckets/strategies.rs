@@ -2,12 +2,13 @@
 
 use std::num::NonZeroU16;
 
-use hubstorage_core::lifecycle::{
-    Days, Effect, RULE_ID_PREFIX, Rule, RuleBody, Supports, expiring,
-};
+use hubstorage_core::api::Capability;
+use hubstorage_core::lifecycle::{Days, Effect, RULE_ID_PREFIX, Rule, RuleBody, expiring};
+use hubstorage_core::supports::Supports;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use strum::IntoEnumIterator as _;
 
 /// So many days; panics on 0, which the tests never mean.
 pub fn days(days: u16) -> Days {
@@ -55,7 +56,11 @@ pub fn rules<F: std::fmt::Debug + Clone>(
 
 /// Stores that can do everything, and stores that cannot.
 pub fn supports() -> impl Strategy<Value = Supports> {
-    any::<bool>().prop_map(|abort_incomplete_uploads| Supports {
-        abort_incomplete_uploads,
+    let all: Vec<Capability> = Capability::iter().collect();
+    let count = all.len();
+    subsequence(all, 0..=count).prop_map(|lacking| {
+        lacking
+            .into_iter()
+            .fold(Supports::ALL, |supports, lost| supports.without(lost))
     })
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hubstorage_cloud::ObjectStore;
-use hubstorage_cloud::memory::{Behaviour, MemoryCloud, Operation};
+use hubstorage_cloud::Operation;
+use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
 use hubstorage_core::api::StorageProvider;
 use hubstorage_core::names::{BucketName, Username};
 use hubstorage_core::policies::{Access, Reach};

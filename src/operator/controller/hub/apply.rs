@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use hubstorage_cloud::{CloudError, Creation, Tags};
-use hubstorage_core::api::{HubStorage, OWNER_TAG, Reason};
+use hubstorage_core::api::{Capability, HubStorage, OWNER_TAG, Origin, Reason};
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
-use hubstorage_core::plan::{Action, BucketPlan, Declared, Intent, Remembered, owner_tags};
+use hubstorage_core::plan::{Action, BucketPlan, Declared, Intent, Remembered};
 use jiff::Timestamp;
 use kube::Resource as _;
 use rand::distr::{Alphanumeric, SampleString as _};
@@ -30,7 +30,9 @@ pub struct BucketOutcome {
     /// An intent to create that is not followed up yet.
     pub intent: Option<Intent>,
     /// What the store turned out not to support.
-    pub unsupported: Option<Effect>,
+    pub unsupported: Option<Capability>,
+    /// When the store says that the bucket was created.
+    pub created: Option<Timestamp>,
 }
 
 impl BucketOutcome {
@@ -39,23 +41,16 @@ impl BucketOutcome {
         declared: &Declared,
         target: &Target,
         error: &CloudError,
-        intent: Option<&Intent>,
+        remembered: Remembered,
     ) -> Self {
-        let plan = BucketPlan {
-            name: declared.name.clone(),
-            bucket: declared.bucket.clone(),
-            actions: Vec::new(),
-            refusal: None,
-            in_force: Vec::new(),
-            omitted: Vec::new(),
-        };
         Self {
-            plan,
+            plan: BucketPlan::nothing(declared, None),
             location: target.location.clone(),
             step: Step::from(error),
             ours: false,
-            intent: intent.cloned(),
+            intent: remembered.intent,
             unsupported: None,
+            created: remembered.created,
         }
     }
 }
@@ -104,6 +99,7 @@ pub async fn bucket(
     target: &Target,
     plan: BucketPlan,
     intent: Option<&Intent>,
+    created: Option<Timestamp>,
     context: &Context,
 ) -> BucketOutcome {
     let mut outcome = BucketOutcome {
@@ -113,6 +109,7 @@ pub async fn bucket(
         ours: false,
         intent: intent.cloned(),
         unsupported: None,
+        created,
     };
     if let Some(refusal) = &outcome.plan.refusal {
         outcome.step = Step::stalled(refusal.reason, &refusal.message);
@@ -139,13 +136,12 @@ pub async fn bucket(
                 context.events.done(&hub.object_ref(&()), &action).await;
             }
             Err(Failure::Store(error)) => {
-                if let CloudError::Unsupported { effect } = error {
-                    outcome.unsupported = Some(effect);
+                if let CloudError::Unsupported { capability } = error {
+                    outcome.unsupported = Some(capability);
                     // All other rules are in force by now.
-                    context
-                        .events
-                        .done(&hub.object_ref(&()), &without(action, effect))
-                        .await;
+                    if let Some(rest) = without(action, capability) {
+                        context.events.done(&hub.object_ref(&()), &rest).await;
+                    }
                 }
                 outcome.step = Step::from(&error);
                 return outcome;
@@ -155,34 +151,45 @@ pub async fn bucket(
                 return outcome;
             }
         }
+        if matches!(action, Action::Create { .. }) {
+            outcome.created = None;
+        }
         outcome.ours = true;
     }
     if outcome.ours {
         outcome.intent = None;
     }
+    if outcome.ours && outcome.created.is_none() && outcome.plan.origin != Some(Origin::AccessOnly)
+    {
+        // Asked once in the life of a bucket.
+        match target.store.created(&outcome.plan.bucket).await {
+            Ok(created) => outcome.created = created,
+            Err(error) => outcome.step = Step::from(&error),
+        }
+    }
     outcome
 }
 
-/// The action as it was carried out by a store that does not support `effect`.
-fn without(action: Action, effect: Effect) -> Action {
-    match action {
-        Action::SetLifecycle {
-            bucket,
-            mut effects,
-            mut found,
-            cause,
-        } => {
-            effects.retain(|declared| *declared != effect);
-            found.missing.retain(|missing| *missing != effect);
-            Action::SetLifecycle {
-                bucket,
-                effects,
-                found,
-                cause,
-            }
-        }
-        other => other,
-    }
+/// What was done of the action by a store that lacks `capability`; none where that is nothing.
+fn without(action: Action, capability: Capability) -> Option<Action> {
+    let Action::SetLifecycle {
+        bucket,
+        mut effects,
+        mut found,
+        cause,
+    } = action
+    else {
+        return None;
+    };
+    let is_possible = |effect: &Effect| effect.needs() != Some(capability);
+    effects.retain(is_possible);
+    found.missing.retain(is_possible);
+    Some(Action::SetLifecycle {
+        bucket,
+        effects,
+        found,
+        cause,
+    })
 }
 
 enum Failure {
@@ -199,7 +206,7 @@ impl From<CloudError> for Failure {
 
 async fn act(target: &Target, action: &Action, intent: Option<&Intent>) -> Result<(), Failure> {
     let nonce = intent.map_or("", |intent| intent.nonce.as_str());
-    let tags: Tags = owner_tags(&target.owner, nonce).into_iter().collect();
+    let tags: Tags = target.owner.creation_tags(nonce).into_iter().collect();
     match action {
         Action::Create { bucket, .. } => match target.store.create_bucket(bucket, &tags).await? {
             Creation::Created { tagged: true } => Ok(()),
@@ -208,10 +215,21 @@ async fn act(target: &Target, action: &Action, intent: Option<&Intent>) -> Resul
                 "bucket {bucket} appeared while it was being created; looking whose it is"
             ))),
         },
-        Action::Tag { bucket } => tag(target, bucket, &tags).await,
+        Action::Tag {
+            bucket,
+            origin: Origin::Created,
+            ..
+        } => tag(target, bucket, &tags).await,
+        Action::Tag { bucket, .. } => {
+            let tags: Tags = target.owner.adoption_tags().into_iter().collect();
+            tag(target, bucket, &tags).await
+        }
         Action::SetLifecycle {
             bucket, effects, ..
         } => Ok(target.store.set_lifecycle_rules(bucket, effects).await?),
+        Action::Configure {
+            bucket, setting, ..
+        } => Ok(target.store.apply_setting(bucket, setting).await?),
     }
 }
 

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use hubstorage_cloud::ObjectStore;
 use hubstorage_core::api::{
-    Bucket, Capability, ConditionType, HubStorage, Reason, StorageProvider, condition,
+    Bucket, ConditionType, HubStorage, InsecureTransport, Reason, S3Provider, StorageProvider,
+    condition,
 };
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
-use hubstorage_core::lifecycle::{Supports, expiring};
+use hubstorage_core::lifecycle::effects;
 use hubstorage_core::names::{BucketName, BucketNamePattern};
 use hubstorage_core::plan::{Declared, Owner};
 use hubstorage_core::policies::PolicyDocument;
+use hubstorage_core::settings::DeclaredSettings;
+use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::reflector::ObjectRef;
@@ -251,13 +254,25 @@ fn declared_bucket(
             ),
         ));
     }
-    let lifecycle = bucket.lifecycle.as_ref();
-    let lifecycle =
-        lifecycle.map_or_else(Vec::new, |lifecycle| expiring(lifecycle.expire_after_days));
+    let has_tls = provider.spec.s3.as_ref().is_some_and(S3Provider::has_tls);
+    if bucket.insecure_transport == Some(InsecureTransport::Denied) && !has_tls {
+        return Err(Step::stalled(
+            Reason::InvalidConfiguration,
+            format!(
+                "spec.buckets[{}].insecureTransport: Denied would refuse every request, because the endpoint of \
+                 StorageProvider {} has no https. Give it https, or set insecureTransport to Unmanaged",
+                bucket.name,
+                provider.name_any()
+            ),
+        ));
+    }
     Ok(Declared {
         name: bucket.name.clone(),
         bucket: name,
-        lifecycle,
+        management: bucket.management,
+        adoption: bucket.adoption,
+        lifecycle: bucket.lifecycle.as_ref().map_or_else(Vec::new, effects),
+        settings: DeclaredSettings::of(bucket, has_tls),
     })
 }
 
@@ -268,14 +283,12 @@ fn supports(provider: &StorageProvider) -> Supports {
         .status
         .as_ref()
         .map_or(&[][..], |status| &status.capabilities);
-    let lacks = |capability| {
-        known.iter().any(|known| {
-            known.name == capability
-                && !known.supported
-                && Some(known.observed_generation) == provider.metadata.generation
+    known
+        .iter()
+        .filter(|known| {
+            !known.supported && Some(known.observed_generation) == provider.metadata.generation
         })
-    };
-    Supports {
-        abort_incomplete_uploads: !lacks(Capability::AbortIncompleteUploads),
-    }
+        .fold(Supports::ALL, |supports, known| {
+            supports.without(known.name)
+        })
 }

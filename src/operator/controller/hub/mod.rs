@@ -17,12 +17,13 @@ mod missed;
 mod observe;
 mod status;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubstorage_core::api::{HubStorage, Reason};
-use hubstorage_core::lifecycle::{Effect, Supports};
+use hubstorage_core::api::{Capability, HubStorage, Reason};
 use hubstorage_core::plan::{self, Declared};
+use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
@@ -120,38 +121,39 @@ async fn converge(
     context: &Context,
 ) -> Result<Vec<BucketOutcome>, HubError> {
     let mut supports = target.supports;
-    let mut outcomes = pass(hub, target, &target.buckets, supports, context).await?;
-
-    let unsupported: Vec<Effect> = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.unsupported)
-        .collect();
-    if let Some(effect) = unsupported.first() {
-        supports = supports.without(*effect);
-        provider::record_unsupported(&target.provider, *effect, context)
+    let mut lacking = BTreeSet::new();
+    let mut outcomes: Vec<BucketOutcome> = Vec::new();
+    let mut buckets = target.buckets.clone();
+    // Each round but the last finds one more thing that the store cannot do.
+    while !buckets.is_empty() {
+        let (later, learned) = pass(hub, target, &buckets, supports, context).await?;
+        buckets.retain(|bucket| {
+            let outcome = later.iter().find(|later| later.plan.name == bucket.name);
+            outcome.is_some_and(|outcome| {
+                outcome
+                    .unsupported
+                    .is_some_and(|capability| supports.has(capability))
+            })
+        });
+        supports = learned
+            .iter()
+            .fold(supports, |supports, lost| supports.without(*lost));
+        lacking.extend(learned);
+        outcomes.retain(|before| !later.iter().any(|o| o.plan.name == before.plan.name));
+        outcomes.extend(later);
+    }
+    outcomes.sort_by_key(|outcome| {
+        target
+            .buckets
+            .iter()
+            .position(|bucket| bucket.name == outcome.plan.name)
+    });
+    if !lacking.is_empty() {
+        provider::record_lacking(&target.provider, &lacking, context)
             .await
             .map_err(HubError::at(
                 "writing a capability into the StorageProvider's status",
             ))?;
-        let again: Vec<Declared> = target
-            .buckets
-            .iter()
-            .filter(|bucket| {
-                outcomes
-                    .iter()
-                    .any(|o| o.unsupported.is_some() && o.plan.name == bucket.name)
-            })
-            .cloned()
-            .collect();
-        let second = pass(hub, target, &again, supports, context).await?;
-        for outcome in &mut outcomes {
-            if let Some(later) = second
-                .iter()
-                .find(|later| later.plan.name == outcome.plan.name)
-            {
-                *outcome = later.clone();
-            }
-        }
     }
     context.metrics.checked(
         &hub.namespace().unwrap_or_default(),
@@ -161,21 +163,35 @@ async fn converge(
     Ok(outcomes)
 }
 
+/// One round over `buckets`; also tells what the store turned out to be unable to do.
 async fn pass(
     hub: &mut HubStorage,
     target: &Target,
     buckets: &[Declared],
-    supports: Supports,
+    mut supports: Supports,
     context: &Context,
-) -> Result<Vec<BucketOutcome>, HubError> {
+) -> Result<(Vec<BucketOutcome>, BTreeSet<Capability>), HubError> {
     let remembered = status::remembered(hub, buckets);
+    let remembered_of = |name: &str| remembered.get(name).cloned().unwrap_or_default();
+    let mut lacking = BTreeSet::new();
     let mut planned = Vec::with_capacity(buckets.len());
     for declared in buckets {
-        let observed =
-            observe::bucket(target.store.as_ref(), &declared.bucket, &target.owner).await;
-        let remembered = remembered.get(&declared.name).cloned().unwrap_or_default();
-        planned.push(observed.map(|observed| {
-            plan::plan_bucket(declared, &observed, &remembered, &target.owner, supports)
+        let remembered = remembered_of(&declared.name);
+        let store = target.store.as_ref();
+        let look = observe::bucket(store, declared, &remembered, &target.owner, supports).await;
+        planned.push(look.map(|look| {
+            supports = look
+                .lacking
+                .iter()
+                .fold(supports, |supports, lost| supports.without(*lost));
+            lacking.extend(look.lacking);
+            plan::plan_bucket(
+                declared,
+                &look.observed,
+                &remembered,
+                &target.owner,
+                supports,
+            )
         }));
     }
     let pending = apply::pending(planned.iter().flatten(), &remembered, (context.clock)());
@@ -183,16 +199,15 @@ async fn pass(
 
     let mut outcomes = Vec::with_capacity(buckets.len());
     for (declared, plan) in buckets.iter().zip(planned) {
-        let before = remembered
-            .get(&declared.name)
-            .and_then(|remembered| remembered.intent.as_ref());
+        let before = remembered_of(&declared.name);
         outcomes.push(match plan {
             Ok(plan) => {
                 let intent = pending.get(&declared.name).map(|pending| &pending.intent);
-                apply::bucket(hub, target, plan, intent, context).await
+                apply::bucket(hub, target, plan, intent, before.created, context).await
             }
             Err(error) => BucketOutcome::unobserved(declared, target, &error, before),
         });
     }
-    Ok(outcomes)
+    lacking.extend(outcomes.iter().filter_map(|outcome| outcome.unsupported));
+    Ok((outcomes, lacking))
 }

@@ -11,6 +11,7 @@ use hubstorage_core::api::{
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{Declared, Intent, Remembered};
+use hubstorage_core::settings::Setting;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -47,6 +48,8 @@ pub fn remembered(hub: &HubStorage, declared: &[Declared]) -> BTreeMap<String, R
                     existed: intent.is_none(),
                     settled: bucket.applied_generation == hub.metadata.generation,
                     intent,
+                    origin: bucket.origin,
+                    created: bucket.created.as_ref().map(|created| created.0),
                 },
             )
         })
@@ -84,8 +87,12 @@ pub async fn record_intents(
             creation: creation.clone(),
             store: location.to_owned(),
             applied_generation: None,
+            origin: None,
+            created: None,
             lifecycle: Vec::new(),
+            settings: Vec::new(),
             omitted: Vec::new(),
+            emptying: None,
         };
         match buckets.iter_mut().find(|bucket| bucket.name == *name) {
             Some(bucket) if is_known(bucket) => bucket.creation = creation,
@@ -134,6 +141,8 @@ pub async fn write(
             buckets(&before, outcomes, generation)
         },
         buckets_ready: None,
+        plan: Vec::new(),
+        last_handled_check_request: before.last_handled_check_request.clone(),
         // Written by others: the users' reconciler, and serve.
         users: None,
         vending: None,
@@ -181,7 +190,14 @@ fn buckets(
                 let is_foreign = outcome.plan.refusal.is_some();
                 return known.filter(|_| !is_foreign).cloned();
             }
-            let words = |effects: &[Effect]| effects.iter().map(ToString::to_string).collect();
+            let rules = |effects: &[Effect]| effects.iter().map(ToString::to_string).collect();
+            let settings = |settings: &[Setting]| {
+                settings
+                    .iter()
+                    .filter(|s| s.says_something())
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+            };
             let in_force = matches!(outcome.step, Step::Done);
             Some(BucketStatus {
                 name: outcome.plan.name.clone(),
@@ -193,12 +209,20 @@ fn buckets(
                 } else {
                     known.and_then(|known| known.applied_generation)
                 },
+                origin: outcome.plan.origin.filter(|_| outcome.ours),
+                created: outcome.created.filter(|_| outcome.ours).map(Time),
                 lifecycle: if in_force {
-                    words(&outcome.plan.in_force)
+                    rules(&outcome.plan.in_force)
                 } else {
                     Vec::new()
                 },
-                omitted: words(&outcome.plan.omitted),
+                settings: if in_force {
+                    settings(&outcome.plan.settings.apply)
+                } else {
+                    Vec::new()
+                },
+                omitted: outcome.plan.omitted(),
+                emptying: None,
             })
         })
         .collect()

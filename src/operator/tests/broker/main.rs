@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::CloudError;
-use hubstorage_cloud::memory::{Behaviour, Operation, Refusal};
+use hubstorage_cloud::Operation;
+use hubstorage_cloud::memory::{Behaviour, Refusal};
 use serde_json::json;
 
 use hub::{BOBS_ADDRESS, BOBS_POD, Hub, Issuer, bucket, hub_user, pod};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hubstorage_cloud::memory::{Behaviour, Operation};
+use hubstorage_cloud::Operation;
+use hubstorage_cloud::memory::Behaviour;
 use serde_json::{Value, json};
 
 use crate::hub::{HANGING, HUB, Hub, hub_of, provider};

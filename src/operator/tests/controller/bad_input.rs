@@ -303,7 +303,7 @@ async fn a_bucket_that_our_keys_do_not_reach() {
     assert_left_alone(
         Behaviour::aws(),
         bucket_of("somebody else"),
-        &["bears no tag"],
+        &["our keys do not reach it"],
     )
     .await;
 }

@@ -1,7 +1,7 @@
 //! The store was changed by somebody else: it is put right, once, and said.
 
 use hubstorage_cloud::memory::Behaviour;
-use hubstorage_core::api::{ConditionType, OWNER_TAG, Reason};
+use hubstorage_core::api::{CREATION_TAG, ConditionType, OWNER_TAG, Reason};
 use hubstorage_core::lifecycle::{Rule, RuleBody};
 use serde_json::json;
 
@@ -146,11 +146,38 @@ async fn a_bucket_that_was_deleted_by_hand_is_made_again_and_the_loss_is_told() 
 }
 
 #[tokio::test]
-async fn a_bucket_whose_owner_tag_was_removed_is_left_alone_and_said() {
+async fn tags_that_were_removed_from_the_very_bucket_that_we_made_are_put_back() {
+    for behaviour in [Behaviour::aws(), Behaviour::minio()] {
+        let mut world = settled(behaviour).await;
+        world.cloud.edit_by_hand(&scratch(), |bucket| {
+            bucket.objects.insert("bob/a".to_owned(), Vec::new());
+            bucket.tags.0.clear();
+        });
+        world.settle().await;
+        let tags = world.cloud.bucket(&scratch()).unwrap().tags;
+        assert_eq!(tags.get(OWNER_TAG), Some("here/earth/earth"));
+        assert!(
+            tags.get(CREATION_TAG).is_some(),
+            "it is still one that we made"
+        );
+        let told = corrections(&world);
+        assert!(
+            told.iter()
+                .any(|event| event.note.contains("found it without")),
+            "{told:?}"
+        );
+        assert!(world.is_ready(&hub()));
+    }
+}
+
+#[tokio::test]
+async fn another_bucket_of_the_same_name_is_left_alone_and_said() {
     let mut world = settled(Behaviour::aws()).await;
-    world
-        .cloud
-        .edit_by_hand(&scratch(), |bucket| drop(bucket.tags.0.remove(OWNER_TAG)));
+    world.cloud.edit_by_hand(&scratch(), |bucket| {
+        bucket.tags.0.clear();
+        // Somebody deleted ours and made one of their own.
+        bucket.created += jiff::SignedDuration::from_secs(1);
+    });
     let before = world.inventory();
     world.settle().await;
     assert_eq!(world.inventory(), before);
@@ -189,7 +216,7 @@ async fn a_store_that_has_learnt_something_is_asked_again_when_the_provider_is_e
     let mut world = settled(Behaviour::minio()).await;
     world
         .cloud
-        .behave(|behaviour| behaviour.supports = hubstorage_core::lifecycle::Supports::ALL);
+        .behave(|behaviour| behaviour.supports = hubstorage_core::supports::Supports::ALL);
     world.server.edit(&crate::fixtures::provider(), |provider| {
         provider["spec"]["driftCheckInterval"] = json!("20m")
     });

@@ -459,6 +459,7 @@ fn forget_times(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("lastTransitionTime");
+            fields.remove("created");
             fields.values_mut().for_each(forget_times);
         }
         Value::Array(items) => items.iter_mut().for_each(forget_times),

@@ -1,0 +1,133 @@
+//! Something that is done around every call of a store: faults, a look at a lease, a budget.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::lifecycle::{Effect, Rule};
+use hubstorage_core::names::BucketName;
+use hubstorage_core::settings::Setting;
+use jiff::Timestamp;
+
+use crate::{CloudError, Creation, ObjectStore, Operation, Tags, Unclaimed};
+
+/// What is done around every call.
+pub trait Layer: Send + Sync + Debug {
+    /// Carries out `call`, or not.
+    fn around<T: Send>(
+        &self,
+        operation: Operation,
+        bucket: Option<&BucketName>,
+        call: impl Future<Output = Result<T, CloudError>> + Send,
+    ) -> impl Future<Output = Result<T, CloudError>> + Send;
+}
+
+/// A store with a layer around it.
+#[derive(Debug, Clone)]
+pub struct Layered<L> {
+    store: Arc<dyn ObjectStore>,
+    layer: L,
+}
+
+impl<L> Layered<L> {
+    /// `store` within `layer`.
+    pub fn new(store: Arc<dyn ObjectStore>, layer: L) -> Self {
+        Self { store, layer }
+    }
+}
+
+#[async_trait]
+impl<L: Layer> ObjectStore for Layered<L> {
+    async fn check_access(&self) -> Result<(), CloudError> {
+        let call = self.store.check_access();
+        self.layer.around(Operation::CheckAccess, None, call).await
+    }
+
+    async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {
+        let call = self.store.bucket_tags(bucket);
+        self.layer
+            .around(Operation::BucketTags, Some(bucket), call)
+            .await
+    }
+
+    async fn lifecycle_rules(&self, bucket: &BucketName) -> Result<Vec<Rule<()>>, CloudError> {
+        let call = self.store.lifecycle_rules(bucket);
+        self.layer
+            .around(Operation::LifecycleRules, Some(bucket), call)
+            .await
+    }
+
+    async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError> {
+        let call = self.store.bucket_policy(bucket);
+        self.layer
+            .around(Operation::BucketPolicy, Some(bucket), call)
+            .await
+    }
+
+    async fn deviation(
+        &self,
+        bucket: &BucketName,
+        setting: &Setting,
+    ) -> Result<Option<String>, CloudError> {
+        let call = self.store.deviation(bucket, setting);
+        self.layer
+            .around(Operation::Deviation, Some(bucket), call)
+            .await
+    }
+
+    async fn created(&self, bucket: &BucketName) -> Result<Option<Timestamp>, CloudError> {
+        let call = self.store.created(bucket);
+        self.layer
+            .around(Operation::Created, Some(bucket), call)
+            .await
+    }
+
+    async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
+        let call = self.store.unclaimed(bucket);
+        self.layer
+            .around(Operation::Unclaimed, Some(bucket), call)
+            .await
+    }
+
+    async fn create_bucket(
+        &self,
+        bucket: &BucketName,
+        tags: &Tags,
+    ) -> Result<Creation, CloudError> {
+        let call = self.store.create_bucket(bucket, tags);
+        self.layer
+            .around(Operation::CreateBucket, Some(bucket), call)
+            .await
+    }
+
+    async fn set_bucket_tags(&self, bucket: &BucketName, tags: &Tags) -> Result<(), CloudError> {
+        let call = self.store.set_bucket_tags(bucket, tags);
+        self.layer
+            .around(Operation::SetBucketTags, Some(bucket), call)
+            .await
+    }
+
+    async fn set_lifecycle_rules(
+        &self,
+        bucket: &BucketName,
+        declared: &[Effect],
+    ) -> Result<(), CloudError> {
+        let call = self.store.set_lifecycle_rules(bucket, declared);
+        self.layer
+            .around(Operation::SetLifecycleRules, Some(bucket), call)
+            .await
+    }
+
+    async fn apply_setting(
+        &self,
+        bucket: &BucketName,
+        setting: &Setting,
+    ) -> Result<(), CloudError> {
+        let call = self.store.apply_setting(bucket, setting);
+        self.layer
+            .around(Operation::ApplySetting, Some(bucket), call)
+            .await
+    }
+}

@@ -1,0 +1,232 @@
+//! A bucket's policy: our statements in it, told apart by their `Sid`, beside those of others.
+//!
+//! `PutBucketPolicy` replaces the whole document, so every write is the merged one, and what
+//! others wrote is kept as the JSON that it was. Statements are compared by meaning: MinIO answers
+//! `"Principal":{"AWS":["*"]}` where `"*"` was written, and lists where single strings were.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use crate::names::BucketName;
+
+/// Statements whose `Sid` starts with this are ours. Letters only: IAM takes nothing else.
+pub const SID_PREFIX: &str = "HubStorage";
+
+/// One of our statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Statement {
+    /// Nobody gets in without credentials, whatever other statements grant.
+    DenyAnonymous,
+    /// Nobody gets in without TLS.
+    DenyInsecureTransport,
+}
+
+impl Statement {
+    /// Its `Sid`.
+    pub fn sid(self) -> String {
+        format!("{SID_PREFIX}{self:?}")
+    }
+
+    /// The statement for one bucket.
+    fn json(self, bucket: &BucketName) -> Value {
+        let condition = match self {
+            Self::DenyAnonymous => json!({"StringEquals": {"aws:PrincipalType": "Anonymous"}}),
+            Self::DenyInsecureTransport => json!({"Bool": {"aws:SecureTransport": "false"}}),
+        };
+        let resource = [
+            format!("arn:aws:s3:::{bucket}"),
+            format!("arn:aws:s3:::{bucket}/*"),
+        ];
+        json!({
+            "Sid": self.sid(), "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+            "Resource": resource, "Condition": condition,
+        })
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DenyAnonymous => "refuse requests without credentials",
+            Self::DenyInsecureTransport => "refuse requests without TLS",
+        })
+    }
+}
+
+/// What a statement of others lets somebody do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The statement's `Sid`; none where it has none.
+    pub sid: Option<String>,
+    /// To whom: ARNs, account numbers, or `*`.
+    pub principals: Vec<String>,
+    /// What, for example `s3:GetObject`.
+    pub actions: Vec<String>,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.sid {
+            Some(sid) => write!(f, "statement {sid}")?,
+            None => f.write_str("a statement without Sid")?,
+        }
+        write!(
+            f,
+            " grants {} to {}",
+            self.actions.join(", "),
+            self.principals.join(", ")
+        )
+    }
+}
+
+/// The policy of a bucket as the store has it; empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BucketPolicy {
+    document: Map<String, Value>,
+}
+
+impl BucketPolicy {
+    /// Reads a policy document.
+    ///
+    /// # Errors
+    /// If it is not a JSON object.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        let document = serde_json::from_str(text)?;
+        Ok(Self { document })
+    }
+
+    fn statements(&self) -> Vec<&Value> {
+        match self.document.get("Statement") {
+            Some(Value::Array(statements)) => statements.iter().collect(),
+            Some(single) => vec![single],
+            None => Vec::new(),
+        }
+    }
+
+    /// How our statements differ from `wanted`, in words; empty where they do not.
+    pub fn deviations(&self, bucket: &BucketName, wanted: &BTreeSet<Statement>) -> Vec<String> {
+        let found: Vec<&Value> = self.statements().into_iter().filter(is_ours).collect();
+        let missing = wanted.iter().filter_map(|statement| {
+            let there: Vec<&&Value> = found
+                .iter()
+                .filter(|found| sid(found) == Some(&statement.sid()))
+                .collect();
+            match there.as_slice() {
+                [] => Some(format!("no statement {}", statement.sid())),
+                [one] if meaning(one) == meaning(&statement.json(bucket)) => None,
+                _ => Some(format!("statement {} changed", statement.sid())),
+            }
+        });
+        let is_wanted = |found: &&&Value| {
+            wanted
+                .iter()
+                .any(|statement| sid(found) == Some(&statement.sid()))
+        };
+        let surplus = found
+            .iter()
+            .filter(|found| !is_wanted(found))
+            .filter_map(|found| sid(found))
+            .map(|sid| format!("statement {sid}, which nobody declared"));
+        missing.chain(surplus).collect()
+    }
+
+    /// The document to write so that exactly `wanted` are our statements, those of others as they
+    /// are; none where nothing would be left in it.
+    pub fn with(&self, bucket: &BucketName, wanted: &BTreeSet<Statement>) -> Option<String> {
+        let others = self.statements().into_iter().filter(|one| !is_ours(one));
+        let ours = wanted.iter().map(|statement| statement.json(bucket));
+        let statements: Vec<Value> = others.cloned().chain(ours).collect();
+        if statements.is_empty() {
+            return None;
+        }
+        let mut document = self.document.clone();
+        document
+            .entry("Version")
+            .or_insert_with(|| "2012-10-17".into());
+        document.insert("Statement".into(), statements.into());
+        Some(Value::Object(document).to_string())
+    }
+
+    /// What others' statements grant.
+    pub fn grants(&self) -> Vec<Grant> {
+        self.statements()
+            .into_iter()
+            .filter(|statement| !is_ours(statement) && statement["Effect"] == "Allow")
+            .map(|statement| Grant {
+                sid: sid(statement).filter(|sid| !sid.is_empty()).cloned(),
+                principals: match statement.get("NotPrincipal") {
+                    Some(_) => vec!["everybody but some".to_owned()],
+                    None => principals(&statement["Principal"]).into_iter().collect(),
+                },
+                actions: match statement.get("NotAction") {
+                    Some(_) => vec!["everything but some".to_owned()],
+                    None => strings(&statement["Action"]).into_iter().collect(),
+                },
+            })
+            .collect()
+    }
+}
+
+fn sid(statement: &Value) -> Option<&String> {
+    match statement.get("Sid") {
+        Some(Value::String(sid)) => Some(sid),
+        _ => None,
+    }
+}
+
+fn is_ours(statement: &&Value) -> bool {
+    sid(statement).is_some_and(|sid| sid.starts_with(SID_PREFIX))
+}
+
+/// One string, or a list of them.
+fn strings(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Array(list) => list.iter().flat_map(strings).collect(),
+        Value::String(text) => BTreeSet::from([text.clone()]),
+        Value::Bool(is) => BTreeSet::from([is.to_string()]),
+        Value::Number(number) => BTreeSet::from([number.to_string()]),
+        Value::Null | Value::Object(_) => BTreeSet::new(),
+    }
+}
+
+/// `"*"`, or lists by kind of principal, of which `{"AWS": "*"}` means the same.
+fn principals(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Object(kinds) => kinds.values().flat_map(strings).collect(),
+        other => strings(other),
+    }
+}
+
+/// What a statement means, however it is spelled; what is not compared here stays in `rest`.
+#[derive(Debug, PartialEq, Eq)]
+struct Meaning {
+    principals: BTreeSet<String>,
+    lists: BTreeMap<String, BTreeSet<String>>,
+    conditions: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+fn meaning(statement: &Value) -> Meaning {
+    let fields = statement.as_object().into_iter().flatten();
+    let lists = fields
+        .filter(|(name, _)| !["Principal", "Condition"].contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), strings(value)))
+        .collect();
+    let operators = statement["Condition"].as_object().into_iter().flatten();
+    let conditions = operators
+        .flat_map(|(operator, keys)| {
+            let keys = keys.as_object().into_iter().flatten();
+            keys.map(move |(key, value)| {
+                // Condition keys are not case-sensitive (IAM User Guide, "Condition").
+                let name = (operator.clone(), key.to_lowercase());
+                (name, strings(value))
+            })
+        })
+        .collect();
+    Meaning {
+        principals: principals(&statement["Principal"]),
+        lists,
+        conditions,
+    }
+}
