@@ -40,7 +40,7 @@ impl<L> Layered<L> {
 
 #[async_trait]
 impl<L: Layer> ObjectStore for Layered<L> {
-    async fn check_access(&self) -> Result<(), CloudError> {
+    async fn check_access(&self) -> Result<Option<String>, CloudError> {
         let call = self.store.check_access();
         self.layer.around(Operation::CheckAccess, None, call).await
     }

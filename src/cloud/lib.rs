@@ -59,8 +59,12 @@ pub struct Unclaimed {
 /// The managing side of a store. Every call is safe to repeat.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + std::fmt::Debug {
-    /// Proves that the endpoint answers and takes the keys.
-    async fn check_access(&self) -> Result<(), CloudError>;
+    /// Proves that the endpoint answers and takes the keys, and tells which account they belong to:
+    /// `None` where the store does not say.
+    ///
+    /// Over S3 it is the id of the owner in the answer to `ListBuckets`: the account's canonical
+    /// user id on AWS, the user on Ceph RGW, and one and the same on every MinIO.
+    async fn check_access(&self) -> Result<Option<String>, CloudError>;
 
     /// The bucket's tags; `None` if there is no such bucket, empty if it has none.
     ///

@@ -46,10 +46,11 @@ impl MemoryStore {
 
 #[async_trait]
 impl ObjectStore for MemoryStore {
-    async fn check_access(&self) -> Result<(), CloudError> {
+    async fn check_access(&self) -> Result<Option<String>, CloudError> {
         self.cloud
             .state()
-            .enter(&self.account, Operation::CheckAccess, None)
+            .enter(&self.account, Operation::CheckAccess, None)?;
+        Ok(Some(self.account.clone()))
     }
 
     async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {

@@ -250,14 +250,17 @@ impl S3Store {
 
 #[async_trait]
 impl ObjectStore for S3Store {
-    async fn check_access(&self) -> Result<(), CloudError> {
+    async fn check_access(&self) -> Result<Option<String>, CloudError> {
         let call = Call {
             endpoint: &self.endpoint,
             permission: "s3:ListAllMyBuckets",
             bucket: None,
         };
         let listed = self.client.list_buckets().max_buckets(1).send().await;
-        listed.map(drop).map_err(|error| call.failed(&error))
+        let owner = listed.map_err(|error| call.failed(&error))?.owner;
+        Ok(owner
+            .and_then(|owner| owner.id)
+            .filter(|account| !account.is_empty()))
     }
 
     async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {

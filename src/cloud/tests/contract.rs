@@ -65,7 +65,7 @@ const CONTRACT: &[(&str, Check)] = contract![
     rules::a_rule_removed_by_hand_is_seen_and_put_back,
     rules::a_rule_changed_by_hand_is_seen,
     rules::an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_force,
-    trouble::keys_that_work_have_access,
+    trouble::keys_that_work_have_access_and_belong_to_one_account,
     trouble::keys_that_the_store_does_not_know_are_rejected,
     trouble::a_secret_that_does_not_fit_its_key_is_rejected,
     trouble::vending_keys_that_do_not_fit_are_rejected,

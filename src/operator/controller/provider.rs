@@ -58,7 +58,7 @@ pub async fn reconcile(
         Ok(store) => store
             .check_access()
             .await
-            .map_or_else(|error| Step::from(&error), |()| Step::Done),
+            .map_or_else(|error| Step::from(&error), |_| Step::Done),
         Err(error) => Step::from(&error),
     };
     let written = write_status(&provider, &step, &context).await;

@@ -8,16 +8,33 @@ use hubstorage_core::policies::{Access, PolicyDocument, Reach};
 
 use crate::world::World;
 
-pub async fn keys_that_work_have_access(world: &dyn World) {
-    assert_eq!(world.store().await.check_access().await, Ok(()));
+pub async fn keys_that_work_have_access_and_belong_to_one_account(world: &dyn World) {
+    let account = world.store().await.check_access().await.unwrap();
+    assert!(account.as_ref().is_some_and(|account| !account.is_empty()));
+    // Another connection with the same keys.
+    assert_eq!(world.store().await.check_access().await, Ok(account));
 }
 
 pub async fn keys_that_the_store_does_not_know_are_rejected(world: &dyn World) {
-    assert_rejected(world.store_with_unknown_key().await.check_access().await);
+    assert_rejected(
+        world
+            .store_with_unknown_key()
+            .await
+            .check_access()
+            .await
+            .map(drop),
+    );
 }
 
 pub async fn a_secret_that_does_not_fit_its_key_is_rejected(world: &dyn World) {
-    assert_rejected(world.store_with_wrong_secret().await.check_access().await);
+    assert_rejected(
+        world
+            .store_with_wrong_secret()
+            .await
+            .check_access()
+            .await
+            .map(drop),
+    );
 }
 
 pub async fn vending_keys_that_do_not_fit_are_rejected(world: &dyn World) {
