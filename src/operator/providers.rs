@@ -3,6 +3,7 @@
 //! Two connections, never the same keys: the controller gets the managing side, `serve` the
 //! vending side. Each is kept until the spec or the Secret changes, or nobody asks any more.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -264,17 +265,13 @@ fn endpoint(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("endpoint holds a user name or password; put keys into the Secrets".into());
     }
-    let is_link_local = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_link_local(),
-        Some(Host::Ipv6(address)) => {
-            address.is_unicast_link_local()
-                // Where Amazon has its metadata and credential services.
-                || address.segments()[..2] == [0xfd00, 0xec2]
-                || address.to_ipv4_mapped().is_some_and(|inner| inner.is_link_local())
-        }
-        Some(Host::Domain(_)) | None => false,
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+        // What a name stands for is seen when it is connected to.
+        Some(Host::Domain(_)) | None => None,
     };
-    if is_link_local {
+    if address.is_some_and(s3::is_link_local) {
         return Err("endpoint is a link-local address; those belong to metadata services".into());
     }
     Ok(url)

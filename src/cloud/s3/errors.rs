@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use hubstorage_core::names::BucketName;
 use rustls::CertificateError;
+use url::Url;
 
 use crate::CloudError;
 
@@ -38,10 +39,27 @@ impl Call<'_> {
     {
         let status = status(error);
         match error {
-            SdkError::ServiceError(_) => match error.code() {
-                Some(code) => self.refused(code, error.message().unwrap_or_default(), status),
-                None => self.refused(&format!("HTTP {}", status.unwrap_or_default()), "", status),
-            },
+            SdkError::ServiceError(_) if error.code().is_some() => self.refused(
+                error.code().unwrap_or_default(),
+                error.message().unwrap_or_default(),
+                status,
+            ),
+            SdkError::ServiceError(_) | SdkError::ResponseError(_)
+                if let Some(target) = redirect(error) =>
+            {
+                CloudError::Failed {
+                    permission: self.permission,
+                    resource: self.resource(),
+                    code: format!("HTTP {}", status.unwrap_or_default()),
+                    message: format!(
+                        "the store redirects to {target}, and no redirect is followed; put the store's own \
+                         address into spec.s3.endpoint"
+                    ),
+                }
+            }
+            SdkError::ServiceError(_) => {
+                self.refused(&format!("HTTP {}", status.unwrap_or_default()), "", status)
+            }
             SdkError::ResponseError(_) => CloudError::Failed {
                 permission: self.permission,
                 resource: self.resource(),
@@ -132,6 +150,18 @@ pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     error
         .raw_response()
         .map(|response| response.status().as_u16())
+}
+
+/// Where an answer sends the caller, if it does: scheme, host and port, since the rest may differ
+/// at every try.
+fn redirect<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+    let response = error.raw_response()?;
+    let is_redirect = (300..400).contains(&response.status().as_u16());
+    let target = response.headers().get("location")?;
+    is_redirect.then(|| match Url::parse(target) {
+        Ok(target) => target.origin().ascii_serialization(),
+        Err(_) => "another path".to_owned(),
+    })
 }
 
 /// Why there are no credentials to sign with, if that is the error. The source's own message is

@@ -1,5 +1,6 @@
 //! S3 and its compatibles.
 
+mod addresses;
 mod elements;
 mod errors;
 mod probe;
@@ -9,6 +10,7 @@ mod store;
 mod sts;
 mod transport;
 
+pub use addresses::is_link_local;
 pub use probe::S3Probe;
 pub use store::S3Store;
 pub use sts::StsSource;

@@ -1,14 +1,14 @@
-//! The one place that decides how long a call may take, how often it is tried, and whom TLS
-//! trusts.
+//! The one place that decides how long a call may take, how often it is tried, whom TLS trusts
+//! and where connections go. No redirect is followed.
 
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -16,6 +16,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::addresses::Resolver;
 use super::{Keys, S3Config};
 use crate::CloudError;
 
@@ -37,7 +38,6 @@ pub(super) async fn connect(config: &S3Config) -> Result<SdkConfig, CloudError> 
     let mut sdk = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(config.region.clone()))
-        // Over rustls with ring; it follows no redirect.
         .http_client(client(trust(config)?))
         .credentials_provider(credentials(&config.keys, &config.region).await?)
         .retry_config(
@@ -81,11 +81,12 @@ fn context(trusted: TrustStore) -> Result<TlsContext, CloudError> {
     })
 }
 
+/// Over rustls with ring; it follows no redirect (`tests/redirects.rs`).
 fn client(context: TlsContext) -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new()
+    Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(context)
-        .build_https()
+        .build_with_resolver(Resolver)
 }
 
 /// The same for requests that no SDK makes; it is up to the caller to give up in time.
@@ -93,7 +94,7 @@ pub(super) fn connector(config: &S3Config) -> Result<Connector, CloudError> {
     Ok(Connector::builder()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(trust(config)?)
-        .build())
+        .build_with_resolver(Resolver))
 }
 
 /// The bundle as it was given. The HTTP client panics over one that it cannot read, at its first
@@ -127,7 +128,8 @@ async fn credentials(keys: &Keys, region: &str) -> Result<SharedCredentialsProvi
         ))),
         Keys::Ambient => {
             // The chain speaks to AWS itself (STS, the metadata services), never to the store,
-            // so that it trusts the system's authorities whatever the store needs.
+            // so that it trusts the system's authorities whatever the store needs. The metadata
+            // services have no names, so that they are reached all the same.
             let ambient = aws_config::defaults(BehaviorVersion::latest())
                 .region(Region::new(region.to_owned()))
                 .http_client(client(context(TrustStore::default())?))
