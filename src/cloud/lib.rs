@@ -5,6 +5,7 @@
 //! memory for tests; one contract suite (`tests/contract.rs`) runs against all of them, so that
 //! the one in memory stays honest.
 
+pub mod budget;
 pub mod faults;
 pub mod memory;
 pub mod s3;
