@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hubstorage_core::lifecycle::{Effect, Rule};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::policies::PolicyDocument;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{CloudError, Creation, Credential, CredentialSource, ObjectStore, Tags, Unclaimed};
+use crate::{CloudError, Credential, CredentialSource, Layer, Operation};
 
 /// The first pause; each that follows without a recovery in between is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -139,7 +138,18 @@ impl Limit {
     }
 }
 
-/// A side of a store whose calls come out of a [`Budget`].
+impl Layer for Budget {
+    async fn around<T: Send>(
+        &self,
+        _operation: Operation,
+        _bucket: Option<&BucketName>,
+        call: impl Future<Output = Result<T, CloudError>> + Send,
+    ) -> Result<T, CloudError> {
+        self.spend(call).await
+    }
+}
+
+/// A vending side whose calls come out of a [`Budget`].
 #[derive(Debug, Clone)]
 pub struct Budgeted<S> {
     inner: S,
@@ -150,51 +160,6 @@ impl<S> Budgeted<S> {
     /// `inner`, within `budget`.
     pub fn new(inner: S, budget: Budget) -> Self {
         Self { inner, budget }
-    }
-}
-
-#[async_trait]
-impl<S: ObjectStore> ObjectStore for Budgeted<S> {
-    async fn check_access(&self) -> Result<Option<String>, CloudError> {
-        self.budget.spend(self.inner.check_access()).await
-    }
-
-    async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {
-        self.budget.spend(self.inner.bucket_tags(bucket)).await
-    }
-
-    async fn lifecycle_rules(&self, bucket: &BucketName) -> Result<Vec<Rule<()>>, CloudError> {
-        self.budget.spend(self.inner.lifecycle_rules(bucket)).await
-    }
-
-    async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
-        self.budget.spend(self.inner.unclaimed(bucket)).await
-    }
-
-    async fn create_bucket(
-        &self,
-        bucket: &BucketName,
-        tags: &Tags,
-    ) -> Result<Creation, CloudError> {
-        self.budget
-            .spend(self.inner.create_bucket(bucket, tags))
-            .await
-    }
-
-    async fn set_bucket_tags(&self, bucket: &BucketName, tags: &Tags) -> Result<(), CloudError> {
-        self.budget
-            .spend(self.inner.set_bucket_tags(bucket, tags))
-            .await
-    }
-
-    async fn set_lifecycle_rules(
-        &self,
-        bucket: &BucketName,
-        declared: &[Effect],
-    ) -> Result<(), CloudError> {
-        self.budget
-            .spend(self.inner.set_lifecycle_rules(bucket, declared))
-            .await
     }
 }
 

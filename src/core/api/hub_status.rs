@@ -149,6 +149,10 @@ pub struct BucketVending {
     pub provider_uid: String,
     /// Generation of the StorageProvider that was probed; another one is probed again.
     pub provider_generation: i64,
+    /// resourceVersion of the Secret with the vending keys that were probed; other keys are
+    /// another identity, and are probed again. None where the identity is ambient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_version: Option<String>,
     /// What was found.
     pub verdict: IsolationVerdict,
     /// Which calls got through, or why nothing is known.

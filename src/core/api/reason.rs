@@ -31,7 +31,8 @@ pub enum Reason {
     ProviderNotFound,
     /// The StorageProvider has a problem of its own.
     ProviderNotReady,
-    /// The StorageProvider points to another store than the one that the buckets are at.
+    /// The StorageProvider points to another store, or its keys to another account, than those that
+    /// the buckets are at.
     ProviderMoved,
     /// The provider is not for this namespace.
     NamespaceNotAllowed,
@@ -132,7 +133,7 @@ impl Reason {
             }
             Self::ProviderNotReady => "The StorageProvider is not Ready, for a reason of its own.",
             Self::ProviderMoved => {
-                "The StorageProvider points to another store than the one that the buckets are at; nothing is done at either."
+                "The StorageProvider points to another store, or its keys to another account, than the first one, where hubs have buckets; nothing is done at either."
             }
             Self::NamespaceNotAllowed => {
                 "spec.namespaces of the StorageProvider does not select this namespace."
@@ -246,7 +247,7 @@ impl Reason {
             }
             Self::ProviderNotReady => "`kubectl describe hsp NAME` and follow its own reason.",
             Self::ProviderMoved => {
-                "Change the StorageProvider back. To move, make a new StorageProvider and a new HubStorage, and copy the data."
+                "Change the StorageProvider, or the keys in its Secret, back; the message names what was first seen. To move, make a new StorageProvider and a new HubStorage, and copy the data."
             }
             Self::NamespaceNotAllowed => {
                 "Label the namespace, or widen spec.namespaces of the StorageProvider."
@@ -261,7 +262,7 @@ impl Reason {
             Self::Unsupported => "Use another kind of provider, or remove the field.",
             Self::InvalidConfiguration => "Correct the field that the message names.",
             Self::CredentialsMissing => {
-                "Create the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: managing keys in hubstorage-system, vending keys in hubstorage-vending."
+                "Create the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: managing keys in hubstorage-system, vending keys in hubstorage-vending; it takes effect by itself."
             }
             Self::CredentialsRejected => {
                 "Correct the keys in the Secret; the change takes effect by itself."

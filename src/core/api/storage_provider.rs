@@ -34,6 +34,18 @@ use super::NameReference;
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.s3.endpoint"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.s3.region"),
     printcolumn(
+        name = "Account",
+        type_ = "string",
+        json_path = ".status.account",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Lacks",
+        type_ = "string",
+        json_path = ".status.capabilities[?(@.supported==false)].name",
+        priority = 1
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
@@ -170,6 +182,16 @@ pub struct IdentityCredentials {
     pub secret_ref: Option<NameReference>,
 }
 
+impl IdentityCredentials {
+    /// Name of the Secret with the keys; none where there is nothing to read.
+    pub fn secret_name(&self) -> Option<&str> {
+        match self.type_ {
+            CredentialsType::Ambient => None,
+            CredentialsType::Secret => self.secret_ref.as_ref().map(|secret| secret.name.as_str()),
+        }
+    }
+}
+
 /// Kind of credentials.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialsType {
@@ -250,6 +272,17 @@ pub struct StorageProviderStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
+    /// The store that was first seen to answer: the endpoint, or Amazon's region. While hubs have
+    /// buckets there, nothing is done at any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+
+    /// The account of that store that the managing keys were first seen to belong to, as the
+    /// store names it: the canonical user id on AWS, the user on Ceph RGW; MinIO tells none
+    /// apart. While hubs have buckets there, nothing is done in any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+
     /// What the store was found to be able to do, and not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -313,5 +346,25 @@ impl Capability {
             Self::Encryption => "encrypt a bucket by default in this way",
             Self::BucketPolicy => "take a policy on a bucket",
         }
+    }
+}
+
+impl Capability {
+    /// What a store without it cannot do, in words.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::AbortIncompleteUploads => "abort incomplete uploads",
+        }
+    }
+}
+
+impl StorageProvider {
+    /// What the store was found unable to do under the present spec; another one is tried again.
+    pub fn lacks(&self) -> impl Iterator<Item = Capability> {
+        let known = self.status.iter().flat_map(|status| &status.capabilities);
+        let is_lacking = |known: &&CapabilityStatus| {
+            !known.supported && Some(known.observed_generation) == self.metadata.generation
+        };
+        known.filter(is_lacking).map(|known| known.name)
     }
 }

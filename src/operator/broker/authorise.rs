@@ -33,6 +33,8 @@ pub trait World {
     fn provider(&self, name: &str) -> Option<Arc<DeserializeGuard<StorageProvider>>>;
     /// A HubUser.
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>>;
+    /// resourceVersion of a Secret in `hubstorage-vending`; `None` if there is none.
+    fn vending_secret(&self, name: &str) -> Option<String>;
     /// Whether stamps and usernames can be trusted.
     fn guard(&self) -> GuardState;
 }
@@ -54,6 +56,9 @@ pub struct Grantee {
     pub hub_user: String,
     /// The provider that issues.
     pub provider: StorageProvider,
+    /// resourceVersion of the Secret with the keys to issue with, those that the store was tried
+    /// with; none where the identity is ambient.
+    pub secret_version: Option<String>,
 }
 
 /// What the user of this pod may have.
@@ -74,7 +79,8 @@ pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied
     let hub_user = hub_user_name(&hub.name_any(), &user);
     refuse_suspended(world, namespace, &hub_user, &user)?;
     let provider = provider_of(world, hub)?;
-    let reaches = reaches(hub, &provider, &prefix)?;
+    let secret_version = secret_version(world, &provider)?;
+    let reaches = reaches(hub, &provider, secret_version.as_deref(), &prefix)?;
     Ok(Grantee {
         user,
         prefix,
@@ -83,6 +89,7 @@ pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied
         hub_uid: hub.uid().unwrap_or_default(),
         hub_user,
         provider,
+        secret_version,
     })
 }
 
@@ -250,10 +257,34 @@ fn provider_of(world: &impl World, hub: &HubStorage) -> Result<StorageProvider, 
     Ok(provider.clone())
 }
 
+/// Which keys are vended with: the version of their Secret as it is now.
+fn secret_version(
+    world: &impl World,
+    provider: &StorageProvider,
+) -> Result<Option<String>, Denied> {
+    let Some(secret) = vending_secret(provider) else {
+        return Ok(None);
+    };
+    match world.vending_secret(secret) {
+        Some(version) => Ok(Some(version)),
+        None => Err(Denied::VendingSecretMissing {
+            secret: secret.to_owned(),
+            provider: provider.name_any(),
+        }),
+    }
+}
+
+/// Name of the Secret with the vending keys; none where the identity is ambient.
+pub(super) fn vending_secret(provider: &StorageProvider) -> Option<&str> {
+    let vending = provider.spec.s3.as_ref()?.vending.as_ref()?;
+    vending.credentials.secret_name()
+}
+
 /// What the grants come to, in buckets that exist and were seen to hold users apart.
 fn reaches(
     hub: &HubStorage,
     provider: &StorageProvider,
+    secret_version: Option<&str>,
     prefix: &Prefix,
 ) -> Result<Vec<Reach>, Denied> {
     let granting: Vec<(&Bucket, Access)> = hub
@@ -270,7 +301,7 @@ fn reaches(
     let mut reaches = BTreeSet::new();
     let mut why = Vec::new();
     for (bucket, access) in granting {
-        match vendable(hub, provider, &bucket.name) {
+        match vendable(hub, provider, secret_version, &bucket.name) {
             Ok(bucket) => {
                 _ = reaches.insert(Reach {
                     bucket,
@@ -294,10 +325,11 @@ fn reaches(
 fn vendable(
     hub: &HubStorage,
     provider: &StorageProvider,
+    secret_version: Option<&str>,
     name: &str,
 ) -> Result<BucketName, String> {
     let bucket = bucket_in_store(hub, provider, name)?;
-    let verdict = verdict(hub, provider, name, &bucket)
+    let verdict = verdict(hub, provider, secret_version, name, &bucket)
         .ok_or("whether the store holds users apart is still being tried")?;
     match verdict.verdict {
         IsolationVerdict::Isolated => Ok(bucket),
@@ -352,10 +384,12 @@ pub(super) fn bucket_in_store(
     Ok(bucket)
 }
 
-/// What the probe found about exactly this bucket at exactly this provider.
+/// What the probe found about exactly this bucket at exactly this provider, with exactly these
+/// keys.
 pub(super) fn verdict<'h>(
     hub: &'h HubStorage,
     provider: &StorageProvider,
+    secret_version: Option<&str>,
     name: &str,
     bucket: &BucketName,
 ) -> Option<&'h BucketVending> {
@@ -365,6 +399,7 @@ pub(super) fn verdict<'h>(
             && found.bucket_name == bucket.as_str()
             && Some(&found.provider_uid) == provider.metadata.uid.as_ref()
             && Some(found.provider_generation) == provider.metadata.generation
+            && found.secret_version.as_deref() == secret_version
     })
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::{StreamExt, future};
 use hubstorage_core::api::{
     HubStorage, HubUser, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, USERNAME_LABEL,
+    VENDING_NAMESPACE,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::authorise::World;
 use crate::guard::GuardState;
 use crate::informer::Informer;
+use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
 
 /// Whether the broker may answer; clones share it.
@@ -58,7 +60,9 @@ pub struct Informers {
     pub users: Store<DeserializeGuard<HubUser>>,
     /// Metadata of users' pods.
     pub pods: Store<PartialObjectMeta<Pod>>,
-    /// Told when a hub or a provider changed.
+    /// The Secrets among which the vending keys are.
+    pub secrets: SecretVersions,
+    /// Told when a hub, a provider or a Secret changed.
     pub changed: Arc<Notify>,
     guard: watch::Receiver<GuardState>,
 }
@@ -81,7 +85,10 @@ impl Informers {
         let pods = Informer::of(client, &(), cadence, pulses)
             .labelled(USERNAME_LABEL)
             .pruned(prune_pod);
+        let secrets = SecretVersions::informer(client, VENDING_NAMESPACE, cadence, pulses);
+        let secrets = start(secrets, tell(), stop);
         Self {
+            secrets: SecretVersions::new(VENDING_NAMESPACE, secrets),
             hubs: start(Informer::guarded(client, cadence, pulses), tell(), stop),
             providers: start(Informer::guarded(client, cadence, pulses), tell(), stop),
             users: start(Informer::guarded(client, cadence, pulses), || (), stop),
@@ -93,11 +100,12 @@ impl Informers {
 
     /// Waits until everything was seen once. Never, if watching has stopped before.
     pub async fn synced(&self) {
-        let all = future::try_join4(
+        let all = future::try_join5(
             self.hubs.wait_until_ready(),
             self.providers.wait_until_ready(),
             self.users.wait_until_ready(),
             self.pods.wait_until_ready(),
+            self.secrets.wait_until_ready(),
         );
         if all.await.is_err() {
             future::pending().await
@@ -117,6 +125,10 @@ impl World for Informers {
 
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>> {
         self.users.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    fn vending_secret(&self, name: &str) -> Option<String> {
+        self.secrets.of(name)
     }
 
     fn guard(&self) -> GuardState {

@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{self, Clock};
 use crate::guard::GuardState;
 use crate::listener::Ending;
-use crate::providers::{Connect, Connections};
+use crate::providers::{Connect, Connections, SecretVersions};
 use crate::pulse::Cadence;
 
 pub use informers::Readiness;
@@ -84,10 +84,13 @@ pub struct Options {
     pub leaving: CancellationToken,
 }
 
+/// Makes connections with the vending keys, whose versions it is given.
+pub type Connector = Box<dyn FnOnce(SecretVersions) -> Arc<dyn Connect> + Send>;
+
 /// What tests replace.
 pub struct Outside {
     /// Connections to stores.
-    pub connect: Arc<dyn Connect>,
+    pub connect: Connector,
     /// The time.
     pub clock: Clock,
     /// How often the watches give a sign of life.
@@ -101,8 +104,9 @@ pub struct Outside {
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = std::net::TcpListener::bind(options.listen)
         .with_context(|| format!("{}: the broker's port cannot be opened", options.listen))?;
+    let client = options.client.clone();
     let outside = Outside {
-        connect: Arc::new(Connections::new(options.client.clone())),
+        connect: Box::new(|secrets| Arc::new(Connections::new(client, secrets))),
         clock: clock::system(),
         cadence: Cadence::default(),
     };
@@ -140,6 +144,7 @@ pub async fn run_on(
     let informers = Arc::new(Informers::start(
         &client, guard, &cadence, &readiness, &stop,
     ));
+    let connect = connect(informers.secrets.clone());
     let broker = Arc::new(Broker {
         keys: Keys::new(client.clone()),
         reviews: Reviews::new(client.clone()),

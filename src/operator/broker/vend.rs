@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use hubstorage_cloud::{CloudError, Credential};
-use hubstorage_core::names::{Prefix, session_name};
+use hubstorage_core::names::session_name;
 use hubstorage_core::policies::{PolicyDocument, PolicyError};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -57,6 +57,12 @@ pub enum VendError {
     /// There is no connection to the store's vending side.
     #[error("{0}; credentials arrive by themselves once that is put right")]
     NotConnected(#[from] ConnectError),
+    /// Whether the store holds users apart was tried with other keys.
+    #[error(
+        "the vending keys have just been changed, and whether the store holds users apart is tried with the new ones \
+         first; retry in a few seconds"
+    )]
+    KeysChanged,
     /// The store refused or failed.
     #[error("the store issues no credentials: {0}; retry in a few seconds")]
     StoreFailed(#[from] CloudError),
@@ -92,6 +98,8 @@ struct Key {
     hub_uid: String,
     provider_uid: String,
     provider_generation: i64,
+    /// Sessions of former keys end with them at most stores.
+    secret_version: Option<String>,
     user: String,
     fingerprint: String,
 }
@@ -151,6 +159,7 @@ impl Vendor {
             hub_uid: grantee.hub_uid.clone(),
             provider_uid: grantee.provider.uid().unwrap_or_default(),
             provider_generation: grantee.provider.metadata.generation.unwrap_or_default(),
+            secret_version: grantee.secret_version.clone(),
             user: grantee.user.as_str().to_owned(),
             fingerprint: fingerprint.clone(),
         };
@@ -208,9 +217,9 @@ impl Vendor {
             self.clock.clone(),
             self.metrics.clone(),
         );
-        let (provider, prefix) = (grantee.provider.clone(), grantee.prefix.clone());
+        let grantee = grantee.clone();
         let task = tokio::spawn(async move {
-            let issuing = issue(&*connect, &provider, &prefix, &policy);
+            let issuing = issue(&*connect, &grantee, &policy);
             let issued = tokio::time::timeout(CALL_WITHIN, issuing)
                 .await
                 .unwrap_or(Err(VendError::StoreSlow));
@@ -230,7 +239,7 @@ impl Vendor {
                     state.failed = None;
                 }
                 Err(error) => {
-                    tracing::warn!(provider = provider.name_any(), %error, "no new credential");
+                    tracing::warn!(provider = grantee.provider.name_any(), %error, "no new credential");
                     state.failed = Some((now, error.clone()));
                 }
             }
@@ -245,15 +254,15 @@ impl Vendor {
 
 async fn issue(
     connect: &dyn Connect,
-    provider: &hubstorage_core::api::StorageProvider,
-    prefix: &Prefix,
+    grantee: &Grantee,
     policy: &PolicyDocument,
 ) -> Result<Credential, VendError> {
-    let side = connect.vending(provider).await?;
-    Ok(side
-        .source
-        .assume(&session_name(prefix), policy, LIFETIME)
-        .await?)
+    let side = connect.vending(&grantee.provider).await?;
+    if side.secret_version != grantee.secret_version {
+        return Err(VendError::KeysChanged);
+    }
+    let session = session_name(&grantee.prefix);
+    Ok(side.source.assume(&session, policy, LIFETIME).await?)
 }
 
 #[cfg(test)]

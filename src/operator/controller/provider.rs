@@ -1,12 +1,13 @@
-//! One reconcile of a StorageProvider: does the endpoint answer, and does it take the keys.
+//! One reconcile of a StorageProvider: does the endpoint answer, does it take the keys, and are
+//! both those that its hubs' buckets are with.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hubstorage_core::api::{
-    Capability, CapabilityStatus, ConditionStatus, ConditionType, Reason, StorageProvider, Verdict,
-    update_conditions,
+    Capability, CapabilityStatus, ConditionStatus, ConditionType, HubStorage, Reason, S3Provider,
+    StorageProvider, StorageProviderStatus, Verdict, condition, update_conditions,
 };
 use kube::api::{Patch, PatchParams};
 use kube::core::Duration as KubeDuration;
@@ -17,6 +18,7 @@ use serde_json::json;
 
 use super::step::not_ready;
 use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Step};
+use crate::providers::refuse_moved;
 
 /// The field manager of what hubs find out about a store.
 const CAPABILITIES_MANAGER: &str = "hubstorage-controller-capabilities";
@@ -54,14 +56,15 @@ pub async fn reconcile(
     if provider.metadata.deletion_timestamp.is_some() {
         return Ok(Requeue::await_change());
     }
-    let step = match context.connect.store(&provider).await {
-        Ok(store) => store
-            .check_access()
-            .await
-            .map_or_else(|error| Step::from(&error), |_| Step::Done),
-        Err(error) => Step::from(&error),
+    let first = Home::of(&provider);
+    let (step, home) = match look(&provider, &first, &context).await {
+        Ok(now) => (Step::Done, first.or_now(now)),
+        Err(step) => (step, first),
     };
-    let written = write_status(&provider, &step, &context).await;
+    let written = match is_no_news(&provider, &step) {
+        true => Ok(()),
+        false => write_status(&provider, &step, home, &context).await,
+    };
     match written.map_err(ApiFailure::from) {
         Ok(()) => {}
         Err(failure) if failure.is_outdated() => return Ok(Requeue::requeue(OUTDATED)),
@@ -82,16 +85,87 @@ pub async fn reconcile(
     )))
 }
 
-fn verdicts(step: &Step) -> Vec<Verdict> {
+/// Where a provider was seen to be, as its status tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Home {
+    store: Option<String>,
+    account: Option<String>,
+}
+
+impl Home {
+    fn of(provider: &StorageProvider) -> Self {
+        let status = provider.status.clone().unwrap_or_default();
+        Self {
+            store: status.store,
+            account: status.account,
+        }
+    }
+
+    /// What was seen now; a store that does not say whose the keys are takes back nothing.
+    fn or_now(self, now: Self) -> Self {
+        let same_store = self.store == now.store;
+        Self {
+            store: now.store,
+            account: now.account.or(self.account.filter(|_| same_store)),
+        }
+    }
+}
+
+/// Looks at the store, at no other than the first one while hubs have buckets there.
+async fn look(provider: &StorageProvider, first: &Home, context: &Context) -> Result<Home, Step> {
+    let mut asked = provider.clone();
+    if !has_buckets(provider, first, context)
+        && let Some(status) = &mut asked.status
+    {
+        (status.store, status.account) = (None, None);
+    }
+    let store = context.connect.store(&asked).await;
+    let store = store.map_err(|error| Step::from(&error))?;
+    let account = store.check_access().await;
+    let account = account.map_err(|error| Step::from(&error))?;
+    // An ambient identity may become another one without a new connection.
+    refuse_moved(&asked, account.as_deref()).map_err(|error| Step::from(&error))?;
+    let store = provider.spec.s3.as_ref().map(S3Provider::store);
+    Ok(Home { store, account })
+}
+
+/// Whether any hub has a bucket where this provider was first seen.
+fn has_buckets(provider: &StorageProvider, first: &Home, context: &Context) -> bool {
+    let Some(store) = &first.store else {
+        return false;
+    };
+    let name = provider.name_any();
+    let is_there = |hub: &HubStorage| {
+        let status = hub.status.as_ref();
+        hub.spec.provider_ref.name == name
+            && status.is_some_and(|status| status.existing_buckets(store).next().is_some())
+    };
+    !context.stores.hubs.state_filter(is_there).is_empty()
+}
+
+/// A store that throttles does answer: what was found before stands, and its hubs are left alone.
+fn is_no_news(provider: &StorageProvider, step: &Step) -> bool {
+    let ready = provider.status.as_ref().is_some_and(|status| {
+        let ready = condition(&status.conditions, ConditionType::Ready);
+        Some(status.observed_generation) == provider.metadata.generation
+            && ready.is_some_and(|ready| ready.status == "True")
+    });
+    ready && step.reason() == Reason::Throttled
+}
+
+fn verdicts(provider: &StorageProvider, step: &Step) -> Vec<Verdict> {
     use ConditionStatus::True;
     use ConditionType::{Ready, Reconciling, Stalled};
     match step {
-        Step::Done => vec![Verdict::new(
-            Ready,
-            True,
-            Reason::Ready,
-            "the endpoint answers and accepts the keys",
-        )],
+        Step::Done => {
+            let lacks: Vec<&str> = provider.lacks().map(Capability::verb).collect();
+            let but = match lacks.is_empty() {
+                true => String::new(),
+                false => format!("; it cannot {}", lacks.join(", ")),
+            };
+            let message = format!("the endpoint answers and accepts the keys{but}");
+            vec![Verdict::new(Ready, True, Reason::Ready, message)]
+        }
         Step::Wait { reason, message } => not_ready(Reconciling, *reason, message),
         Step::Stalled { reason, message } => not_ready(Stalled, *reason, message),
     }
@@ -100,16 +174,33 @@ fn verdicts(step: &Step) -> Vec<Verdict> {
 async fn write_status(
     provider: &StorageProvider,
     step: &Step,
+    home: Home,
     context: &Context,
 ) -> Result<(), kube::Error> {
     let before = provider.status.clone().unwrap_or_default();
     let generation = provider.metadata.generation.unwrap_or_default();
     let now = (context.clock)();
-    let conditions = update_conditions(&before.conditions, verdicts(step), generation, now);
-    if conditions == before.conditions && generation == before.observed_generation {
+    let conditions = update_conditions(
+        &before.conditions,
+        verdicts(provider, step),
+        generation,
+        now,
+    );
+    let unchanged = conditions == before.conditions
+        && generation == before.observed_generation
+        && home == Home::of(provider);
+    if unchanged {
         return Ok(());
     }
-    let status = json!({"observedGeneration": generation, "conditions": conditions});
+    let status = StorageProviderStatus {
+        observed_generation: generation,
+        conditions: conditions.clone(),
+        store: home.store,
+        account: home.account,
+        // Another manager's.
+        capabilities: Vec::new(),
+    };
+    let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
     apply_status(provider, FIELD_MANAGER, status, context).await?;
     context
         .events
@@ -129,12 +220,8 @@ pub async fn record_lacking(
     context: &Context,
 ) -> Result<(), kube::Error> {
     let observed_generation = provider.metadata.generation.unwrap_or_default();
-    let known = provider.status.iter().flat_map(|s| &s.capabilities);
-    let known = known
-        .filter(|known| known.observed_generation == observed_generation && !known.supported)
-        .map(|known| known.name);
-    // All of them: what is left out of an apply is taken away.
-    let lacking: BTreeSet<Capability> = known.chain(lacking.iter().copied()).collect();
+    // The whole list is ours: what is left out of it is taken back.
+    let lacking: BTreeSet<Capability> = provider.lacks().chain(lacking.iter().copied()).collect();
     let capabilities: Vec<CapabilityStatus> = lacking
         .into_iter()
         .map(|name| CapabilityStatus {

@@ -167,6 +167,7 @@ async fn reconcile_all(
     let cadence = Cadence::default();
     let Watches {
         stores,
+        secrets,
         mut listed,
         providers,
         hubs,
@@ -177,7 +178,7 @@ async fn reconcile_all(
     let webhook = certificates::maintain(client.clone(), stop.clone());
     let parts = parts::watch(&client, &cadence, pulses, listed.awaited(), stop.clone());
     let context = Arc::new(Context {
-        connect: tenure.connections(Connections::new(client.clone())),
+        connect: tenure.connections(Connections::new(client.clone(), secrets)),
         stores: stores.clone(),
         guard: guard.clone(),
         webhook: webhook.clone(),
@@ -197,7 +198,11 @@ async fn reconcile_all(
         .with_config(concurrency.clone())
         .reconcile_on(providers)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(provider::reconcile, on_error, context.clone())
+        .run(
+            once_listed(provider::reconcile, listed.clone()),
+            on_error,
+            context.clone(),
+        )
         .for_each(async |result| log("StorageProvider", result.map(|(object, _)| object.name)));
     let hub_runs = Controller::for_stream(stream::pending(), stores.hubs.clone())
         .with_config(concurrency.clone())
@@ -224,19 +229,20 @@ async fn reconcile_all(
 
 /// A reconciler that starts only when every watch has listed what there is, so that a restart
 /// changes nothing.
-fn once_listed<R, F, E>(
+fn once_listed<K, R, F, E>(
     reconcile: R,
     listed: Listed,
-) -> impl FnMut(Arc<HubStorage>, Arc<Context>) -> BoxFuture<'static, Result<Requeue, E>>
+) -> impl FnMut(Arc<K>, Arc<Context>) -> BoxFuture<'static, Result<Requeue, E>>
 where
-    R: Fn(Arc<HubStorage>, Arc<Context>) -> F + Clone + Send + 'static,
+    K: Send + Sync + 'static,
+    R: Fn(Arc<K>, Arc<Context>) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Requeue, E>> + Send,
 {
-    move |hub, context| {
+    move |object, context| {
         let (reconcile, listed) = (reconcile.clone(), listed.clone());
         Box::pin(async move {
             listed.wait().await;
-            reconcile(hub, context).await
+            reconcile(object, context).await
         })
     }
 }

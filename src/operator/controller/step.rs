@@ -67,7 +67,7 @@ impl Step {
         let interval = match self {
             Self::Wait { .. } => return backoff.failed(key),
             Self::Done => interval,
-            // What it waits for (a policy, a Secret, a bucket's tag) is not watched.
+            // What it waits for at the store (a policy, a bucket's tag) is not watched.
             Self::Stalled { .. } => interval.min(LONGEST),
         };
         backoff.succeeded(&key);
@@ -115,6 +115,7 @@ impl From<&CloudError> for Step {
 impl From<&ConnectError> for Step {
     fn from(error: &ConnectError) -> Self {
         match error {
+            ConnectError::Store(error) => Self::from(error),
             ConnectError::Unreadable { .. } => Self::retry(error.reason(), error.to_string()),
             _ => Self::stalled(error.reason(), error.to_string()),
         }

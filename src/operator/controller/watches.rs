@@ -9,12 +9,14 @@ use std::future::ready;
 
 use futures::channel::mpsc::{Receiver, Sender, channel};
 use futures::{SinkExt as _, Stream, StreamExt as _};
-use hubstorage_core::api::{HubStorage, HubUser, StorageProvider, USERNAME_LABEL};
+use hubstorage_core::api::{
+    HubStorage, HubUser, SYSTEM_NAMESPACE, StorageProvider, USERNAME_LABEL,
+};
 use hubstorage_core::injection::is_stamped;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Stores;
 use crate::informer::Informer;
+use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
 
 /// Wake-ups on their way to a reconciler's queue, which takes them at once and merges those of
@@ -36,6 +39,8 @@ pub type Wakes<K> = Receiver<ObjectRef<K>>;
 pub struct Watches {
     /// What was seen.
     pub stores: Stores,
+    /// The Secrets among which the managing keys are.
+    pub secrets: SecretVersions,
     /// Whether all of it was seen.
     pub listed: Listed,
     /// For the reconciler of providers.
@@ -99,12 +104,18 @@ impl Watches {
             readable::<HubStorage>(Informer::guarded(client, cadence, pulses), listed.awaited());
         let (users, user_changes) =
             readable::<HubUser>(Informer::guarded(client, cadence, pulses), listed.awaited());
-        let (namespaces, namespace_changes) = readable::<PartialObjectMeta<Namespace>>(
-            Informer::guarded(client, cadence, pulses),
+        let (namespaces, namespace_changes) = remembered::<PartialObjectMeta<Namespace>>(
+            Informer::of(client, &(), cadence, pulses).events(),
             listed.awaited(),
         );
-        let (pods, pod_changes) = readable::<PartialObjectMeta<Pod>>(
-            Informer::guarded(client, cadence, pulses).labelled(USERNAME_LABEL),
+        let (pods, pod_changes) = remembered::<PartialObjectMeta<Pod>>(
+            Informer::of(client, &(), cadence, pulses)
+                .labelled(USERNAME_LABEL)
+                .events(),
+            listed.awaited(),
+        );
+        let (secrets, secret_changes) = remembered(
+            SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses).events(),
             listed.awaited(),
         );
 
@@ -163,6 +174,27 @@ impl Watches {
                 ..Wake::default()
             }
         }));
+        let (all, all_providers) = (hubs.clone(), providers.clone());
+        running.spawn(bells.clone().follow(secret_changes, move |secret| {
+            let name = secret.name_any();
+            let concerned = all_providers.state_filter(|provider| {
+                let s3 = provider.spec.s3.as_ref();
+                s3.and_then(|s3| s3.credentials.secret_name()) == Some(&name)
+            });
+            let is_concerned = |hub: &HubStorage| {
+                let mut names = concerned.iter().map(|provider| provider.name_any());
+                names.any(|name| name == hub.spec.provider_ref.name)
+            };
+            Wake {
+                providers: concerned
+                    .iter()
+                    .map(|provider| ObjectRef::from_obj(provider.as_ref()))
+                    .collect(),
+                // What a permission kept from being done, other keys may do.
+                hubs: refs(&all, is_concerned),
+                ..Wake::default()
+            }
+        }));
         let all = hubs.clone();
         running.spawn(bells.follow(user_changes, move |user| Wake {
             users: in_namespace(&all, user.namespace()),
@@ -176,6 +208,7 @@ impl Watches {
                 namespaces,
                 pods,
             },
+            secrets: SecretVersions::new(SYSTEM_NAMESPACE, secrets),
             listed,
             providers: provider_wakes,
             hubs: hub_wakes,
@@ -231,10 +264,23 @@ fn readable<K>(
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
+    let events = informer.events();
+    remembered(
+        events.filter_map(|event| ready(event.map(read).transpose())),
+        listed,
+    )
+}
+
+/// The same of what this build can always read. Metadata has no guard: kube asks for no more than
+/// the metadata of a type only where that type itself is watched (`Resource::metadata_api`).
+fn remembered<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+    listed: CancellationToken,
+) -> (Store<K>, impl Stream<Item = K> + Send)
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
     let (memory, writer) = store();
-    let events = informer
-        .events()
-        .filter_map(|event| ready(event.map(read).transpose()));
     let changes = reflector(writer, events)
         .inspect(move |event| {
             if matches!(event, Ok(Event::InitDone)) {

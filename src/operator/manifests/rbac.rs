@@ -108,10 +108,10 @@ fn controller() -> Vec<Document> {
     ];
     let in_system = vec![
         rule(
-            "Reads the managing keys, whatever name a StorageProvider gives them.",
+            "Reads the managing keys, whatever name a StorageProvider gives them, and follows their versions by metadata. RBAC cannot say that: the right is to whole Secrets.",
             "",
             &["secrets"],
-            &["get"],
+            &["get", "list", "watch"],
         ),
         rule(
             "Creates the certificate authority. RBAC cannot tie create to a name.",
@@ -249,10 +249,10 @@ fn serve() -> Vec<Document> {
         ),
     ];
     let in_vending = vec![rule(
-        "Reads the vending keys, whatever name a StorageProvider gives them.",
+        "Reads the vending keys, whatever name a StorageProvider gives them, and follows their versions by metadata. RBAC cannot say that: the right is to whole Secrets.",
         "",
         &["secrets"],
-        &["get"],
+        &["get", "list", "watch"],
     )];
     let account = SERVE_ACCOUNT;
     let mut documents = grant(
@@ -389,6 +389,32 @@ mod tests {
     #[test]
     fn the_controller_does_not_reach_the_vending_keys() {
         assert!(rules_of(&controller(), "Role", Some(VENDING_NAMESPACE)).is_empty());
+    }
+
+    #[test]
+    fn each_side_follows_the_secrets_of_its_own_keys_alone_and_changes_none() {
+        for (documents, own) in [
+            (controller(), SYSTEM_NAMESPACE),
+            (serve(), VENDING_NAMESPACE),
+        ] {
+            for namespace in [SYSTEM_NAMESPACE, VENDING_NAMESPACE, AGENTS_NAMESPACE] {
+                let rules = rules_of(&documents, "Role", Some(namespace));
+                let of_any_name: Vec<Rule> = rules
+                    .into_iter()
+                    .filter(|(_, rule)| rule["resourceNames"].is_null())
+                    .collect();
+                for verb in ["get", "list", "watch"] {
+                    let is_granted = grants(&of_any_name, "secrets", verb);
+                    assert_eq!(is_granted, namespace == own, "{verb} in {namespace}");
+                }
+                for verb in ["update", "patch"] {
+                    assert!(
+                        !grants(&of_any_name, "secrets", verb),
+                        "{verb} in {namespace}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

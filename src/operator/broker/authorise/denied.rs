@@ -142,6 +142,17 @@ pub enum Denied {
         /// Name of the StorageProvider.
         provider: String,
     },
+    /// There are no keys to vend with.
+    #[error(
+        "there is no Secret {secret} in namespace hubstorage-vending, which spec.s3.vending.credentials of \
+         StorageProvider {provider} refers to; create it"
+    )]
+    VendingSecretMissing {
+        /// Name of the Secret.
+        secret: String,
+        /// Name of the StorageProvider.
+        provider: String,
+    },
     /// No bucket grants anything.
     #[error("no bucket of HubStorage {hub} grants anything to its users (spec.buckets[].grants)")]
     NothingGranted {
@@ -167,6 +178,7 @@ impl Denied {
             | Self::SelectorInvalid { .. }
             | Self::GuardMissing { .. }
             | Self::ProviderNotFound { .. }
+            | Self::VendingSecretMissing { .. }
             | Self::NothingVendable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::FORBIDDEN,
         }

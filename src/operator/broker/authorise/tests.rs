@@ -10,6 +10,8 @@ struct Seen {
     hubs: Vec<Value>,
     providers: Vec<Value>,
     users: Vec<Value>,
+    /// resourceVersion of the Secret `vend`, if there is one.
+    secret: Option<String>,
     guard: GuardState,
 }
 
@@ -38,11 +40,12 @@ impl Seen {
                     "namespaces": {}, "bucketNames": ["earth-*"],
                     "s3": {
                         "region": "us-east-1", "credentials": {"type": "Ambient"},
-                        "vending": {"credentials": {"type": "Ambient"}},
+                        "vending": {"credentials": {"type": "Secret", "secretRef": {"name": "vend"}}},
                     },
                 },
             })],
             users: Vec::new(),
+            secret: Some("7".into()),
             guard: GuardState::InForce {
                 since: seconds("2026-04-01T00:00:00Z"),
             },
@@ -78,7 +81,7 @@ fn hub(name: &str, created: &str) -> Value {
 fn verdict_on(bucket: &str, verdict: &str) -> Value {
     json!({
         "name": bucket, "bucketName": format!("earth-{bucket}"),
-        "providerUid": "provider-1", "providerGeneration": 3, "verdict": verdict, "message": "get got through",
+        "providerUid": "provider-1", "providerGeneration": 3, "secretVersion": "7", "verdict": verdict, "message": "get got through",
     })
 }
 
@@ -114,6 +117,10 @@ impl World for Seen {
             .iter()
             .find(|user| is_named(user, Some(namespace), name))
             .map(guarded)
+    }
+
+    fn vending_secret(&self, name: &str) -> Option<String> {
+        self.secret.clone().filter(|_| name == "vend")
     }
 
     fn guard(&self) -> GuardState {
@@ -482,10 +489,12 @@ fn a_bucket_whose_store_does_not_hold_users_apart_is_left_out() {
 }
 
 #[test]
-fn a_verdict_on_another_provider_generation_or_bucket_does_not_count() {
+fn a_verdict_on_another_provider_generation_secret_or_bucket_does_not_count() {
     for (field, value) in [
         ("providerUid", json!("provider-2")),
         ("providerGeneration", json!(2)),
+        ("secretVersion", json!("6")),
+        ("secretVersion", Value::Null),
         ("bucketName", json!("earth-other")),
     ] {
         let (code, _, message) = denied(|seen| {
@@ -503,6 +512,31 @@ fn a_verdict_on_another_provider_generation_or_bucket_does_not_count() {
         denied(|seen| seen.hubs[0]["status"]["vending"] = Value::Null).0,
         "NothingVendable"
     );
+}
+
+#[test]
+fn without_the_secret_with_the_vending_keys_nothing_is_vended() {
+    let (code, status, message) = denied(|seen| seen.secret = None);
+    assert_eq!((code, status), ("VendingSecretMissing", 503));
+    assert!(
+        message.contains("Secret vend in namespace hubstorage-vending"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_ambient_identity_has_no_secret_to_change() {
+    let grantee = Seen::with(|seen| {
+        seen.secret = None;
+        seen.providers[0]["spec"]["s3"]["vending"]["credentials"] = json!({"type": "Ambient"});
+        for entry in seen.hubs[0]["status"]["vending"]["buckets"]
+            .as_array_mut()
+            .unwrap()
+        {
+            entry["secretVersion"] = Value::Null;
+        }
+    });
+    assert_eq!(grantee.unwrap().secret_version, None);
 }
 
 fn annotations(seen: &mut Seen) -> &mut serde_json::Map<String, Value> {

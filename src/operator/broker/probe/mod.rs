@@ -2,10 +2,11 @@
 //!
 //! A canary's session is tried on the keys of another canary; both prefixes are reserved, so no
 //! user is ever involved. The verdict stands in `status.vending` of the HubStorage, for exactly
-//! this provider, its generation and the bucket's name; without it nothing is vended. A probe that
-//! could not be carried out takes no verdict away: an outage of the store proves nothing about its
-//! policies, and credentials are to outlast it. Other keys in the vending Secret are another
-//! identity, and what was found about the former one says nothing about it.
+//! this provider, its generation, its vending Secret's version and the bucket's name; without it
+//! nothing is vended. A probe that could not be carried out takes no verdict away: an outage of the
+//! store proves nothing about its policies, and credentials are to outlast it. Other keys in the
+//! vending Secret are another identity, and what was found about the former one says nothing about
+//! it: every replica sees the new version at once, and so vends nothing until it was tried.
 //!
 //! [`schedule`] says what is due, [`verdicts`] writes down what was found.
 
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
-use super::authorise::{World, bucket_in_store, verdict};
+use super::authorise::{World, bucket_in_store, vending_secret, verdict};
 use super::informers::Informers;
 use crate::clock::Clock;
 use crate::manifests::SERVE_LEASE;
@@ -41,9 +42,6 @@ const LEASE_GRACE_SECONDS: u64 = 5;
 /// How long one bucket's probe may take.
 const PROBE_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long it may take to look which keys a provider's vending Secret holds.
-const LOOK_WITHIN: Duration = Duration::from_secs(10);
-
 /// The longest time between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
@@ -55,17 +53,6 @@ pub struct Prober {
     pub(super) connect: Arc<dyn Connect>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
-}
-
-/// What a task has found.
-enum Found {
-    /// About a bucket: whether anything could be told, and was written down.
-    Bucket { target: Target, conclusive: bool },
-    /// Which keys a provider vends with; `None`: they could not be read, or there are none.
-    Keys {
-        provider_uid: String,
-        version: Option<String>,
-    },
 }
 
 impl Prober {
@@ -119,23 +106,17 @@ impl Prober {
                 let task = tasks.spawn(async move { prober.carry_out(probe).await });
                 running.insert(task.id(), target);
             }
-            for provider in schedule.start_looks(now) {
-                let prober = self.clone();
-                tasks.spawn(async move { prober.look_at_keys(&provider).await });
-            }
             let pause = schedule.pause((self.clock)()).min(LOOK_EVERY);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.informers.changed.notified() => {}
                 Some(ended) = tasks.join_next_with_id() => {
-                    let (id, found) = match ended {
-                        Ok((id, found)) => (id, Some(found)),
-                        Err(panicked) => (panicked.id(), None),
+                    let (id, conclusive) = match ended {
+                        Ok(ended) => ended,
+                        Err(panicked) => (panicked.id(), false),
                     };
-                    let target = running.remove(&id);
-                    let nothing = || Some(Found::Bucket { target: target?, conclusive: false });
-                    if let Some(found) = found.or_else(nothing) {
-                        schedule.ended(found, (self.clock)());
+                    if let Some(target) = running.remove(&id) {
+                        schedule.ended(&target, conclusive, (self.clock)());
                     }
                 }
             }
@@ -167,16 +148,24 @@ impl Prober {
                 s3.is_some_and(|s3| s3.vending.is_some())
             };
             if vends(provider) {
+                let secret = vending_secret(provider);
+                let version = secret.and_then(|name| self.informers.vending_secret(name));
                 let provider = Arc::new(provider.clone());
-                wanted.extend(buckets_of(hub, &provider));
+                wanted.extend(buckets_of(hub, &provider, version.as_deref()));
             }
         }
         wanted
     }
 
-    /// Probes a bucket and writes down what was found.
-    async fn carry_out(&self, probe: Probe) -> Found {
+    /// Probes a bucket and writes down what was found; whether anything could be told.
+    async fn carry_out(&self, probe: Probe) -> bool {
         let found = self.probe(&probe).await;
+        let secret = vending_secret(&probe.provider);
+        let current = secret.and_then(|name| self.informers.vending_secret(name));
+        // Whatever was found with former keys must not be written over what is found with these.
+        let Some(found) = found.filter(|_| current == probe.target.secret_version) else {
+            return false;
+        };
         let (verdict, outcome) = match found {
             ProbeVerdict::Isolated => (IsolationVerdict::Isolated, "isolated"),
             ProbeVerdict::Leaks { .. } => (IsolationVerdict::Leaks, "leaks"),
@@ -208,23 +197,12 @@ impl Prober {
         if let Err(error) = &written {
             tracing::warn!(namespace, hub, %error, "status.vending was not written");
         }
-        Found::Bucket {
-            conclusive: written.is_ok() && verdict != IsolationVerdict::Unknown,
-            target: probe.target,
-        }
+        written.is_ok() && verdict != IsolationVerdict::Unknown
     }
 
-    async fn look_at_keys(&self, provider: &StorageProvider) -> Found {
-        let looking = tokio::time::timeout(LOOK_WITHIN, self.connect.vending(provider));
-        let side = looking.await.ok().and_then(Result::ok);
-        Found::Keys {
-            provider_uid: provider.uid().unwrap_or_default(),
-            version: side.and_then(|side| side.secret_version),
-        }
-    }
-
-    async fn probe(&self, probe: &Probe) -> ProbeVerdict {
-        let unknown = |call, cause: String| ProbeVerdict::Unknown { call, cause };
+    /// What was found; nothing at all if the keys are no longer those that were to be tried.
+    async fn probe(&self, probe: &Probe) -> Option<ProbeVerdict> {
+        let unknown = |call, cause: String| Some(ProbeVerdict::Unknown { call, cause });
         let (own, foreign) = (Prefix::reserved("canary-a"), Prefix::reserved("canary-b"));
         let bucket = probe.target.bucket.clone();
         let reach = Reach {
@@ -241,15 +219,22 @@ impl Prober {
                 Ok(side) => side,
                 Err(error) => return unknown("connect", error.to_string()),
             };
+            if side.secret_version != probe.target.secret_version {
+                return None;
+            }
             match side
                 .source
                 .assume(&session_name(&own), &policy, Duration::from_secs(900))
                 .await
             {
                 Ok(session) => {
-                    side.probe
-                        .probe(&bucket, &session, &own, &foreign, probe.writes())
-                        .await
+                    let probing = side.probe;
+                    let writes = probe.writes();
+                    Some(
+                        probing
+                            .probe(&bucket, &session, &own, &foreign, writes)
+                            .await,
+                    )
                 }
                 Err(error) => unknown("get a credential", error.to_string()),
             }
@@ -266,19 +251,25 @@ impl Prober {
 }
 
 /// The buckets of a hub that something is vended from.
-fn buckets_of(hub: &HubStorage, provider: &Arc<StorageProvider>) -> Vec<Wanted> {
+fn buckets_of(
+    hub: &HubStorage,
+    provider: &Arc<StorageProvider>,
+    secret_version: Option<&str>,
+) -> Vec<Wanted> {
     let granting = hub.spec.buckets.iter().filter(|b| !b.grants.is_empty());
     granting
         .filter_map(|bucket| {
             let in_store = bucket_in_store(hub, provider, &bucket.name).ok()?;
             Some(Wanted {
-                known: verdict(hub, provider, &bucket.name, &in_store).map(|found| found.verdict),
+                known: verdict(hub, provider, secret_version, &bucket.name, &in_store)
+                    .map(|found| found.verdict),
                 target: Target {
                     hub_uid: hub.uid().unwrap_or_default(),
                     name: bucket.name.clone(),
                     bucket: in_store,
                     provider_uid: provider.uid().unwrap_or_default(),
                     provider_generation: provider.metadata.generation.unwrap_or_default(),
+                    secret_version: secret_version.map(str::to_owned),
                 },
                 namespace: hub.namespace().unwrap_or_default(),
                 hub: hub.name_any(),

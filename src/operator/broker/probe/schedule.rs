@@ -8,18 +8,12 @@ use hubstorage_core::api::{BucketVending, IsolationVerdict, StorageProvider};
 use hubstorage_core::names::BucketName;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Found;
-
 /// How often a verdict is tried again, ± 10 %.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// How soon after a probe that could not be carried out; doubled each time, up to the second.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(5);
 const RETRY_AT_MOST: SignedDuration = SignedDuration::from_secs(60);
-
-/// How often it is looked which keys a provider vends with: for so long, at most, new keys are
-/// vended with on the word that was found for the former ones.
-const KEYS_EVERY: SignedDuration = SignedDuration::from_secs(30);
 
 /// Buckets of one provider that are probed at the same time: one that hangs delays its own.
 const AT_A_TIME: usize = 4;
@@ -34,6 +28,8 @@ pub(super) struct Target {
     pub(super) bucket: BucketName,
     pub(super) provider_uid: String,
     pub(super) provider_generation: i64,
+    /// resourceVersion of the vending Secret; none where the identity is ambient or there is no Secret.
+    pub(super) secret_version: Option<String>,
 }
 
 /// A bucket that something is vended from.
@@ -54,8 +50,6 @@ pub(super) struct Probe {
     pub(super) namespace: String,
     pub(super) hub: String,
     pub(super) provider: Arc<StorageProvider>,
-    /// The keys are others than those that status tells of.
-    pub(super) rotated: bool,
     known: Option<IsolationVerdict>,
 }
 
@@ -66,21 +60,12 @@ struct Next {
     at: Timestamp,
     failures: u32,
     runs: bool,
-    rotated: bool,
-}
-
-/// The keys that a provider vends with.
-#[derive(Debug, Default)]
-struct Keys {
-    version: Option<String>,
-    look_at: Option<Timestamp>,
 }
 
 /// What is probed when, and what is being probed.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     next: HashMap<Target, Next>,
-    keys: HashMap<String, Keys>,
 }
 
 impl Target {
@@ -91,6 +76,7 @@ impl Target {
             bucket_name: self.bucket.to_string(),
             provider_uid: self.provider_uid.clone(),
             provider_generation: self.provider_generation,
+            secret_version: self.secret_version.clone(),
             verdict,
             message,
         }
@@ -100,7 +86,7 @@ impl Target {
 impl Probe {
     /// Whether the probe writes under its own prefix: at the first one of its kind only.
     pub(super) fn writes(&self) -> bool {
-        self.rotated || matches!(self.known, None | Some(IsolationVerdict::Unknown))
+        matches!(self.known, None | Some(IsolationVerdict::Unknown))
     }
 }
 
@@ -123,15 +109,11 @@ impl Schedule {
                     },
                     failures: 0,
                     runs: false,
-                    rotated: false,
                 });
             next.wanted = wanted.clone();
         }
         let alive: HashSet<&Target> = wanted.iter().map(|wanted| &wanted.target).collect();
         self.next.retain(|target, _| alive.contains(target));
-        let providers: HashSet<&str> = alive.iter().map(|t| t.provider_uid.as_str()).collect();
-        self.keys
-            .retain(|provider, _| providers.contains(provider.as_str()));
     }
 
     /// What is due, the longest due first, as far as its provider has room; it counts as running
@@ -174,41 +156,14 @@ impl Schedule {
                     namespace,
                     hub,
                     provider,
-                    rotated: std::mem::take(&mut next.rotated),
                     known,
                 })
             })
             .collect()
     }
 
-    /// The providers whose keys are to be looked at.
-    pub(super) fn start_looks(&mut self, now: Timestamp) -> Vec<Arc<StorageProvider>> {
-        let mut looks = Vec::new();
-        for next in self.next.values() {
-            let uid = &next.wanted.target.provider_uid;
-            let keys = self.keys.entry(uid.clone()).or_default();
-            if keys.look_at.is_none_or(|at| at <= now) {
-                keys.look_at = Some(now + KEYS_EVERY);
-                looks.push(next.wanted.provider.clone());
-            }
-        }
-        looks
-    }
-
-    /// A task has ended.
-    pub(super) fn ended(&mut self, found: Found, now: Timestamp) {
-        match found {
-            Found::Bucket { target, conclusive } => self.probed(&target, conclusive, now),
-            Found::Keys {
-                provider_uid,
-                version: Some(version),
-            } => self.keys_seen(&provider_uid, version, now),
-            // What cannot be read has not changed.
-            Found::Keys { version: None, .. } => {}
-        }
-    }
-
-    fn probed(&mut self, target: &Target, conclusive: bool, now: Timestamp) {
+    /// A probe has ended.
+    pub(super) fn ended(&mut self, target: &Target, conclusive: bool, now: Timestamp) {
         let Some(next) = self.next.get_mut(target) else {
             return;
         };
@@ -219,27 +174,10 @@ impl Schedule {
             next.failures.saturating_add(1)
         };
         let pause = match next.failures {
-            _ if next.rotated => SignedDuration::ZERO,
             0 => some_of(AGAIN_AFTER, 0.9, 1.1),
             failed => RETRY_AT_MOST.min(RETRY_AFTER * 2_i32.pow((failed - 1).min(10))),
         };
         next.at = now + pause;
-    }
-
-    /// The first keys that are seen are taken for those that were probed: which ones a former leader
-    /// probed with is not known, and within the interval they are tried anyway.
-    fn keys_seen(&mut self, provider_uid: &str, version: String, now: Timestamp) {
-        let keys = self.keys.entry(provider_uid.to_owned()).or_default();
-        let before = keys.version.replace(version);
-        if before.is_none() || before == keys.version {
-            return;
-        }
-        for next in self.next.values_mut() {
-            if next.wanted.target.provider_uid == provider_uid {
-                next.rotated = true;
-                next.at = now;
-            }
-        }
     }
 
     /// How long nothing is due.
@@ -274,6 +212,7 @@ mod tests {
                 bucket: BucketName::parse(&format!("earth-{bucket}")).unwrap(),
                 provider_uid: provider.into(),
                 provider_generation: 1,
+                secret_version: None,
             },
             namespace: "earth".into(),
             hub: "earth".into(),
@@ -286,27 +225,14 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn started(schedule: &mut Schedule, now: Timestamp) -> Vec<(String, bool, bool)> {
+    fn started(schedule: &mut Schedule, now: Timestamp) -> Vec<(String, bool)> {
         let due = schedule.start_due(now).into_iter();
-        due.map(|probe| (probe.target.name.clone(), probe.writes(), probe.rotated))
+        due.map(|probe| (probe.target.name.clone(), probe.writes()))
             .collect()
     }
 
     fn ended(schedule: &mut Schedule, wanted: &Wanted, conclusive: bool, now: Timestamp) {
-        let target = wanted.target.clone();
-        schedule.ended(Found::Bucket { target, conclusive }, now);
-    }
-
-    fn keys(schedule: &mut Schedule, version: Option<&str>, now: Timestamp) {
-        let version = version.map(str::to_owned);
-        let provider_uid = "minio".to_owned();
-        schedule.ended(
-            Found::Keys {
-                provider_uid,
-                version,
-            },
-            now,
-        );
+        schedule.ended(&wanted.target, conclusive, now);
     }
 
     const ISOLATED: Option<IsolationVerdict> = Some(IsolationVerdict::Isolated);
@@ -315,7 +241,7 @@ mod tests {
     fn a_bucket_without_verdict_is_probed_at_once_and_with_writes() {
         let mut schedule = Schedule::default();
         schedule.update(&[wanted("minio", "scratch", None)], at(0));
-        let first = ("scratch".to_owned(), true, false);
+        let first = ("scratch".to_owned(), true);
         assert_eq!(started(&mut schedule, at(0)), [first]);
         assert_eq!(started(&mut schedule, at(1000)), [], "it runs");
     }
@@ -325,7 +251,7 @@ mod tests {
         let mut schedule = Schedule::default();
         let scratch = wanted("minio", "scratch", ISOLATED);
         schedule.update(std::slice::from_ref(&scratch), at(0));
-        let again = [("scratch".to_owned(), false, false)];
+        let again = [("scratch".to_owned(), false)];
         assert_eq!(started(&mut schedule, at(600)), again);
         ended(&mut schedule, &scratch, true, at(600));
         assert_eq!(started(&mut schedule, at(600 + 539)), []);
@@ -360,49 +286,49 @@ mod tests {
         }
     }
 
+    fn with_keys(mut wanted: Wanted, version: &str) -> Wanted {
+        wanted.target.secret_version = Some(version.into());
+        wanted
+    }
+
     #[test]
     fn other_keys_are_probed_at_once_as_if_for_the_first_time() {
         let mut schedule = Schedule::default();
-        let scratch = wanted("minio", "scratch", ISOLATED);
-        schedule.update(std::slice::from_ref(&scratch), at(0));
+        let first = with_keys(wanted("minio", "scratch", ISOLATED), "7");
+        schedule.update(std::slice::from_ref(&first), at(0));
         started(&mut schedule, at(600));
-        ended(&mut schedule, &scratch, true, at(600));
-        for version in [Some("7"), Some("7"), None, Some("7")] {
-            keys(&mut schedule, version, at(601));
-            assert_eq!(started(&mut schedule, at(601)), [], "{version:?}");
-        }
+        ended(&mut schedule, &first, true, at(600));
+        assert_eq!(started(&mut schedule, at(601)), []);
 
-        keys(&mut schedule, Some("8"), at(602));
+        let second = with_keys(wanted("minio", "scratch", None), "8");
+        schedule.update(&[second], at(602));
 
-        let anew = ("scratch".to_owned(), true, true);
+        let anew = ("scratch".to_owned(), true);
         assert_eq!(started(&mut schedule, at(602)), [anew]);
     }
 
     #[test]
-    fn keys_that_change_during_a_probe_are_probed_after_it() {
+    fn what_was_found_with_former_keys_says_nothing_of_the_new_ones() {
         let mut schedule = Schedule::default();
-        let scratch = wanted("minio", "scratch", None);
-        schedule.update(std::slice::from_ref(&scratch), at(0));
-        keys(&mut schedule, Some("7"), at(0));
+        let first = with_keys(wanted("minio", "scratch", None), "7");
+        let second = with_keys(wanted("minio", "scratch", None), "8");
+        schedule.update(std::slice::from_ref(&first), at(0));
         started(&mut schedule, at(0));
 
-        keys(&mut schedule, Some("8"), at(1));
-        ended(&mut schedule, &scratch, true, at(2));
+        schedule.update(std::slice::from_ref(&second), at(1));
+        assert_eq!(
+            started(&mut schedule, at(1)).len(),
+            1,
+            "the former probe still runs"
+        );
+        ended(&mut schedule, &first, true, at(2));
+        ended(&mut schedule, &second, false, at(2));
 
-        assert_eq!(started(&mut schedule, at(2)).len(), 1);
-    }
-
-    #[test]
-    fn the_keys_of_each_provider_are_looked_at_twice_a_minute() {
-        let mut schedule = Schedule::default();
-        let both = [
-            wanted("minio", "scratch", ISOLATED),
-            wanted("minio", "persistent", ISOLATED),
-        ];
-        schedule.update(&both, at(0));
-        assert_eq!(schedule.start_looks(at(0)).len(), 1);
-        assert_eq!(schedule.start_looks(at(29)).len(), 0);
-        assert_eq!(schedule.start_looks(at(30)).len(), 1);
+        assert_eq!(
+            started(&mut schedule, at(7)).len(),
+            1,
+            "it was not told yet"
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) async fn write(
         let seen = hubs.get(&reference);
         let hub = seen.as_ref().and_then(|hub| hub.0.as_ref().ok());
         let same = hub.filter(|hub| hub.uid().as_deref() == Some(&probe.target.hub_uid));
-        let amended = same.and_then(|hub| Some((hub, amended(hub, found, probe.rotated)?)));
+        let amended = same.and_then(|hub| Some((hub, amended(hub, found)?)));
         let Some((hub, buckets)) = amended else {
             return Ok(());
         };
@@ -60,8 +60,8 @@ pub(super) async fn write(
 
 /// The verdicts of a hub with this one among them; `None` where that changes nothing.
 ///
-/// Those on buckets and providers that the hub no longer has are left out.
-fn amended(hub: &HubStorage, found: &BucketVending, rotated: bool) -> Option<Vec<BucketVending>> {
+/// Those on buckets, providers and keys that the hub no longer has are left out.
+fn amended(hub: &HubStorage, found: &BucketVending) -> Option<Vec<BucketVending>> {
     let vending = hub
         .status
         .as_ref()
@@ -70,15 +70,14 @@ fn amended(hub: &HubStorage, found: &BucketVending, rotated: bool) -> Option<Vec
     let is_of_provider = |other: &BucketVending| {
         other.provider_uid == found.provider_uid
             && other.provider_generation == found.provider_generation
+            && other.secret_version == found.secret_version
     };
     let stands = |other: &&BucketVending| {
         other.name == found.name
             && other.bucket_name == found.bucket_name
             && is_of_provider(other)
-            // Nothing found out takes nothing away, but for keys that nothing is known of; and
-            // another way of not finding out is no news.
+            // Nothing found out takes nothing away; and another way of not finding out is no news.
             && found.verdict == IsolationVerdict::Unknown
-            && (!rotated || other.verdict == IsolationVerdict::Unknown)
     };
     let new = before.iter().find(stands).unwrap_or(found);
     let is_declared = |name: &str| hub.spec.buckets.iter().any(|bucket| bucket.name == name);
@@ -113,14 +112,14 @@ mod tests {
     fn entry(name: &str, verdict: &str, message: &str) -> Value {
         json!({
             "name": name, "bucketName": format!("earth-{name}"), "providerUid": "provider-1",
-            "providerGeneration": 1, "verdict": verdict, "message": message,
+            "providerGeneration": 1, "secretVersion": "7", "verdict": verdict, "message": message,
         })
     }
 
     /// What is written when this was found about scratch, with these verdicts in status.
-    fn written(before: Value, verdict: &str, message: &str, rotated: bool) -> Option<Value> {
+    fn written(before: Value, verdict: &str, message: &str) -> Option<Value> {
         let found = serde_json::from_value(entry("scratch", verdict, message)).unwrap();
-        let after = amended(&hub(before), &found, rotated)?;
+        let after = amended(&hub(before), &found)?;
         let text = |entry: &BucketVending| json!([entry.name, entry.verdict, entry.message]);
         Some(after.iter().map(text).collect())
     }
@@ -129,40 +128,53 @@ mod tests {
     fn the_first_verdict_is_written_beside_the_others() {
         let others = json!([entry("persistent", "Isolated", "")]);
         let both = json!([["persistent", "Isolated", ""], ["scratch", "Isolated", ""]]);
-        assert_eq!(written(others, "Isolated", "", false), Some(both));
+        assert_eq!(written(others, "Isolated", ""), Some(both));
     }
 
     #[test]
     fn a_verdict_that_stands_there_is_not_written_again() {
         for (verdict, message) in [("Isolated", ""), ("Leaks", "get"), ("Unknown", "no answer")] {
             let before = json!([entry("scratch", verdict, message)]);
-            assert_eq!(written(before, verdict, message, false), None, "{verdict}");
+            assert_eq!(written(before, verdict, message), None, "{verdict}");
         }
     }
 
     #[test]
     fn another_way_of_not_finding_out_is_not_written() {
         let before = json!([entry("scratch", "Unknown", "timed out")]);
-        assert_eq!(written(before.clone(), "Unknown", "refused", false), None);
-        assert_eq!(written(before, "Unknown", "refused", true), None);
+        assert_eq!(written(before, "Unknown", "refused"), None);
     }
 
     #[test]
     fn not_finding_out_takes_no_verdict_away_but_for_other_keys() {
         for verdict in ["Isolated", "Leaks"] {
             let before = json!([entry("scratch", verdict, "")]);
-            assert_eq!(written(before.clone(), "Unknown", "refused", false), None);
+            assert_eq!(written(before, "Unknown", "refused"), None);
+            let mut of_other_keys = entry("scratch", verdict, "");
+            of_other_keys["secretVersion"] = json!("6");
             let unknown = json!([["scratch", "Unknown", "refused"]]);
-            assert_eq!(written(before, "Unknown", "refused", true), Some(unknown));
+            assert_eq!(
+                written(json!([of_other_keys]), "Unknown", "refused"),
+                Some(unknown)
+            );
         }
     }
 
     #[test]
-    fn a_verdict_on_another_provider_or_on_a_bucket_that_is_gone_is_left_out() {
-        let mut older = entry("persistent", "Isolated", "");
-        older["providerGeneration"] = json!(0);
-        let before = json!([older, entry("removed", "Isolated", "")]);
+    fn a_verdict_on_another_provider_or_other_keys_or_a_bucket_that_is_gone_is_left_out() {
         let scratch = json!([["scratch", "Leaks", "get"]]);
-        assert_eq!(written(before, "Leaks", "get", false), Some(scratch));
+        for (field, former) in [
+            ("providerGeneration", json!(0)),
+            ("secretVersion", json!("6")),
+        ] {
+            let mut older = entry("persistent", "Isolated", "");
+            older[field] = former;
+            let before = json!([older, entry("removed", "Isolated", "")]);
+            assert_eq!(
+                written(before, "Leaks", "get"),
+                Some(scratch.clone()),
+                "{field}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@ use hubstorage_cloud::ObjectStore;
 use hubstorage_cloud::Operation;
 use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
 use hubstorage_core::api::StorageProvider;
-use hubstorage_core::names::{BucketName, Username};
+use hubstorage_core::names::{BucketName, Prefix, Username};
 use hubstorage_core::policies::{Access, Reach};
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -15,6 +15,7 @@ use serde_json::json;
 use super::*;
 use crate::providers::VendingSide;
 
+/// Its keys are those of the Secret's version 7.
 struct InMemory(MemoryCloud);
 
 #[async_trait]
@@ -27,7 +28,7 @@ impl Connect for InMemory {
         Ok(VendingSide {
             source: Arc::new(self.0.source("vendor")),
             probe: Arc::new(self.0.probe()),
-            secret_version: None,
+            secret_version: Some("7".into()),
         })
     }
 }
@@ -64,6 +65,7 @@ fn grantee(user: &str) -> Grantee {
         hub_uid: "hub-1".into(),
         hub_user: format!("{user}-x"),
         provider: serde_json::from_value(provider).unwrap(),
+        secret_version: Some("7".into()),
     }
 }
 
@@ -112,6 +114,19 @@ async fn another_policy_hub_or_provider_generation_means_another_credential() {
         let vended = vendor.vend(&changed).await.unwrap();
         assert!(!vended.cached && vended.credential != first);
     }
+}
+
+#[tokio::test]
+async fn keys_other_than_those_that_were_tried_issue_nothing() {
+    let (cloud, vendor) = setup();
+    vendor.vend(&grantee("bob")).await.unwrap();
+    let mut changed = grantee("bob");
+    changed.secret_version = Some("8".into());
+
+    let refused = vendor.vend(&changed).await.unwrap_err();
+
+    assert_eq!(refused, VendError::KeysChanged);
+    assert_eq!(cloud.count(Operation::Assume), 1);
 }
 
 #[tokio::test]

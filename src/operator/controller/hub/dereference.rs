@@ -180,6 +180,10 @@ fn provider(hub: &HubStorage, context: &Context) -> Result<Arc<StorageProvider>,
         ConditionType::Ready,
     );
     match ready {
+        // What moved is moved for each of its hubs.
+        Some(ready) if ready.reason == Reason::ProviderMoved.to_string() => {
+            Err(Step::stalled(Reason::ProviderMoved, &ready.message))
+        }
         Some(ready) if ready.status == "False" => Err(Step::retry(
             Reason::ProviderNotReady,
             format!(
@@ -279,16 +283,7 @@ fn declared_bucket(
 /// What the store can do: everything, but for what it was found unable to do under the present
 /// spec.
 fn supports(provider: &StorageProvider) -> Supports {
-    let known = provider
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.capabilities);
-    known
-        .iter()
-        .filter(|known| {
-            !known.supported && Some(known.observed_generation) == provider.metadata.generation
-        })
-        .fold(Supports::ALL, |supports, known| {
-            supports.without(known.name)
-        })
+    provider
+        .lacks()
+        .fold(Supports::ALL, |supports, lost| supports.without(lost))
 }

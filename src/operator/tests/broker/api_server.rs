@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt as _, stream};
 use kube::{Client, Config};
@@ -26,6 +26,8 @@ struct Cluster {
     /// Every change, for the watches: resource, type of event, object.
     events: Vec<(String, &'static str, Value)>,
     calls: Vec<String>,
+    /// Those of them that asked for more than metadata.
+    whole: Vec<String>,
     keys: Value,
     /// Tokens that TokenReview vouches for, and for whom.
     tokens: BTreeMap<String, Value>,
@@ -68,6 +70,11 @@ impl ApiServer {
 
     pub fn calls(&self) -> Vec<String> {
         self.cluster().calls.clone()
+    }
+
+    /// Calls whose answer was to be more than metadata.
+    pub fn whole_objects_asked_for(&self) -> Vec<String> {
+        self.cluster().whole.clone()
     }
 
     pub fn calls_to(&self, part: &str) -> usize {
@@ -257,10 +264,16 @@ async fn answer(State(server): State<ApiServer>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    server
-        .cluster()
-        .calls
-        .push(format!("{} {path}?{query}", parts.method));
+    let call = format!("{} {path}?{query}", parts.method);
+    let accepts = parts.headers.get(header::ACCEPT);
+    let is_metadata = |accepts: &HeaderValue| {
+        let accepts = String::from_utf8_lossy(accepts.as_bytes());
+        accepts.contains("as=PartialObjectMetadata")
+    };
+    if !accepts.is_some_and(is_metadata) {
+        server.cluster().whole.push(call.clone());
+    }
+    server.cluster().calls.push(call);
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
 
@@ -275,11 +288,14 @@ async fn answer(State(server): State<ApiServer>, request: Request) -> Response {
         .or_else(|| path.splitn(5, '/').nth(4))
         .unwrap_or_default();
     let parts_of_path: Vec<&str> = rest.split('/').collect();
-    if parts_of_path.len() == 1 && parts.method == Method::GET && *server.watches_cut.borrow() {
+    let is_collection = matches!(parts_of_path.as_slice(), [_] | ["namespaces", _, _]);
+    if is_collection && parts.method == Method::GET && *server.watches_cut.borrow() {
         return failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
     }
     match (&parts.method, parts_of_path.as_slice()) {
-        (&Method::GET, [resource]) if query.contains("watch=true") => {
+        (&Method::GET, [resource] | ["namespaces", _, resource])
+            if query.contains("watch=true") =>
+        {
             let number = |name: &str| {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                 pairs
@@ -293,7 +309,7 @@ async fn answer(State(server): State<ApiServer>, request: Request) -> Response {
                 Duration::from_secs(number("timeoutSeconds").into()),
             )
         }
-        (&Method::GET, [resource]) => {
+        (&Method::GET, [resource] | ["namespaces", _, resource]) => {
             let mut held = server.lists_held.subscribe();
             held.wait_for(|held| !held).await.unwrap();
             success(&server.list(resource))

@@ -32,23 +32,32 @@ pub const HUB: &str = "hubstorages/earth/earth";
 /// The provider whose store never answers.
 pub const HANGING: &str = "hanging";
 
+/// The Secret with the vending keys.
+pub const SECRET: &str = "secrets/hubstorage-vending/minio-vend";
+
 /// Connects to the cloud in memory.
 #[derive(Clone)]
 pub struct InMemory {
+    api: ApiServer,
     cloud: MemoryCloud,
-    /// resourceVersion of the Secret with the vending keys.
-    pub secret_version: Arc<watch::Sender<String>>,
+    held: Arc<watch::Sender<bool>>,
     /// The providers that were connected to, in order.
     pub asked: Arc<watch::Sender<Vec<String>>>,
 }
 
 impl InMemory {
-    fn new(cloud: MemoryCloud) -> Self {
+    fn new(api: ApiServer, cloud: MemoryCloud) -> Self {
         Self {
+            api,
             cloud,
-            secret_version: Arc::new(watch::Sender::new("1".to_owned())),
+            held: Arc::default(),
             asked: Arc::default(),
         }
+    }
+
+    /// Nobody is connected before `hold(false)`.
+    pub fn hold(&self, hold: bool) {
+        self.held.send_replace(hold);
     }
 
     /// Waits until a provider was connected to so many times.
@@ -69,12 +78,19 @@ impl Connect for InMemory {
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {
         let name = provider.metadata.name.clone().unwrap();
-        // Before it is told that somebody asked: what a test changes then is seen by the next.
-        let secret_version = Some(self.secret_version.borrow().clone());
         self.asked.send_modify(|asked| asked.push(name.clone()));
+        let mut held = self.held.subscribe();
+        held.wait_for(|held| !held).await.unwrap();
         if name == HANGING {
             std::future::pending::<()>().await;
         }
+        let secret = self.api.get(SECRET);
+        let version = |secret: Value| {
+            secret["metadata"]["resourceVersion"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        let secret_version = secret.and_then(version);
         Ok(VendingSide {
             source: Arc::new(self.cloud.source("vendor")),
             probe: Arc::new(self.cloud.probe()),
@@ -179,6 +195,7 @@ impl Hub {
         let cloud = MemoryCloud::new(behaviour);
         cloud.insert_by_hand(&bucket(), Bucket::new("manager", cloud.now()));
         api.put("storageproviders/minio", provider("minio"));
+        api.put(SECRET, vending_keys());
         api.put(HUB, hub_of("earth", "minio"));
         api.put(
             BOBS_POD,
@@ -202,9 +219,10 @@ impl Hub {
             identity: "serve-1".to_owned(),
             leaving: leaving.clone(),
         };
-        let (clock, connect) = (cloud.clone(), InMemory::new(cloud.clone()));
+        let (clock, connect) = (cloud.clone(), InMemory::new(api.clone(), cloud.clone()));
+        let connector = connect.clone();
         let outside = Outside {
-            connect: Arc::new(connect.clone()),
+            connect: Box::new(|_| Arc::new(connector)),
             clock: Arc::new(move || clock.now()),
             cadence,
         };
@@ -360,7 +378,17 @@ pub fn bucket() -> BucketName {
     BucketName::parse("earth-scratch").unwrap()
 }
 
+/// As `kubectl create secret` makes it.
+fn vending_keys() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "minio-vend", "namespace": "hubstorage-vending", "uid": "secret-1"},
+        "data": {"AWS_ACCESS_KEY_ID": "a2V5", "AWS_SECRET_ACCESS_KEY": "c2VjcmV0"},
+    })
+}
+
 pub fn provider(name: &str) -> Value {
+    let vending = json!({"type": "Secret", "secretRef": {"name": "minio-vend"}});
     json!({
         "apiVersion": "hubstorage.io/v1alpha1", "kind": "StorageProvider",
         "metadata": {"name": name, "uid": format!("uid-of-{name}"), "generation": 1},
@@ -368,7 +396,7 @@ pub fn provider(name: &str) -> Value {
             "namespaces": {}, "bucketNames": ["*-scratch"],
             "s3": {
                 "region": "us-east-1", "credentials": {"type": "Ambient"},
-                "vending": {"credentials": {"type": "Ambient"}},
+                "vending": {"credentials": vending},
             },
         },
     })

@@ -6,7 +6,7 @@ use hubstorage_cloud::Operation;
 use hubstorage_cloud::memory::Behaviour;
 use serde_json::{Value, json};
 
-use crate::hub::{HANGING, HUB, Hub, hub_of, provider};
+use crate::hub::{HANGING, HUB, Hub, SECRET, hub_of, provider};
 use crate::{OUTAGE, log_everything, started};
 
 fn verdict(hub: &Value) -> &Value {
@@ -103,18 +103,62 @@ async fn a_store_that_hangs_keeps_no_other_provider_from_being_probed() {
         .await;
 }
 
+/// Somebody puts other keys into the Secret.
+fn rotate(hub: &Hub) {
+    hub.api.edit(SECRET, |secret| {
+        secret["data"]["AWS_SECRET_ACCESS_KEY"] = json!("b3RoZXI=")
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn other_vending_keys_are_probed_soon_and_not_after_the_interval() {
+async fn with_other_keys_nothing_is_vended_before_the_store_was_tried_with_them() {
     let hub = started().await;
-    // The probe, and the look at the keys.
-    hub.connect.was_asked("minio", 2).await;
+    let former = hub.vended().await.credential().access_key_id;
+    hub.connect.hold(true);
+
+    rotate(&hub);
+
+    let refused = hub.refused("NothingVendable").await;
+    let message = refused.body["message"].as_str().unwrap();
+    assert!(message.contains("still being tried"), "{message}");
+    hub.connect.hold(false);
+    let vended = hub.vended().await.credential().access_key_id;
+    assert_ne!(vended, former, "sessions of former keys end with them");
+    let version = hub.api.get(SECRET).unwrap()["metadata"]["resourceVersion"].clone();
+    let status = hub.api.get(HUB).unwrap();
+    assert_eq!(
+        status["status"]["vending"]["buckets"][0]["secretVersion"],
+        version
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_keys_that_the_store_does_not_hold_apart_are_found_at_once() {
+    let hub = started().await;
+    hub.vended().await;
     hub.cloud
         .behave(|behaviour| behaviour.enforces_session_policies = false);
-    hub.connect.secret_version.send_replace("2".to_owned());
 
-    hub.cloud.advance(Duration::from_secs(31));
-    wake(&hub, "now");
+    rotate(&hub);
 
     hub.api.wait_for(HUB, |hub| verdict(hub) == "Leaks").await;
     hub.refused("NothingVendable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_taken_away_vend_nothing_any_more_and_do_again_when_they_are_back() {
+    let hub = started().await;
+    hub.vended().await;
+    let secret = hub.api.get(SECRET).unwrap();
+
+    hub.api.delete(SECRET);
+
+    let refused = hub.refused("VendingSecretMissing").await;
+    let message = refused.body["message"].as_str().unwrap();
+    assert!(
+        message.contains("minio-vend in namespace hubstorage-vending"),
+        "{message}"
+    );
+    hub.api.put(SECRET, secret);
+    hub.vended().await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use hubstorage::controller::Watches;
 use hubstorage::guard::{self, GuardKind, GuardState};
 use hubstorage::pulse::{Cadence, Pulses};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_server::ApiServer;
-use crate::hub::{BOBS_ADDRESS, Hub};
+use crate::hub::{BOBS_ADDRESS, Hub, hub_of, provider};
 use crate::log_everything;
 
 /// Bounds a hang; nothing is measured with it.
@@ -57,7 +58,13 @@ async fn watches_that_have_nothing_to_tell_are_believed() {
 
     // A second each: longer than anything is believed without a sign of life.
     let quiet = async {
-        for resource in ["hubstorages", "storageproviders", "hubusers", "pods"] {
+        for resource in [
+            "hubstorages",
+            "storageproviders",
+            "hubusers",
+            "pods",
+            "secrets",
+        ] {
             while renewals(resource) < 7 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -155,6 +162,75 @@ async fn a_controller_whose_watches_fail_says_so_until_they_are_back() {
     assert!(why.contains("the watch of"), "{why}");
     api.cut_watches(false);
     until(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_appears_changes_or_goes_wakes_the_providers_that_it_is_for_and_their_hubs() {
+    log_everything();
+    let api = ApiServer::start(json!({"keys": []})).await;
+    let with_secret = |name: &str, secret: &str| {
+        let mut provider = provider(name);
+        provider["spec"]["s3"]["credentials"] =
+            json!({"type": "Secret", "secretRef": {"name": secret}});
+        provider
+    };
+    api.put("storageproviders/minio", with_secret("minio", "keys"));
+    api.put("storageproviders/other", with_secret("other", "other-keys"));
+    let mut watches = Watches::start(&api.client(), &CADENCE, &Pulses::default());
+    let listed = tokio::time::timeout(PATIENCE, watches.listed.wait());
+    listed.await.unwrap();
+    // Everything is woken by its own appearance: the hubs by theirs alone, since they come later.
+    for _ in 0..2 {
+        watches.providers.next().await.unwrap();
+    }
+    for (namespace, of) in [("earth", "minio"), ("mars", "other")] {
+        let key = format!("hubstorages/{namespace}/{namespace}");
+        api.put(&key, hub_of(namespace, of));
+        watches.hubs.next().await.unwrap();
+    }
+    let secret = |value: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "keys", "namespace": "hubstorage-system"},
+            "data": {"AWS_SECRET_ACCESS_KEY": value},
+        })
+    };
+    let key = "secrets/hubstorage-system/keys";
+    let changes: [&dyn Fn(); 3] = [
+        &|| api.put(key, secret("b25l")),
+        &|| api.put(key, secret("dHdv")),
+        &|| api.delete(key),
+    ];
+
+    for change in changes {
+        change();
+
+        let woken = async {
+            let provider = watches.providers.next().await.unwrap();
+            (provider.name, watches.hubs.next().await.unwrap().name)
+        };
+        let woken = tokio::time::timeout(PATIENCE, woken).await.unwrap();
+        assert_eq!(woken, ("minio".to_owned(), "earth".to_owned()));
+    }
+    assert!(watches.secrets.of("keys").is_none(), "it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_secrets_no_more_than_the_metadata_is_asked_for() {
+    log_everything();
+    let hub = Hub::start_at(Behaviour::minio(), false, CADENCE).await;
+    hub.vended().await;
+    let controller = Watches::start(&hub.api.client(), &CADENCE, &Pulses::default());
+    let listed = tokio::time::timeout(PATIENCE, controller.listed.wait());
+    listed.await.unwrap();
+
+    let calls = hub.api.whole_objects_asked_for();
+
+    for metadata_alone in ["/secrets?", "/pods?", "/namespaces?"] {
+        assert!(hub.api.calls_to(metadata_alone) > 0, "{metadata_alone}");
+        let whole = calls.iter().find(|call| call.contains(metadata_alone));
+        assert_eq!(whole, None);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

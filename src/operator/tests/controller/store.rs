@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use hubstorage::providers::{Connect, ConnectError, VendingSide};
+use hubstorage::providers::{Connect, ConnectError, VendingSide, refuse_moved};
 use hubstorage_cloud::memory::MemoryCloud;
 use hubstorage_cloud::{CloudError, Layer, Layered, ObjectStore, Operation};
 use hubstorage_core::api::{FINALIZER, HubStorage, Mode, StorageProvider};
@@ -12,7 +12,6 @@ use hubstorage_core::names::BucketName;
 use kube::ResourceExt as _;
 
 use crate::api_server::{ApiServer, Faults};
-use crate::fixtures::ACCOUNT;
 
 /// Stands between the controller and the store, and notes every promise that it breaks:
 /// a call without a finalizer, a bucket made without an intent in status.
@@ -89,6 +88,8 @@ pub struct Connection {
     pub cloud: MemoryCloud,
     pub faults: Faults,
     pub witness: Witness,
+    /// Whose the keys are.
+    pub account: Arc<Mutex<String>>,
 }
 
 #[async_trait]
@@ -101,11 +102,13 @@ impl Connect for Connection {
             let provider = provider.name_any();
             return Err(ConnectError::Unsupported { provider });
         }
+        let account = self.account.lock().unwrap().clone();
+        refuse_moved(provider, Some(&account))?;
         let witnessed = Witnessed {
             cloud: self.cloud.clone(),
             witness: self.witness.clone(),
         };
-        let watched = Layered::new(Arc::new(self.cloud.store(ACCOUNT)), witnessed);
+        let watched = Layered::new(Arc::new(self.cloud.store(&account)), witnessed);
         let plan = self.faults.lock().unwrap().clone();
         Ok(Arc::new(Layered::new(Arc::new(watched), plan)))
     }

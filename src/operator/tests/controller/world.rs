@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hubstorage::certificates::{Address, WebhookState};
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::api_server::{ApiServer, Faults, name_of};
 use crate::conditions::{Seen, broken_rules};
-use crate::fixtures::{INSTALLATION, PROVIDER, namespace, provider};
+use crate::fixtures::{ACCOUNT, INSTALLATION, PROVIDER, namespace, provider};
 use crate::store::{Connection, Witness};
 
 /// Rounds within which everything has to come to rest.
@@ -41,6 +41,7 @@ pub struct World {
     pub witness: Witness,
     pub controller: Controller,
     faults: Faults,
+    account: Arc<Mutex<String>>,
     guard: watch::Sender<GuardState>,
     webhook: watch::Sender<WebhookState>,
     parts: watch::Sender<Parts>,
@@ -117,13 +118,21 @@ impl World {
         let (webhook, _) = watch::channel(WebhookState::Registered(Address::Service));
         let witness = Witness::new(server.clone());
         let (parts, _) = watch::channel(Parts::default());
-        let controller = start(&server, &cloud, &faults, &witness, &guard, &webhook, &parts);
+        let account = Arc::new(Mutex::new(ACCOUNT.to_owned()));
+        let connection = Connection {
+            cloud: cloud.clone(),
+            faults: faults.clone(),
+            witness: witness.clone(),
+            account: account.clone(),
+        };
+        let controller = start(&server, connection, &guard, &webhook, &parts);
         Self {
             server,
             cloud,
             witness,
             controller,
             faults,
+            account,
             guard,
             webhook,
             parts,
@@ -140,11 +149,15 @@ impl World {
 
     /// Another controller process in the same world.
     pub fn another_controller(&self) -> Controller {
+        let connection = Connection {
+            cloud: self.cloud.clone(),
+            faults: self.faults.clone(),
+            witness: self.witness.clone(),
+            account: self.account.clone(),
+        };
         start(
             &self.server,
-            &self.cloud,
-            &self.faults,
-            &self.witness,
+            connection,
             &self.guard,
             &self.webhook,
             &self.parts,
@@ -160,6 +173,11 @@ impl World {
     pub fn inject(&self, plan: FaultPlan) -> FaultPlan {
         *self.faults.lock().unwrap() = plan.clone();
         plan
+    }
+
+    /// From here on the managing keys are those of this account.
+    pub fn keys_are_of(&self, account: &str) {
+        account.clone_into(&mut self.account.lock().unwrap());
     }
 
     pub fn guard_is(&self, state: GuardState) {
@@ -469,9 +487,7 @@ fn forget_times(value: &mut Value) {
 
 fn start(
     server: &ApiServer,
-    cloud: &MemoryCloud,
-    faults: &Faults,
-    witness: &Witness,
+    connection: Connection,
     guard: &watch::Sender<GuardState>,
     webhook: &watch::Sender<WebhookState>,
     parts: &watch::Sender<Parts>,
@@ -482,13 +498,9 @@ fn start(
     let (namespaces, namespaces_writer) = store();
     let (pods, pods_writer) = store();
     let client = server.client();
-    let clock = cloud.clone();
+    let clock = connection.cloud.clone();
     let context = Context {
-        connect: Arc::new(Connection {
-            cloud: cloud.clone(),
-            faults: faults.clone(),
-            witness: witness.clone(),
-        }),
+        connect: Arc::new(connection),
         stores: Stores {
             providers,
             hubs,

@@ -1,0 +1,43 @@
+//! A store that asks for fewer calls.
+
+use hubstorage_cloud::CloudError;
+use hubstorage_cloud::memory::Behaviour;
+use hubstorage_core::api::{ConditionType, Reason};
+
+use crate::fixtures::{PROVIDER, hub};
+use crate::world::World;
+
+use ConditionType::{Ready, Reconciling};
+
+const THROTTLED: CloudError = CloudError::Throttled {
+    permission: "s3:ListAllMyBuckets",
+};
+
+#[tokio::test]
+async fn a_provider_that_was_ready_stays_so_and_its_hubs_are_not_woken() {
+    let mut world = World::new(Behaviour::aws()).with(&hub());
+    world.settle().await;
+    world.cloud.fail_with(Some(THROTTLED));
+    let before = world.server.dump();
+
+    for _ in 0..5 {
+        world.reconcile_provider(PROVIDER).await.unwrap();
+    }
+
+    assert_eq!(world.server.dump(), before);
+    world.provider_says(Ready, "True", Reason::Ready, &[]);
+}
+
+#[tokio::test]
+async fn a_provider_that_was_never_seen_says_why_it_waits() {
+    let mut world = World::new(Behaviour::aws());
+    world.cloud.fail_with(Some(THROTTLED));
+    world.settle().await;
+
+    world.provider_says(Ready, "False", Reason::Throttled, &["s3:ListAllMyBuckets"]);
+    world.provider_says(Reconciling, "True", Reason::Throttled, &[]);
+
+    world.cloud.fail_with(None);
+    world.settle().await;
+    world.provider_says(Ready, "True", Reason::Ready, &[]);
+}
