@@ -349,15 +349,6 @@ impl Capability {
     }
 }
 
-impl Capability {
-    /// What a store without it cannot do, in words.
-    pub fn verb(self) -> &'static str {
-        match self {
-            Self::AbortIncompleteUploads => "abort incomplete uploads",
-        }
-    }
-}
-
 impl StorageProvider {
     /// What the store was found unable to do under the present spec; another one is tried again.
     pub fn lacks(&self) -> impl Iterator<Item = Capability> {

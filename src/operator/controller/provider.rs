@@ -158,7 +158,7 @@ fn verdicts(provider: &StorageProvider, step: &Step) -> Vec<Verdict> {
     use ConditionType::{Ready, Reconciling, Stalled};
     match step {
         Step::Done => {
-            let lacks: Vec<&str> = provider.lacks().map(Capability::verb).collect();
+            let lacks: Vec<&str> = provider.lacks().map(Capability::words).collect();
             let but = match lacks.is_empty() {
                 true => String::new(),
                 false => format!("; it cannot {}", lacks.join(", ")),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use hubstorage_cloud::Layered;
 use hubstorage_cloud::ObjectStore;
 use hubstorage_cloud::budget::{Budget, Budgeted};
 use hubstorage_cloud::s3::{S3Probe, S3Store, StsSource};
