@@ -9,7 +9,9 @@
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt as _};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use hubstorage_core::api::{STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -145,4 +147,14 @@ fn tell_unreadable<K: Resource<DynamicType = ()>>(object: &mut DeserializeGuard<
         tracing::warn!(%kind, namespace, name, error,
             "an object cannot be read by this version of the operator, and is left as it is");
     }
+}
+
+/// Of the metadata of a user's pod, what decides: whose it is, who made it, and which labels a
+/// source selects it by.
+pub fn prune_user_pod(pod: &mut PartialObjectMeta<Pod>) {
+    pod.types = None;
+    pod.metadata.owner_references = None;
+    pod.metadata.finalizers = None;
+    pod.annotations_mut()
+        .retain(|key, _| key == STAMP_ANNOTATION || key == USERNAME_ANNOTATION);
 }

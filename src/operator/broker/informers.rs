@@ -6,20 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, future};
 use hubstorage_core::api::{
-    HubStorage, HubUser, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, USERNAME_LABEL,
-    VENDING_NAMESPACE,
+    HubStorage, HubUser, StorageProvider, USERNAME_LABEL, VENDING_NAMESPACE,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::authorise::World;
 use crate::guard::GuardState;
-use crate::informer::Informer;
+use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
 
@@ -84,7 +83,7 @@ impl Informers {
         let pulses = &readiness.pulses;
         let pods = Informer::of(client, &(), cadence, pulses)
             .labelled(USERNAME_LABEL)
-            .pruned(prune_pod);
+            .pruned(prune_user_pod);
         let secrets = SecretVersions::informer(client, VENDING_NAMESPACE, cadence, pulses);
         let secrets = start(secrets, tell(), stop);
         Self {
@@ -154,12 +153,4 @@ where
         future::ready(())
     }));
     memory
-}
-
-/// Of a pod's metadata, what decides.
-fn prune_pod(pod: &mut PartialObjectMeta<Pod>) {
-    pod.metadata.owner_references = None;
-    pod.metadata.finalizers = None;
-    pod.annotations_mut()
-        .retain(|key, _| key == STAMP_ANNOTATION || key == USERNAME_ANNOTATION);
 }

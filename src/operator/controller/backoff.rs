@@ -51,6 +51,12 @@ pub fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(rand::rng().random_range(0.9..1.1))
 }
 
+/// Any time within the interval: what starts at once for many is spread over all of it, and ends
+/// within it for each.
+pub fn spread(interval: Duration) -> Duration {
+    interval.mul_f64(rand::rng().random_range(0.0..1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

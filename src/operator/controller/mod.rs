@@ -13,7 +13,10 @@ mod leadership;
 mod metrics;
 mod parts;
 pub mod provider;
+mod queue;
 mod run;
+mod runner;
+mod start;
 mod step;
 mod tenure;
 pub mod users;
@@ -26,8 +29,10 @@ pub use events::Events;
 pub use metrics::Metrics;
 pub use parts::{AgentsGap, Parts};
 pub use run::{Options, run};
+pub use runner::Wake;
+pub use runner::{Awaited, Requeue};
 pub use step::Step;
-pub use watches::{Listed, Watches};
+pub use watches::Watches;
 
 /// The field manager of everything that the controller applies.
 pub const FIELD_MANAGER: &str = "hubstorage-controller";

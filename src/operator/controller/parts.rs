@@ -46,6 +46,8 @@ pub enum AgentsGap {
     NoNode,
     /// Nobody has looked at the DaemonSet as it is now.
     Unobserved,
+    /// The parts could not be watched yet.
+    Unwatched,
 }
 
 impl Parts {
@@ -84,7 +86,7 @@ impl AgentsGap {
     }
 }
 
-/// Follows the parts until `stop`; `listed` is cancelled when the first look was taken.
+/// Follows the parts until `stop`. Before the first look, they are [`AgentsGap::Unwatched`].
 ///
 /// Needs list and watch on EndpointSlices in `hubstorage-system`, and on the one DaemonSet in
 /// `hubstorage-agents`.
@@ -92,18 +94,20 @@ pub fn watch(
     client: &Client,
     cadence: &Cadence,
     pulses: &Pulses,
-    listed: CancellationToken,
     stop: CancellationToken,
 ) -> watch::Receiver<Parts> {
     let slices = Informer::within(client, SYSTEM_NAMESPACE, cadence, pulses)
         .labelled(&format!("kubernetes.io/service-name={SERVE_SERVICE}"));
     // RBAC allows the watch for this name only.
     let agents = Informer::within(client, AGENTS_NAMESPACE, cadence, pulses).named(AGENTS);
-    let (sender, receiver) = watch::channel(Parts::default());
+    let (sender, receiver) = watch::channel(Parts {
+        serve_is_gone: false,
+        agents: Some(AgentsGap::Unwatched),
+    });
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = follow(slices, agents, listed, sender) => {}
+            () = follow(slices, agents, sender) => {}
         }
     });
     receiver
@@ -112,7 +116,6 @@ pub fn watch(
 async fn follow(
     slices: Informer<EndpointSlice>,
     agents: Informer<DaemonSet>,
-    listed: CancellationToken,
     state: watch::Sender<Parts>,
 ) {
     let (slices, slice_changes) = slices.reflected();
@@ -140,7 +143,6 @@ async fn follow(
             }
             changed
         });
-        listed.cancel();
         let due = settled.due();
         let settling = async {
             match due {

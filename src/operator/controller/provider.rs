@@ -11,13 +11,12 @@ use hubstorage_core::api::{
 };
 use kube::api::{Patch, PatchParams};
 use kube::core::Duration as KubeDuration;
-use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::step::not_ready;
-use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Step};
+use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Requeue, Step};
 use crate::providers::refuse_moved;
 
 /// The field manager of what hubs find out about a store.
@@ -67,7 +66,7 @@ pub async fn reconcile(
     };
     match written.map_err(ApiFailure::from) {
         Ok(()) => {}
-        Err(failure) if failure.is_outdated() => return Ok(Requeue::requeue(OUTDATED)),
+        Err(failure) if failure.is_outdated() => return Ok(Requeue::after(OUTDATED)),
         Err(source) => {
             let name = provider.name_any();
             return Err(ProviderError { name, source });
@@ -78,7 +77,7 @@ pub async fn reconcile(
         .metrics
         .reconciled("StorageProvider", step.reason(), started.elapsed());
     let interval = drift_check_interval(&provider);
-    Ok(Requeue::requeue(step.pause(
+    Ok(Requeue::after(step.pause(
         key,
         &context.provider_backoff,
         interval,

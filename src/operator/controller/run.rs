@@ -7,22 +7,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use futures::future::BoxFuture;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use hubstorage_core::api::{HubStorage, HubUser, REINSTALL, StorageProvider};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
-use kube::runtime::Controller;
-use kube::runtime::controller::{Action as Requeue, Config as Concurrency};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::leadership::Leadership;
+use super::queue::Ask;
+use super::runner::{Wake, Work};
 use super::tenure::Tenure;
-use super::watches::{Listed, Watches};
-use super::{Backoff, Context, Events, Metrics, hub, parts, provider, users};
+use super::watches::Watches;
+use super::{Backoff, Context, Events, Metrics, hub, parts, provider, start, users};
 use crate::health::Health;
 use crate::providers::Connections;
 use crate::pulse::{Cadence, Pulses};
@@ -47,7 +46,11 @@ pub struct Options {
 
 /// Reconciles of one kind that run at once. A reconcile waits for a store most of its time; 8
 /// keep 500 hubs with a check every ten minutes busy for less than a second of each.
-const CONCURRENCY: u16 = 8;
+const SLOTS: usize = 8;
+
+/// How long the first look at the guard, the webhook and the parts is waited for. It takes one
+/// answer of the API server.
+const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Reconciles what `client` reaches, while this process leads, until `stop`.
 ///
@@ -165,21 +168,13 @@ async fn reconcile_all(
 ) {
     let client = tenure.client(&client);
     let cadence = Cadence::default();
-    let Watches {
-        stores,
-        secrets,
-        mut listed,
-        providers,
-        hubs,
-        users,
-        running: _watches,
-    } = Watches::start(&client, &cadence, pulses);
-    let guard = guard::watch(client.clone(), stop.clone());
-    let webhook = certificates::maintain(client.clone(), stop.clone());
-    let parts = parts::watch(&client, &cadence, pulses, listed.awaited(), stop.clone());
+    let mut watches = Watches::start(&client, &cadence, pulses);
+    let mut guard = guard::watch(client.clone(), stop.clone());
+    let mut webhook = certificates::maintain(client.clone(), stop.clone());
+    let mut parts = parts::watch(&client, &cadence, pulses, stop.clone());
     let context = Arc::new(Context {
-        connect: tenure.connections(Connections::new(client.clone(), secrets)),
-        stores: stores.clone(),
+        connect: tenure.connections(Connections::new(client.clone(), watches.secrets.clone())),
+        stores: watches.stores.clone(),
         guard: guard.clone(),
         webhook: webhook.clone(),
         parts: parts.clone(),
@@ -192,59 +187,75 @@ async fn reconcile_all(
         provider_backoff: Backoff::default(),
         client,
     });
-
-    let concurrency = Concurrency::default().concurrency(CONCURRENCY);
-    let provider_runs = Controller::for_stream(stream::pending(), stores.providers)
-        .with_config(concurrency.clone())
-        .reconcile_on(providers)
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(
-            once_listed(provider::reconcile, listed.clone()),
-            on_error,
-            context.clone(),
+    let seen = async {
+        tokio::join!(
+            watches.listed(),
+            first_look(&mut guard),
+            first_look(&mut webhook),
+            first_look(&mut parts),
         )
-        .for_each(async |result| log("StorageProvider", result.map(|(object, _)| object.name)));
-    let hub_runs = Controller::for_stream(stream::pending(), stores.hubs.clone())
-        .with_config(concurrency.clone())
-        .reconcile_on(hubs)
-        .reconcile_all_on(changes(guard))
-        .reconcile_all_on(changes(webhook))
-        .reconcile_all_on(changes(parts))
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(
-            once_listed(hub::reconcile, listed.clone()),
-            on_error,
-            context.clone(),
-        )
-        .for_each(async |result| log("HubStorage", result.map(|(object, _)| object.name)));
-    let user_runs = Controller::for_stream(stream::pending(), stores.hubs)
-        .with_config(concurrency)
-        .reconcile_on(users)
-        .graceful_shutdown_on(stop.cancelled_owned())
-        .run(once_listed(users::reconcile, listed), on_error, context)
-        .for_each(async |result| log("HubUser", result.map(|(object, _)| object.name)));
+    };
+    tokio::select! {
+        _ = seen => {}
+        () = stop.cancelled() => return,
+    }
 
-    tokio::join!(provider_runs, hub_runs, user_runs);
+    let news = stream::select_all([
+        changes(guard).boxed(),
+        changes(webhook).boxed(),
+        changes(parts).boxed(),
+    ]);
+    let Watches {
+        stores,
+        providers,
+        hubs,
+        users,
+        running: _watches,
+        ..
+    } = watches;
+    let interval = |hub: &HubStorage| {
+        let provider = context.provider(&hub.spec.provider_ref.name)?;
+        Some(provider::drift_check_interval(&provider))
+    };
+    let provider_runs = Work {
+        kind: "StorageProvider",
+        slots: SLOTS,
+        start: start::at_once(&stores.providers.state()),
+        objects: stores.providers,
+        wakes: providers,
+    };
+    let hub_runs = Work {
+        kind: "HubStorage",
+        slots: SLOTS,
+        start: start::spread_out(&stores.hubs.state(), interval),
+        objects: stores.hubs.clone(),
+        wakes: stream::select(hubs, news.map(|()| Wake::All(Ask::News))),
+    };
+    let user_runs = Work {
+        kind: "HubUser",
+        slots: SLOTS,
+        start: start::at_once(&stores.hubs.state()),
+        objects: stores.hubs,
+        wakes: users,
+    };
+    let of_provider = |object, _| provider::reconcile(object, context.clone());
+    let of_hub = |object, ask| match ask {
+        Ask::Change | Ask::Check => hub::reconcile(object, context.clone()).left_future(),
+        Ask::News => hub::retell(object, context.clone()).right_future(),
+    };
+    let of_users = |object, _| users::reconcile(object, context.clone());
+    tokio::join!(
+        provider_runs.run(of_provider, stop.clone()),
+        hub_runs.run(of_hub, stop.clone()),
+        user_runs.run(of_users, stop.clone()),
+    );
 }
 
-/// A reconciler that starts only when every watch has listed what there is, so that a restart
-/// changes nothing.
-fn once_listed<K, R, F, E>(
-    reconcile: R,
-    listed: Listed,
-) -> impl FnMut(Arc<K>, Arc<Context>) -> BoxFuture<'static, Result<Requeue, E>>
-where
-    K: Send + Sync + 'static,
-    R: Fn(Arc<K>, Arc<Context>) -> F + Clone + Send + 'static,
-    F: Future<Output = Result<Requeue, E>> + Send,
-{
-    move |object, context| {
-        let (reconcile, listed) = (reconcile.clone(), listed.clone());
-        Box::pin(async move {
-            listed.wait().await;
-            reconcile(object, context).await
-        })
-    }
+/// Waits until something was looked at, so that what status tells of it is not taken back at every
+/// start; not for ever, since storage is worth more than a condition.
+async fn first_look<T>(state: &mut watch::Receiver<T>) {
+    // Its end, or none in time: then what it starts with is what is known.
+    _ = tokio::time::timeout(FIRST_LOOK_WITHIN, state.changed()).await;
 }
 
 /// One item for every change of a watched value.
@@ -254,22 +265,4 @@ fn changes<T: Send + Sync + 'static>(
     stream::unfold(receiver, async |mut receiver| {
         receiver.changed().await.ok().map(|()| ((), receiver))
     })
-}
-
-/// What nobody expected is tried again soon; failures that are expected end in a condition and
-/// have pauses of their own.
-fn on_error<K, E: std::fmt::Display>(object: Arc<K>, error: &E, _: Arc<Context>) -> Requeue
-where
-    K: ResourceExt,
-{
-    tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "a reconcile failed");
-    Requeue::requeue(super::backoff::jittered(Duration::from_secs(5)))
-}
-
-fn log<E: std::fmt::Display>(kind: &str, result: Result<String, E>) {
-    match result {
-        Ok(name) => tracing::debug!(kind, name, "reconciled"),
-        // Objects that are gone from the store while queued, and failures logged above.
-        Err(error) => tracing::debug!(kind, %error, "not reconciled"),
-    }
 }

@@ -17,12 +17,11 @@ use hubstorage_core::names::{Prefix, Username, hub_user_name};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED};
+use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Requeue};
 
 /// The field manager of `status.users`: the number changes on another beat than the rest.
 const COUNT_MANAGER: &str = "hubstorage-controller-users";
@@ -61,13 +60,13 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
     }
     written = written.and(count(&hub, &namespace, &context).await);
     match written {
-        Err(error) if error.source.is_outdated() => return Ok(Requeue::requeue(OUTDATED)),
+        Err(error) if error.source.is_outdated() => return Ok(Requeue::after(OUTDATED)),
         written => written?,
     }
     context
         .metrics
         .reconciled("HubUser", Reason::Applied, started.elapsed());
-    Ok(Requeue::requeue(RECHECK))
+    Ok(Requeue::after(RECHECK))
 }
 
 /// Usernames on pods that an account of the hub made. A pod that anybody else made tells

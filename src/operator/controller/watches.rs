@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::future::ready;
 
 use futures::channel::mpsc::{Receiver, Sender, channel};
-use futures::{SinkExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
 use hubstorage_core::api::{
     HubStorage, HubUser, SYSTEM_NAMESPACE, StorageProvider, USERNAME_LABEL,
 };
@@ -24,16 +24,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Stores;
-use crate::informer::Informer;
+use super::queue::Ask;
+use super::runner::{Awaited, Wake};
+use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
 
 /// Wake-ups on their way to a reconciler's queue, which takes them at once and merges those of
 /// one object.
-const QUEUE: usize = 1024;
+const WAKES: usize = 1024;
 
-/// Objects that a reconciler is to look at.
-pub type Wakes<K> = Receiver<ObjectRef<K>>;
+/// What a reconciler is to look at, and why.
+pub type Wakes<K> = Receiver<Wake<K>>;
 
 /// Everything that is watched.
 pub struct Watches {
@@ -41,8 +43,8 @@ pub struct Watches {
     pub stores: Stores,
     /// The Secrets among which the managing keys are.
     pub secrets: SecretVersions,
-    /// Whether all of it was seen.
-    pub listed: Listed,
+    /// One for each watch, cancelled when it has listed.
+    lists: Vec<CancellationToken>,
     /// For the reconciler of providers.
     pub providers: Wakes<StorageProvider>,
     /// For the reconciler of buckets.
@@ -53,75 +55,48 @@ pub struct Watches {
     pub running: JoinSet<()>,
 }
 
-/// Whether every watch has listed what there is: before that, an object that was not seen yet looks
-/// like one that does not exist. Clones share it.
-///
-/// The stores' own `wait_until_ready` is for one task: of several it wakes the last alone
-/// (kube-runtime 5.0, `utils/delayed_init.rs`), and every reconcile is a task.
-#[derive(Debug, Clone, Default)]
-pub struct Listed(Vec<CancellationToken>);
-
-impl Listed {
-    /// A watch more to wait for; it is cancelled when it has listed.
-    pub(super) fn awaited(&mut self) -> CancellationToken {
-        let token = CancellationToken::new();
-        self.0.push(token.clone());
-        token
-    }
-
-    /// Waits until every watch has listed.
-    pub async fn wait(&self) {
-        for token in &self.0 {
-            token.cancelled().await;
-        }
-    }
-}
-
 /// Whom a change wakes.
 #[derive(Default)]
-struct Wake {
-    providers: Vec<ObjectRef<StorageProvider>>,
-    hubs: Vec<ObjectRef<HubStorage>>,
+struct Concerned {
+    providers: Vec<(ObjectRef<StorageProvider>, Ask)>,
+    hubs: Vec<(ObjectRef<HubStorage>, Ask)>,
     users: Vec<ObjectRef<HubStorage>>,
 }
 
 #[derive(Clone)]
 struct Bells {
-    providers: Sender<ObjectRef<StorageProvider>>,
-    hubs: Sender<ObjectRef<HubStorage>>,
-    users: Sender<ObjectRef<HubStorage>>,
+    providers: Sender<Wake<StorageProvider>>,
+    hubs: Sender<Wake<HubStorage>>,
+    users: Sender<Wake<HubStorage>>,
 }
 
 impl Watches {
     /// Starts every watch; `pulses` are told of their signs of life.
     pub fn start(client: &Client, cadence: &Cadence, pulses: &Pulses) -> Self {
-        let mut listed = Listed::default();
-        let (providers, provider_changes) = readable::<StorageProvider>(
-            Informer::guarded(client, cadence, pulses),
-            listed.awaited(),
-        );
+        let mut lists = Vec::new();
+        let mut list = || {
+            let token = CancellationToken::new();
+            lists.push(token.clone());
+            token
+        };
+        let (providers, provider_changes) =
+            reflected::<StorageProvider>(readable(client, cadence, pulses), list());
         let (hubs, hub_changes) =
-            readable::<HubStorage>(Informer::guarded(client, cadence, pulses), listed.awaited());
-        let (users, user_changes) =
-            readable::<HubUser>(Informer::guarded(client, cadence, pulses), listed.awaited());
-        let (namespaces, namespace_changes) = remembered::<PartialObjectMeta<Namespace>>(
-            Informer::of(client, &(), cadence, pulses).events(),
-            listed.awaited(),
-        );
-        let (pods, pod_changes) = remembered::<PartialObjectMeta<Pod>>(
-            Informer::of(client, &(), cadence, pulses)
-                .labelled(USERNAME_LABEL)
-                .events(),
-            listed.awaited(),
-        );
-        let (secrets, secret_changes) = remembered(
-            SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses).events(),
-            listed.awaited(),
-        );
+            reflected::<HubStorage>(readable(client, cadence, pulses), list());
+        let (users, user_changes) = reflected::<HubUser>(readable(client, cadence, pulses), list());
+        let namespaces = Informer::of(client, &(), cadence, pulses).pruned(prune_namespace);
+        let (namespaces, namespace_changes) =
+            reflected::<PartialObjectMeta<Namespace>>(namespaces.events(), list());
+        let pods = Informer::of(client, &(), cadence, pulses)
+            .labelled(USERNAME_LABEL)
+            .pruned(prune_user_pod);
+        let (pods, pod_changes) = reflected::<PartialObjectMeta<Pod>>(pods.events(), list());
+        let secrets = SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses);
+        let (secrets, secret_changes) = reflected(secrets.events(), list());
 
-        let (provider_bell, provider_wakes) = channel(QUEUE);
-        let (hub_bell, hub_wakes) = channel(QUEUE);
-        let (user_bell, user_wakes) = channel(QUEUE);
+        let (provider_bell, provider_wakes) = channel(WAKES);
+        let (hub_bell, hub_wakes) = channel(WAKES);
+        let (user_bell, user_wakes) = channel(WAKES);
         let bells = Bells {
             providers: provider_bell,
             hubs: hub_bell,
@@ -132,46 +107,52 @@ impl Watches {
         let all = hubs.clone();
         running.spawn(bells.clone().follow(provider_changes, move |provider| {
             let name = provider.name_any();
-            Wake {
-                providers: vec![ObjectRef::from_obj(provider)],
-                hubs: refs(&all, |hub| hub.spec.provider_ref.name == name),
-                ..Wake::default()
+            let of_it = refs(&all, |hub| hub.spec.provider_ref.name == name);
+            Concerned {
+                providers: vec![(ObjectRef::from_obj(provider), ask_of(provider))],
+                hubs: asked(of_it, Ask::Check),
+                ..Concerned::default()
             }
         }));
         let all = hubs.clone();
         running.spawn(bells.clone().follow(hub_changes, move |hub| {
-            // All of the namespace: whoever was second may be first now.
-            let mut concerned = in_namespace(&all, hub.namespace());
             let itself = ObjectRef::from_obj(hub);
-            if !concerned.contains(&itself) {
-                concerned.push(itself);
-            }
-            Wake {
-                hubs: concerned.clone(),
-                users: concerned,
-                ..Wake::default()
+            // All of the namespace: whoever was second may be first now.
+            let mut others = in_namespace(&all, hub.metadata.namespace.as_deref());
+            others.retain(|other| *other != itself);
+            let mut users = others.clone();
+            users.push(itself.clone());
+            let mut hubs = asked(others, Ask::Check);
+            hubs.push((itself, ask_of(hub)));
+            Concerned {
+                hubs,
+                users,
+                ..Concerned::default()
             }
         }));
         let all = hubs.clone();
         running.spawn(
             bells
                 .clone()
-                .follow(namespace_changes, move |namespace| Wake {
-                    hubs: in_namespace(&all, namespace.metadata.name.clone()),
-                    ..Wake::default()
+                .follow(namespace_changes, move |namespace| Concerned {
+                    hubs: asked(
+                        in_namespace(&all, namespace.metadata.name.as_deref()),
+                        Ask::Check,
+                    ),
+                    ..Concerned::default()
                 }),
         );
         let all = hubs.clone();
         running.spawn(bells.clone().follow(pod_changes, move |pod| {
-            let concerned = in_namespace(&all, pod.namespace());
-            Wake {
-                // A reconcile asks the store: only a pod that the webhook missed is worth that.
+            let users = in_namespace(&all, pod.metadata.namespace.as_deref());
+            Concerned {
+                // Status tells of pods that the webhook missed, and of no others.
                 hubs: match is_stamped(&pod.metadata) {
                     true => Vec::new(),
-                    false => concerned.clone(),
+                    false => asked(users.clone(), Ask::News),
                 },
-                users: concerned,
-                ..Wake::default()
+                users,
+                ..Concerned::default()
             }
         }));
         let (all, all_providers) = (hubs.clone(), providers.clone());
@@ -185,20 +166,22 @@ impl Watches {
                 let mut names = concerned.iter().map(|provider| provider.name_any());
                 names.any(|name| name == hub.spec.provider_ref.name)
             };
-            Wake {
-                providers: concerned
-                    .iter()
-                    .map(|provider| ObjectRef::from_obj(provider.as_ref()))
-                    .collect(),
+            let providers = concerned
+                .iter()
+                .map(|provider| ObjectRef::from_obj(provider.as_ref()))
+                .collect();
+            Concerned {
+                // Somebody waits for what the new keys do.
+                providers: asked(providers, Ask::Change),
                 // What a permission kept from being done, other keys may do.
-                hubs: refs(&all, is_concerned),
-                ..Wake::default()
+                hubs: asked(refs(&all, is_concerned), Ask::Check),
+                ..Concerned::default()
             }
         }));
         let all = hubs.clone();
-        running.spawn(bells.follow(user_changes, move |user| Wake {
-            users: in_namespace(&all, user.namespace()),
-            ..Wake::default()
+        running.spawn(bells.follow(user_changes, move |user| Concerned {
+            users: in_namespace(&all, user.metadata.namespace.as_deref()),
+            ..Concerned::default()
         }));
         Self {
             stores: Stores {
@@ -209,36 +192,82 @@ impl Watches {
                 pods,
             },
             secrets: SecretVersions::new(SYSTEM_NAMESPACE, secrets),
-            listed,
+            lists,
             providers: provider_wakes,
             hubs: hub_wakes,
             users: user_wakes,
             running,
         }
     }
+
+    /// Waits until every watch has listed what there is: before, an object that was not seen yet
+    /// looks like one that does not exist. What wakes meanwhile is dropped, since whoever begins
+    /// afterwards begins with all that is in memory.
+    pub async fn listed(&mut self) {
+        let Self {
+            lists,
+            providers,
+            hubs,
+            users,
+            ..
+        } = self;
+        for list in lists {
+            tokio::select! {
+                () = list.cancelled() => {}
+                // These do not end before the watches do.
+                () = providers.by_ref().map(drop).for_each(ready) => {}
+                () = hubs.by_ref().map(drop).for_each(ready) => {}
+                () = users.by_ref().map(drop).for_each(ready) => {}
+            }
+        }
+        // A watch wakes for what it listed before it says that it has.
+        while let Some(Some(_)) = providers.next().now_or_never() {}
+        while let Some(Some(_)) = hubs.next().now_or_never() {}
+        while let Some(Some(_)) = users.next().now_or_never() {}
+    }
 }
 
 impl Bells {
-    async fn follow<K>(mut self, changes: impl Stream<Item = K>, wake: impl Fn(&K) -> Wake) {
+    async fn follow<K>(
+        mut self,
+        changes: impl Stream<Item = K>,
+        concern: impl Fn(&K) -> Concerned,
+    ) {
         let mut changes = std::pin::pin!(changes);
         while let Some(changed) = changes.next().await {
-            let Wake {
+            let Concerned {
                 providers,
                 hubs,
                 users,
-            } = wake(&changed);
+            } = concern(&changed);
             // A reconciler that has ended is not woken any more.
-            for provider in providers {
-                _ = self.providers.send(provider).await;
+            for (provider, ask) in providers {
+                _ = self.providers.send(Wake::One(provider, ask)).await;
             }
-            for hub in hubs {
-                _ = self.hubs.send(hub).await;
+            for (hub, ask) in hubs {
+                _ = self.hubs.send(Wake::One(hub, ask)).await;
             }
             for hub in users {
-                _ = self.users.send(hub).await;
+                _ = self.users.send(Wake::One(hub, Ask::Change)).await;
             }
         }
     }
+}
+
+/// What an object's own change asks for: where the spec is the one that status tells of, nothing
+/// was written but status or metadata.
+fn ask_of(object: &impl Awaited) -> Ask {
+    match object.is_awaited() {
+        true => Ask::Change,
+        false => Ask::News,
+    }
+}
+
+fn asked<K: Resource<DynamicType = ()>>(
+    objects: Vec<ObjectRef<K>>,
+    ask: Ask,
+) -> Vec<(ObjectRef<K>, Ask)> {
+    objects.into_iter().map(|object| (object, ask)).collect()
 }
 
 fn refs(
@@ -251,34 +280,41 @@ fn refs(
         .collect()
 }
 
-fn in_namespace(hubs: &Store<HubStorage>, namespace: Option<String>) -> Vec<ObjectRef<HubStorage>> {
-    refs(hubs, |hub| hub.namespace() == namespace)
+fn in_namespace(hubs: &Store<HubStorage>, namespace: Option<&str>) -> Vec<ObjectRef<HubStorage>> {
+    refs(hubs, |hub| hub.metadata.namespace.as_deref() == namespace)
 }
 
-/// One watch: its memory, and what changed in it, deletions too. What cannot be read is in
-/// neither. `listed` is cancelled when the memory holds what there is.
+/// Of a namespace's metadata, what a provider's selector reads.
+fn prune_namespace(namespace: &mut PartialObjectMeta<Namespace>) {
+    namespace.types = None;
+    namespace.metadata.annotations = None;
+}
+
+/// The events of a kind whose objects others write, without those that this build cannot read.
+///
+/// Not for metadata: what is guarded is asked for as whole objects (kube 5.0, whose
+/// `DeserializeGuard` does not pass `Resource::metadata_api` on), and metadata can always be read.
 fn readable<K>(
-    informer: Informer<DeserializeGuard<K>>,
-    listed: CancellationToken,
-) -> (Store<K>, impl Stream<Item = K> + Send + use<K>)
+    client: &Client,
+    cadence: &Cadence,
+    pulses: &Pulses,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
 where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
 {
-    let events = informer.events();
-    remembered(
-        events.filter_map(|event| ready(event.map(read).transpose())),
-        listed,
-    )
+    Informer::guarded(client, cadence, pulses)
+        .events()
+        .filter_map(|event| ready(event.map(read).transpose()))
 }
 
-/// The same of what this build can always read. Metadata has no guard: kube asks for no more than
-/// the metadata of a type only where that type itself is watched (`Resource::metadata_api`).
-fn remembered<K>(
+/// One watch: its memory, and what changed in it, deletions too. `listed` is cancelled when the
+/// memory holds what there is.
+fn reflected<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     listed: CancellationToken,
 ) -> (Store<K>, impl Stream<Item = K> + Send)
 where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
     let (memory, writer) = store();
     let changes = reflector(writer, events)

@@ -15,6 +15,7 @@ mod delete;
 mod dereference;
 mod missed;
 mod observe;
+mod retell;
 mod status;
 
 use std::collections::BTreeSet;
@@ -25,13 +26,13 @@ use hubstorage_core::api::{Capability, HubStorage, Reason};
 use hubstorage_core::plan::{self, Declared};
 use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
-use kube::runtime::controller::Action as Requeue;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{ApiFailure, Context, OUTDATED, provider};
+use super::{ApiFailure, Context, OUTDATED, Requeue, provider};
 pub use apply::BucketOutcome;
 pub use dereference::Target;
 pub use missed::Told;
+pub use retell::{is_in_order, retell};
 
 /// What nobody expected: the API server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +63,7 @@ impl HubError {
 pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Requeue, HubError> {
     match attempt(Arc::unwrap_or_clone(hub), &context).await {
         Err(HubError::ApiServer { source, .. }) if source.is_outdated() => {
-            Ok(Requeue::requeue(OUTDATED))
+            Ok(Requeue::after(OUTDATED))
         }
         ended => ended,
     }
@@ -106,7 +107,7 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     context
         .metrics
         .reconciled("HubStorage", step.reason(), started.elapsed());
-    Ok(Requeue::requeue(step.pause(
+    Ok(Requeue::after(step.pause(
         key,
         &context.hub_backoff,
         interval,

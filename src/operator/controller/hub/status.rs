@@ -6,13 +6,13 @@ mod verdicts;
 use std::collections::BTreeMap;
 
 use hubstorage_core::api::{
-    BucketStatus, CreationIntent, HubStorage, HubStorageStatus, update_conditions,
+    BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, update_conditions,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{Declared, Intent, Remembered};
 use hubstorage_core::settings::Setting;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
@@ -168,6 +168,56 @@ pub async fn write(
         .transition(&hub.object_ref(&()), &before.conditions, &status.conditions)
         .await;
     Ok(())
+}
+
+/// Writes what has changed in memory into the conditions of a hub that is in order.
+///
+/// # Errors
+/// If the API server fails.
+pub async fn rewrite(
+    hub: &HubStorage,
+    missed: &[MissedPod],
+    context: &Context,
+) -> Result<(), HubError> {
+    let before = hub.status.clone().unwrap_or_default();
+    let verdicts = verdicts::again(hub, &before.buckets, missed, context);
+    let generation = hub.metadata.generation.unwrap_or_default();
+    let told = update_conditions(&before.conditions, verdicts, generation, (context.clock)());
+    let (summary, parts): (Vec<_>, Vec<_>) =
+        told.into_iter().partition(|told| is_summary(&told.type_));
+    let kept = before
+        .conditions
+        .iter()
+        .filter(|before| !is_summary(&before.type_))
+        .map(|before| condition_of(&parts, &before.type_).unwrap_or(before));
+    let conditions: Vec<Condition> = summary.iter().chain(kept).cloned().collect();
+    if conditions == before.conditions {
+        return Ok(());
+    }
+    let status = HubStorageStatus {
+        conditions,
+        ..before.clone()
+    };
+    patch(hub, &status, context)
+        .await
+        .map_err(HubError::at("writing status"))?;
+    context
+        .events
+        .transition(&hub.object_ref(&()), &before.conditions, &status.conditions)
+        .await;
+    Ok(())
+}
+
+/// Whether this condition sums the others up.
+fn is_summary(type_: &str) -> bool {
+    use ConditionType::{Ready, Reconciling, Stalled};
+    [Ready, Reconciling, Stalled]
+        .iter()
+        .any(|summary| type_ == <&str>::from(summary))
+}
+
+fn condition_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 fn buckets(

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use hubstorage::controller::Watches;
+use futures::{FutureExt as _, StreamExt as _};
+use hubstorage::controller::{Wake, Watches};
 use hubstorage::guard::{self, GuardKind, GuardState};
 use hubstorage::pulse::{Cadence, Pulses};
 use hubstorage_cloud::memory::Behaviour;
@@ -142,8 +142,8 @@ async fn a_controller_whose_watches_fail_says_so_until_they_are_back() {
     log_everything();
     let api = ApiServer::start(json!({"keys": []})).await;
     let pulses = Pulses::default();
-    let watches = Watches::start(&api.client(), &CADENCE, &pulses);
-    let listed = tokio::time::timeout(PATIENCE, watches.listed.wait());
+    let mut watches = Watches::start(&api.client(), &CADENCE, &pulses);
+    let listed = tokio::time::timeout(PATIENCE, watches.listed());
     listed.await.unwrap();
     assert_eq!(pulses.check(), Ok(()));
     let until = async |silent: bool| {
@@ -177,12 +177,9 @@ async fn a_secret_that_appears_changes_or_goes_wakes_the_providers_that_it_is_fo
     api.put("storageproviders/minio", with_secret("minio", "keys"));
     api.put("storageproviders/other", with_secret("other", "other-keys"));
     let mut watches = Watches::start(&api.client(), &CADENCE, &Pulses::default());
-    let listed = tokio::time::timeout(PATIENCE, watches.listed.wait());
+    let listed = tokio::time::timeout(PATIENCE, watches.listed());
     listed.await.unwrap();
-    // Everything is woken by its own appearance: the hubs by theirs alone, since they come later.
-    for _ in 0..2 {
-        watches.providers.next().await.unwrap();
-    }
+    // The hubs are woken by their own appearance, since they come later.
     for (namespace, of) in [("earth", "minio"), ("mars", "other")] {
         let key = format!("hubstorages/{namespace}/{namespace}");
         api.put(&key, hub_of(namespace, of));
@@ -207,7 +204,10 @@ async fn a_secret_that_appears_changes_or_goes_wakes_the_providers_that_it_is_fo
 
         let woken = async {
             let provider = watches.providers.next().await.unwrap();
-            (provider.name, watches.hubs.next().await.unwrap().name)
+            (
+                name_of(provider),
+                name_of(watches.hubs.next().await.unwrap()),
+            )
         };
         let woken = tokio::time::timeout(PATIENCE, woken).await.unwrap();
         assert_eq!(woken, ("minio".to_owned(), "earth".to_owned()));
@@ -220,8 +220,8 @@ async fn of_secrets_no_more_than_the_metadata_is_asked_for() {
     log_everything();
     let hub = Hub::start_at(Behaviour::minio(), false, CADENCE).await;
     hub.vended().await;
-    let controller = Watches::start(&hub.api.client(), &CADENCE, &Pulses::default());
-    let listed = tokio::time::timeout(PATIENCE, controller.listed.wait());
+    let mut controller = Watches::start(&hub.api.client(), &CADENCE, &Pulses::default());
+    let listed = tokio::time::timeout(PATIENCE, controller.listed());
     listed.await.unwrap();
 
     let calls = hub.api.whole_objects_asked_for();
@@ -234,24 +234,41 @@ async fn of_secrets_no_more_than_the_metadata_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_reconcile_that_waits_for_the_lists_goes_on_when_they_are_there() {
+async fn a_controller_begins_when_every_list_is_there_however_much_is_in_them() {
     log_everything();
     let api = ApiServer::start(json!({"keys": []})).await;
+    // Each wakes its hub's reconcilers: more than a channel holds.
+    for number in 0..3000 {
+        let name = format!("jupyter-{number}");
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "earth", "labels": {"hub.jupyter.org/username": name}},
+        });
+        api.put(&format!("pods/earth/{name}"), pod);
+    }
+    let hub = json!({
+        "metadata": {"name": "hub", "namespace": "earth"},
+        "spec": {"providerRef": {"name": "store"}, "buckets": [{"name": "scratch"}]},
+    });
+    api.put("hubstorages/earth/hub", hub);
     api.hold_lists(true);
-    let watches = Watches::start(&api.client(), &CADENCE, &Pulses::default());
-    // More than reconciles run at once, each a task of its own.
-    let waiting: Vec<_> = (0..20)
-        .map(|_| {
-            let listed = watches.listed.clone();
-            tokio::spawn(async move { listed.wait().await })
-        })
-        .collect();
-    tokio::task::yield_now().await;
+    let mut watches = Watches::start(&api.client(), &CADENCE, &Pulses::default());
+    let early = watches.listed().now_or_never();
+    assert_eq!(early, None);
 
     api.hold_lists(false);
 
-    let all = futures::future::join_all(waiting);
-    tokio::time::timeout(PATIENCE, all).await.unwrap();
+    let listed = tokio::time::timeout(PATIENCE, watches.listed());
+    listed.await.unwrap();
+    assert_eq!(watches.stores.pods.len(), 3000);
+    assert_eq!(watches.stores.hubs.len(), 1);
+}
+
+/// The name of what is woken; all at once are not meant here.
+fn name_of<K: kube::Resource<DynamicType = ()>>(wake: Wake<K>) -> String {
+    match wake {
+        Wake::One(object, _) => object.name,
+        Wake::All(_) => panic!("all were woken"),
+    }
 }
 
 async fn until(

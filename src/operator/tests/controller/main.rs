@@ -19,6 +19,7 @@ mod fixtures;
 mod isolation;
 mod missed;
 mod moved;
+mod news;
 mod rivals;
 mod stale_caches;
 mod store;

@@ -72,6 +72,10 @@ fn of_agents(gap: AgentsGap) -> Gap {
             "Whether the agent runs is not known: the status of {agents} is older than its spec. See that \
              kube-controller-manager runs."
         ),
+        AgentsGap::Unwatched => format!(
+            "Whether serve and the agent run is not known, because Service {SYSTEM_NAMESPACE}/{SERVE_SERVICE} and \
+             {agents} cannot be watched. The log of the controller says why."
+        ),
     };
     (Reason::AgentsUnavailable, message)
 }

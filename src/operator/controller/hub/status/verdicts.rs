@@ -1,8 +1,8 @@
 //! From outcomes to conditions: pure, but for what the watches have in memory.
 
 use hubstorage_core::api::{
-    BucketVending, ConditionStatus, ConditionType, HubStorage, IsolationVerdict, Reason,
-    StorageProvider, Verdict,
+    BucketStatus, BucketVending, ConditionStatus, ConditionType, HubStorage, IsolationVerdict,
+    Reason, StorageProvider, Verdict,
 };
 use hubstorage_core::lifecycle::Effect;
 use kube::ResourceExt as _;
@@ -36,39 +36,64 @@ pub(super) fn all(
     missed: &[MissedPod],
     context: &Context,
 ) -> Vec<Verdict> {
-    let provider = context.provider(&hub.spec.provider_ref.name);
-    let missed: Vec<String> = missed.iter().map(|pod| pod.name_any()).collect();
-    let parts = [
-        buckets(step, outcomes),
-        lifecycle(step, outcomes),
-        isolation(hub, provider.as_deref(), outcomes, &context.guard.borrow()),
-        injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed),
-    ];
-    let mut verdicts = summary(step, outcomes, &parts);
+    let names: Vec<&str> = outcomes
+        .iter()
+        .map(|outcome| outcome.plan.bucket.as_str())
+        .collect();
+    let mut parts = vec![buckets(step, outcomes), lifecycle(step, outcomes)];
+    parts.extend(from_memory(hub, &names, missed, context));
+    let mut verdicts = summary(step, &names, &parts);
     verdicts.extend(parts);
     verdicts
 }
 
+/// The conditions that may have changed while the store stayed as it was, of a hub that is in order:
+/// `known` is what status tells of its buckets.
+pub(super) fn again(
+    hub: &HubStorage,
+    known: &[BucketStatus],
+    missed: &[MissedPod],
+    context: &Context,
+) -> Vec<Verdict> {
+    let names: Vec<&str> = known
+        .iter()
+        .map(|bucket| bucket.bucket_name.as_str())
+        .collect();
+    let parts = from_memory(hub, &names, missed, context);
+    let mut verdicts = summary(&Step::Done, &names, &parts);
+    verdicts.extend(parts);
+    verdicts
+}
+
+/// The parts of which the store says nothing.
+fn from_memory(
+    hub: &HubStorage,
+    buckets: &[&str],
+    missed: &[MissedPod],
+    context: &Context,
+) -> [Verdict; 2] {
+    let provider = context.provider(&hub.spec.provider_ref.name);
+    let missed: Vec<String> = missed.iter().map(|pod| pod.name_any()).collect();
+    [
+        isolation(hub, provider.as_deref(), buckets, &context.guard.borrow()),
+        injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed),
+    ]
+}
+
 /// `Ready`, and `Reconciling` or `Stalled` where one of them is true.
-fn summary(step: &Step, outcomes: &[BucketOutcome], parts: &[Verdict]) -> Vec<Verdict> {
+fn summary(step: &Step, buckets: &[&str], parts: &[Verdict]) -> Vec<Verdict> {
     match step {
         Step::Stalled { reason, message } => not_ready(Stalled, *reason, message),
         Step::Wait { reason, message } => not_ready(Reconciling, *reason, message),
         // The parts that others bring about (guard, webhook, probe) are waited for.
         Step::Done => match parts.iter().find(|part| holds_back(part)) {
             Some(part) => not_ready(Reconciling, part.reason, &part.message),
-            None => {
-                let buckets = outcomes
-                    .iter()
-                    .map(|outcome| outcome.plan.bucket.as_str())
-                    .collect::<Vec<_>>();
-                vec![Verdict::new(
-                    Ready,
-                    True,
-                    Reason::Ready,
-                    format!("as declared: {}", buckets.join(", ")),
-                )]
-            }
+            None => vec![Verdict::new(
+                Ready,
+                True,
+                Reason::Ready,
+                format!("as declared: {}", buckets.join(", ")),
+            )],
         },
     }
 }
@@ -188,7 +213,7 @@ fn trouble(type_: ConditionType, first: &BucketOutcome, all: &[&BucketOutcome]) 
 fn isolation(
     hub: &HubStorage,
     provider: Option<&StorageProvider>,
-    outcomes: &[BucketOutcome],
+    buckets: &[&str],
     guard: &GuardState,
 ) -> Verdict {
     let verdict = |status, reason: Reason, message: &str| {
@@ -241,12 +266,8 @@ fn isolation(
         );
         return verdict(Unknown, Reason::ProbeInconclusive, &message);
     }
-    let untried = outcomes.iter().find(|outcome| {
-        !found
-            .iter()
-            .any(|probe| probe.bucket_name == outcome.plan.bucket.as_str())
-    });
-    if untried.is_some() || outcomes.is_empty() {
+    let is_tried = |bucket: &&str| found.iter().any(|probe| probe.bucket_name == **bucket);
+    if buckets.is_empty() || !buckets.iter().all(is_tried) {
         return verdict(
             Unknown,
             Reason::ProbePending,

@@ -1,0 +1,39 @@
+//! Tells anew what changes without the store: the guard, the webhook, the parts of the
+//! installation, the pods that were missed, the probe's verdicts. What the last check found in the
+//! store stays as status has it, so this costs no call to a store, however many hubs there are.
+
+use std::sync::Arc;
+
+use hubstorage_core::api::{ConditionType, HubStorage, condition};
+
+use super::{HubError, missed, status};
+use crate::controller::{Awaited, Context, Requeue};
+
+/// Whether the last check of the hub found its buckets as they are declared now. Status says so, so
+/// that a restart does not forget it.
+pub fn is_in_order(hub: &HubStorage) -> bool {
+    let conditions = hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let holds =
+        |type_| condition(conditions, type_).is_some_and(|condition| condition.status == "True");
+    !hub.is_awaited()
+        && holds(ConditionType::BucketsReady)
+        && holds(ConditionType::LifecycleApplied)
+}
+
+/// Brings the status of a hub that is in order up to date with what is in memory. One that is not
+/// is looked at soon anyway, and told as a whole then.
+///
+/// # Errors
+/// [`HubError`] if the API server fails.
+pub async fn retell(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Requeue, HubError> {
+    if is_in_order(&hub) {
+        let missed = missed::pods(&hub, &context);
+        missed::tell(&hub, &missed, &context).await;
+        match status::rewrite(&hub, &missed, &context).await {
+            // Its newer version is on its way here, and is told then.
+            Err(HubError::ApiServer { source, .. }) if source.is_outdated() => {}
+            written => written?,
+        }
+    }
+    Ok(Requeue::as_before())
+}
