@@ -4,7 +4,7 @@
 E2E = cargo run --package hubstorage-e2e --bin e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test prerequisites
+.PHONY: help up down status demo test bench prerequisites
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: prerequisites ## The story of one hub, step by step (starts the platform i
 
 test: prerequisites ## Every test, tier by tier, and the counts (starts the platform if needed)
 	@$(E2E) test
+
+bench: prerequisites ## Memory and times with 500 hubs, into docs/benchmarks.md (takes half an hour)
+	@HUBSTORAGE_PROFILE=release $(E2E) bench
 
 prerequisites:
 	@e2e/prerequisites.sh

@@ -14,6 +14,7 @@ use hubstorage_e2e::forward::{Route, forward};
 use hubstorage_e2e::prerequisites::Missing;
 use hubstorage_e2e::{Platform, down, process, status, tiers, up};
 
+mod bench;
 mod demo;
 mod spawn_times;
 
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long, default_value = "10")]
         rounds: NonZeroUsize,
     },
+    /// Memory and times with many hubs, beside their budgets; brings the platform up if needed
+    Bench(bench::Options),
     /// Every test, in tiers; brings the platform up if needed
     Test {
         /// Only these tiers
@@ -122,6 +125,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::SpawnTimes { rounds } => {
             spawn_times::measure(&Platform::load()?, rounds.get()).await?;
         }
+        Command::Bench(options) => bench::run(&checkout, options).await?,
         Command::Test { only } => return tiers::run(&checkout, &only).await,
         Command::Node => kubernetes::run_node().await?,
         Command::Forward { routes } => forward(routes).await?,

@@ -99,6 +99,12 @@ impl Keys {
     }
 }
 
+/// The server's version.
+pub fn version() -> &'static str {
+    let [(_, server), _] = MODULES;
+    server
+}
+
 #[async_trait(?Send)]
 impl Component for Minio {
     fn name(&self) -> &'static str {

@@ -23,14 +23,20 @@ const RELEASE: [&str; 3] = [
     "--package=hubstorage-agent",
 ];
 
-/// Builds both binaries: for pods as for a release, since sizes and speeds are looked at there, else
-/// in the profile of the tests, which is there already. `HUBSTORAGE_PROFILE` chooses another.
-pub async fn build(site: &Site) -> Result<()> {
-    let usual = match site.extent {
+/// The profile in which both binaries are built: for pods as for a release, since sizes and speeds
+/// are looked at there, else that of the tests, which is there already. `HUBSTORAGE_PROFILE` chooses
+/// another.
+pub fn profile(extent: Extent) -> String {
+    let usual = match extent {
         Extent::Node => "release",
         Extent::ControlPlane | Extent::Stores => "dev",
     };
-    let profile = std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| usual.to_owned());
+    std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| usual.to_owned())
+}
+
+/// Builds both binaries.
+pub async fn build(site: &Site) -> Result<()> {
+    let profile = profile(site.extent);
     let (folder, what) = match profile.as_str() {
         // The whole workspace, so that cargo chooses the same features as for the tests, and compiles
         // every dependency once.
