@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use crate::cache::Key;
-use crate::commands::run_logged;
+use crate::commands::{printed, run_logged, run_with_input};
 use crate::files;
 use crate::progress::Step;
 use crate::site::Site;
@@ -50,13 +50,35 @@ pub fn libraries(folder: &Path) -> PathBuf {
     folder.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH))
 }
 
+/// The same as a value of `LD_LIBRARY_PATH`. Some packages of Debian 12 still have theirs in `/lib`.
+pub fn library_path(folder: &Path) -> String {
+    let libraries = libraries(folder);
+    let root = folder.join(format!("lib/{}-linux-gnu", std::env::consts::ARCH));
+    format!("{}:{}", libraries.display(), root.display())
+}
+
+/// The packages of libraries that these packages need and that are not installed on this machine.
+pub async fn missing_libraries(packages: &[&str]) -> Result<Vec<String>> {
+    let mut apt = Command::new("apt-get");
+    apt.env("LC_ALL", "C")
+        .args(["install", "--simulate", "--no-install-recommends"])
+        .args(packages);
+    let output = run_with_input(apt, b"").await?;
+    let said = printed(&output, &format!("apt-get install {}", packages.join(" ")))?;
+    let names = said.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("Inst ")?.split_once(' ')?;
+        name.starts_with("lib").then(|| name.to_owned())
+    });
+    Ok(names.collect())
+}
+
 /// The version that apt would install.
 async fn candidate(package: &str) -> Result<String> {
     let output = Command::new("apt-cache")
         .args(["policy", package])
         .output()
         .await
-        .context("could not run apt-cache: the node's runtime comes from Debian's packages")?;
+        .with_context(|| format!("could not run apt-cache, and {package} comes from Debian"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let version = said
         .lines()

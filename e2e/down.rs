@@ -43,7 +43,7 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
     // Users before what they use: an API server waits for its clients to go. A component that the
     // table does not know (any more) is used by nothing in it.
     let extent = Extent::of(checkout);
-    let table = extent.map(components::all).unwrap_or_default();
+    let table = extent.map(components::table).unwrap_or_default();
     let place = |name: &str| table.iter().position(|component| component.name() == name);
     records.sort_by_key(|record| Reverse(place(&record.name).unwrap_or(table.len())));
     let running = records.iter().filter(|record| record.is_alive()).count();
@@ -70,6 +70,17 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
     }
     up::forget(checkout)?;
     Ok(running)
+}
+
+/// Stops the stores that only the contract suite needs, the last first.
+pub async fn further_stores(checkout: &Checkout) -> Result<()> {
+    let _lock = up::lock(checkout, &Progress::default()).await?;
+    for store in components::further_stores().iter().rev() {
+        if let Some(record) = Record::of(checkout, store.name()) {
+            record.stop(checkout, GRACE).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Ends one component, to see what the others do without it.

@@ -88,7 +88,8 @@ pub fn obstacle() -> Option<String> {
     None
 }
 
-fn is_installed(program: &str) -> bool {
+/// Whether `PATH` has the program.
+pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

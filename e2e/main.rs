@@ -33,6 +33,9 @@ enum Command {
         /// How much of it; as much as this machine can do, if not said
         #[arg(long)]
         extent: Option<Extent>,
+        /// Also the stores that only the contract suite needs
+        #[arg(long)]
+        further_stores: bool,
     },
     /// Stop everything that `up` started
     Down,
@@ -99,8 +102,14 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode> {
     let checkout = Checkout::find()?;
     match command {
-        Command::Up { extent } => {
+        Command::Up {
+            extent,
+            further_stores,
+        } => {
             up::up(&checkout, extent.unwrap_or_else(Extent::possible)).await?;
+            if further_stores {
+                up::further_stores(&checkout).await?;
+            }
             print!("\n{}", status::table(&checkout)?);
         }
         Command::Down => down::down(&checkout).await?,

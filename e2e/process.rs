@@ -240,7 +240,9 @@ pub async fn wait_for_launches(checkout: &Checkout) -> Result<()> {
     crate::cache::wait_for_lock(&lock).await
 }
 
-fn record_path(checkout: &Checkout, name: &str) -> PathBuf {
+/// The file with the record of the component `name`. As an input of another's launch it makes that
+/// one start anew after it.
+pub fn record_path(checkout: &Checkout, name: &str) -> PathBuf {
     checkout.run(RECORDS).join(format!("{name}.json"))
 }
 

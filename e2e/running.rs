@@ -8,6 +8,7 @@ use std::process::Output;
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
@@ -48,7 +49,7 @@ impl MinioUser {
 }
 
 /// An access key. `Debug` does not show the secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKey {
     /// `AWS_ACCESS_KEY_ID`.
     pub id: String,

@@ -35,10 +35,16 @@ pub fn table(checkout: &Checkout) -> Result<String> {
         "pid",
         ports.host()
     )?;
-    for component in extent.map(components::all).unwrap_or_default() {
+    for component in extent.map(components::table).unwrap_or_default() {
         let record = Record::of(checkout, component.name()).filter(Record::is_alive);
-        if record.is_none() && component.ports().is_empty() {
-            // Nothing that runs, such as Python.
+        let has_no_port = || {
+            component
+                .ports()
+                .iter()
+                .all(|name| ports.get(name).is_err())
+        };
+        if record.is_none() && has_no_port() {
+            // Nothing that runs, such as Python, or that nobody asked for, such as a further store.
             continue;
         }
         let (state, pid) = match record {

@@ -9,18 +9,21 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
+use crate::components::rgw;
 use crate::extent::{self, Extent};
-use crate::running::{MinioUser, Platform};
+use crate::running::{AccessKey, MinioUser, Platform};
 use crate::static_checks;
 use crate::tally::Tally;
 use crate::test_programs::{self, TestProgram};
 use crate::{down, prerequisites, up};
 
-/// One tier: what it is called, what it runs, and how much of the platform it needs.
+/// One tier: what it is called, what it runs, how much of the platform it needs, and whether it
+/// needs the further stores.
 struct Tier {
     name: &'static str,
     runs: Runs,
     platform: Option<Extent>,
+    further_stores: bool,
 }
 
 enum Runs {
@@ -52,31 +55,37 @@ const TIERS: [Tier; 6] = [
         name: "static",
         runs: Runs::StaticChecks,
         platform: None,
+        further_stores: false,
     },
     Tier {
         name: "pure",
         runs: Runs::TestsOf(&["hubstorage-core"]),
         platform: None,
+        further_stores: false,
     },
     Tier {
         name: "faults",
         runs: Runs::TestsOf(&["hubstorage", "hubstorage-agent"]),
         platform: None,
+        further_stores: false,
     },
     Tier {
         name: "contract",
         runs: Runs::TestsOf(&["hubstorage-cloud"]),
         platform: Some(Extent::ControlPlane),
+        further_stores: true,
     },
     Tier {
         name: "control-plane",
         runs: Runs::TestsOnPaper,
         platform: Some(Extent::ControlPlane),
+        further_stores: false,
     },
     Tier {
         name: "node",
         runs: Runs::TestsOnNode,
         platform: Some(Extent::Node),
+        further_stores: false,
     },
 ];
 
@@ -123,24 +132,40 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
             println!("skipped: {obstacle}");
             not_run(&programs).await?
         } else {
+            // What did come up may do for some tests; the others fail by themselves.
+            let mut failed_in = |error: anyhow::Error, took| {
+                eprintln!("error: {error:#}");
+                outcomes.push(Outcome {
+                    tier: "platform",
+                    tally: Tally::FAILED,
+                    took,
+                });
+            };
             if let Some(extent) = tier.platform
                 && asked_for.replace(extent) != Some(extent)
             {
                 if let Err(error) = up::up(checkout, extent).await {
-                    // What did come up may do for some tests; the others fail by themselves.
-                    eprintln!("error: {error:#}");
-                    outcomes.push(Outcome {
-                        tier: "platform",
-                        tally: Tally::FAILED,
-                        took: began.elapsed(),
-                    });
+                    failed_in(error, began.elapsed());
                 }
                 began = Instant::now();
             }
-            match tier.runs {
+            if tier.further_stores {
+                if let Some(obstacle) = rgw::obstacle() {
+                    println!("skipped on RGW: {obstacle}");
+                }
+                if let Err(error) = up::further_stores(checkout).await {
+                    failed_in(error, began.elapsed());
+                }
+                began = Instant::now();
+            }
+            let tally = match tier.runs {
                 Runs::StaticChecks => static_checks::run(checkout).await?,
                 _ => passed(&programs).await?,
+            };
+            if tier.further_stores {
+                down::further_stores(checkout).await?;
             }
+            tally
         };
         outcomes.push(Outcome {
             tier: tier.name,
@@ -219,13 +244,27 @@ async fn not_run(programs: &[&TestProgram]) -> Result<Tally> {
     Ok(tally)
 }
 
-/// What the contract suite needs to know of the object store.
+/// What the contract suite needs to know of the stores that run.
 fn store_settings(command: &mut Command, platform: &Platform) -> Result<()> {
-    command.env("HUBSTORAGE_MINIO_ENDPOINT", platform.minio_endpoint()?);
-    for (role, user) in [("MANAGE", MinioUser::Manage), ("VEND", MinioUser::Vend)] {
-        let key = platform.minio_key(user)?;
-        command.env(format!("HUBSTORAGE_MINIO_{role}_KEY"), key.id);
-        command.env(format!("HUBSTORAGE_MINIO_{role}_SECRET"), key.secret);
+    let mut keys = |store: &str, user: &str, key: AccessKey| {
+        command.env(format!("HUBSTORAGE_{store}_{user}_KEY"), key.id);
+        command.env(format!("HUBSTORAGE_{store}_{user}_SECRET"), key.secret);
+    };
+    keys("MINIO", "MANAGE", platform.minio_key(MinioUser::Manage)?);
+    keys("MINIO", "VEND", platform.minio_key(MinioUser::Vend)?);
+    if platform.pid("rgw").is_ok()
+        && let Ok(users) = rgw::Keys::load(&platform.checkout)
+    {
+        keys("RGW", "MANAGE", users.manage);
+        keys("RGW", "VEND", users.vend);
+        keys("RGW", "STRANGER", users.stranger);
+        command.env("HUBSTORAGE_RGW_VEND_ROLE", rgw::role());
+    }
+    for (store, component) in [("MINIO", "minio"), ("RGW", "rgw"), ("MOTO", "moto")] {
+        if platform.pid(component).is_ok() {
+            let endpoint = format!("http://{}", platform.ports.address(component)?);
+            command.env(format!("HUBSTORAGE_{store}_ENDPOINT"), endpoint);
+        }
     }
     Ok(())
 }

@@ -54,6 +54,18 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
     )
 }
 
+/// Brings up the stores that only the contract suite needs, beside the platform that runs.
+pub async fn further_stores(checkout: &Checkout) -> Result<()> {
+    let progress = Progress::default();
+    let _lock = lock(checkout, &progress).await?;
+    let extent = Extent::of(checkout);
+    let extent = extent.context("nothing was started in this checkout; run `make up`")?;
+    let components = components::further_stores();
+    let ports = Ports::choose(checkout, extent.host(), &components)?;
+    let site = Site::new(checkout.clone(), extent, ports, progress)?;
+    bring_up(&site, &components).await
+}
+
 /// Starts one component of a platform that runs, as it was last built: the counterpart of
 /// [`down::stop`](crate::down::stop).
 pub async fn start(checkout: &Checkout, name: &str) -> Result<()> {
@@ -62,7 +74,7 @@ pub async fn start(checkout: &Checkout, name: &str) -> Result<()> {
     let extent = Extent::of(checkout);
     let extent = extent.context("nothing was started in this checkout; run `make up`")?;
     let site = Site::new(checkout.clone(), extent, Ports::load(checkout), progress)?;
-    let components = components::all(extent);
+    let components = components::table(extent);
     let component = components.iter().find(|component| component.name() == name);
     let component = component.with_context(|| format!("no component {name:?}"))?;
     component::start(&site, component.as_ref())

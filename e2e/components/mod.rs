@@ -20,10 +20,12 @@ mod images;
 pub mod installation;
 pub mod kubernetes;
 pub mod minio;
+pub mod moto;
 pub mod node;
 pub mod operator;
 pub mod python;
 pub mod release;
+pub mod rgw;
 mod serve;
 
 /// The components of a platform in the order in which they are shown and, reversed, stopped.
@@ -75,6 +77,22 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
             boxed(hub::OLD_HUB),
         ]),
     }
+    components
+}
+
+/// The stores that only the contract suite needs. It has them started beside the platform.
+pub fn further_stores() -> Vec<Box<dyn Component>> {
+    let mut stores = vec![boxed(moto::Moto)];
+    if rgw::obstacle().is_none() {
+        stores.extend([boxed(rgw::Monitor), boxed(rgw::Disk), boxed(rgw::Gateway)]);
+    }
+    stores
+}
+
+/// Everything that may run in a checkout with a platform of this extent, in the same order.
+pub fn table(extent: Extent) -> Vec<Box<dyn Component>> {
+    let mut components = all(extent);
+    components.extend(further_stores());
     components
 }
 
