@@ -157,6 +157,10 @@ impl Wire {
         for (name, value) in &headers {
             sent = sent.header(*name, value);
         }
+        // Ceph RGW refuses to write without a length, and the client says none of an empty body.
+        if request.body.is_empty() && ["PUT", "POST"].contains(&request.method) {
+            sent = sent.header("content-length", "0");
+        }
         let mut sent = sent
             .body(SdkBody::from(request.body.clone()))
             .map_err(|error| error.to_string())?;
