@@ -1,8 +1,13 @@
-//! One contract, every store: each behaviour below is a test of its own on each store.
+//! One contract, every store: each behaviour below is a test of its own on each store. Where a
+//! store differs from others, its [`world::Traits`] say so and the behaviour holds it to that.
 //!
-//! MinIO takes part when `HUBSTORAGE_MINIO_ENDPOINT`, `HUBSTORAGE_MINIO_MANAGE_KEY`, `…_SECRET`,
-//! `HUBSTORAGE_MINIO_VEND_KEY` and `…_SECRET` are set. Without them its tests are ignored, or
-//! fail where `HUBSTORAGE_REQUIRE=all` says that nothing may be left out.
+//! Beside the behaviours, every real store is asked what users care about ([`observed::ROWS`]);
+//! the answers are the table in `docs/stores.md`, and a test each. `HUBSTORAGE_BLESS=1` writes it.
+//!
+//! A real store takes part when its variables are set: `HUBSTORAGE_MINIO_ENDPOINT`,
+//! `…_MANAGE_KEY`, `…_MANAGE_SECRET`, `…_VEND_KEY`, `…_VEND_SECRET`, and the like for `RGW` and
+//! `MOTO`, as `e2e test contract` sets them. Without them its tests are ignored, or fail where
+//! `HUBSTORAGE_REQUIRE=all` says that nothing may be left out.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,12 +20,20 @@
 mod buckets;
 #[path = "contract/memory.rs"]
 mod memory;
-#[path = "contract/minio.rs"]
-mod minio;
+#[path = "contract/observed/mod.rs"]
+mod observed;
+#[path = "contract/page.rs"]
+mod page;
 #[path = "contract/probing.rs"]
 mod probing;
 #[path = "contract/rules.rs"]
 mod rules;
+#[path = "contract/s3.rs"]
+mod s3;
+#[path = "contract/sdk.rs"]
+mod sdk;
+#[path = "contract/stores.rs"]
+mod stores;
 #[path = "contract/trouble.rs"]
 mod trouble;
 #[path = "contract/vending.rs"]
@@ -34,6 +47,10 @@ use std::process::ExitCode;
 
 use hubstorage_cloud::memory::Behaviour;
 use libtest_mimic::{Arguments, Failed, Trial};
+use observed::ROWS;
+use s3::{S3World, Settings};
+use stores::Store;
+use tokio::runtime::Runtime;
 use world::World;
 
 /// One behaviour of the contract.
@@ -48,7 +65,7 @@ macro_rules! contract {
 
 const CONTRACT: &[(&str, Check)] = contract![
     buckets::a_bucket_that_is_created_exists_without_rules,
-    buckets::a_bucket_created_a_second_time_is_already_there,
+    buckets::a_bucket_created_a_second_time_is_the_same_one,
     buckets::tags_are_set_and_tags_of_others_survive,
     buckets::tags_set_at_creation_are_there_where_the_store_says_so,
     buckets::a_bucket_of_somebody_else_is_named_as_such,
@@ -66,30 +83,64 @@ const CONTRACT: &[(&str, Check)] = contract![
     rules::a_rule_changed_by_hand_is_seen,
     rules::an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_force,
     trouble::keys_that_work_have_access_and_belong_to_one_account,
-    trouble::keys_that_the_store_does_not_know_are_rejected,
-    trouble::a_secret_that_does_not_fit_its_key_is_rejected,
-    trouble::vending_keys_that_do_not_fit_are_rejected,
+    trouble::keys_that_the_store_does_not_know_are_told,
+    trouble::a_secret_that_does_not_fit_its_key_is_told,
+    trouble::vending_keys_that_do_not_fit_are_told,
     trouble::a_closed_port_is_unreachable,
     vending::a_session_does_everything_under_its_own_prefix,
     vending::a_session_is_refused_under_every_other_prefix,
+    vending::a_session_learns_of_absent_keys_only_under_its_own_prefix,
     vending::a_session_for_bob_does_not_list_bobby,
     vending::a_prefix_made_of_a_hostile_name_holds,
     vending::a_session_for_one_bucket_is_refused_in_another,
     vending::a_read_only_session_does_not_write,
     vending::a_session_ends_in_900_seconds_or_later,
     vending::a_policy_with_several_buckets_reaches_each_as_granted,
-    probing::a_session_with_its_policy_is_isolated,
+    probing::the_probe_finds_out_whether_a_session_is_held_to_its_policy,
     probing::a_session_that_also_reaches_the_other_prefix_leaks,
     probing::a_session_without_its_own_prefix_proves_nothing,
 ];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut trials = Vec::new();
-    for (name, behaviour) in [
+    let mut trials = in_memory();
+    for store in stores::ALL {
+        trials.extend(on(store));
+    }
+    trials.push(
+        Trial::test("the page has the rows and columns of the suite", || {
+            if page::is_in_shape() || page::is_blessed() {
+                return Ok(());
+            }
+            Err(format!(
+                "docs/stores.md has others; {}=1 writes it anew",
+                page::BLESS
+            )
+            .into())
+        })
+        .with_kind("page"),
+    );
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if page::is_blessed() {
+        page::bless();
+    }
+    conclusion.exit_code()
+}
+
+/// The contract on the store in memory, in each way in which it can behave.
+fn in_memory() -> Vec<Trial> {
+    let taken_only = Behaviour {
+        enforces_session_policies: false,
+        ..Behaviour::aws()
+    };
+    let behaviours = [
         ("memory as AWS", Behaviour::aws()),
+        ("memory as AWS in us-east-1", Behaviour::aws_us_east_1()),
         ("memory as MinIO", Behaviour::minio()),
-    ] {
+        ("memory as moto", taken_only),
+    ];
+    let mut trials = Vec::new();
+    for (name, behaviour) in behaviours {
         trials.extend(CONTRACT.iter().map(|(check, run)| {
             let behaviour = behaviour.clone();
             Trial::test(sentence(check), move || {
@@ -98,19 +149,38 @@ fn main() -> ExitCode {
             .with_kind(name)
         }));
     }
-    let settings = minio::Settings::from_env();
+    trials
+}
+
+/// The contract on a real store, and what it is asked beside.
+fn on(store: &'static Store) -> Vec<Trial> {
+    let settings = Settings::from_env(store);
     let is_required = std::env::var("HUBSTORAGE_REQUIRE").is_ok_and(|tiers| tiers == "all");
-    trials.extend(CONTRACT.iter().map(|(check, run)| {
-        let given = settings.clone();
-        Trial::test(sentence(check), move || {
-            let settings =
-                given.map_err(|missing| Failed::from(format!("{missing} is not set")))?;
-            on_a_runtime(minio::Minio::new(settings), *run)
+    let is_ignored = settings.is_err() && !is_required;
+    let world = move || match settings.clone() {
+        Ok(settings) => Ok(S3World::new(settings)),
+        Err(missing) => Err(Failed::from(format!("{missing} is not set"))),
+    };
+    let behaviours = CONTRACT.iter().map(|(check, run)| {
+        let world = world.clone();
+        Trial::test(sentence(check), move || on_a_runtime(world()?, *run))
+    });
+    let asked = ROWS.iter().map(|row| {
+        let world = world.clone();
+        Trial::test(format!("observed: {}", row.title), move || {
+            let world = world()?;
+            let found = runtime()?.block_on(async {
+                let found = (row.observe)(&world).await;
+                world.clean_up().await;
+                found
+            });
+            Ok(page::compare(row.title, store.name, &found.to_string())?)
         })
-        .with_kind("MinIO")
-        .with_ignored_flag(settings.is_err() && !is_required)
-    }));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    });
+    behaviours
+        .chain(asked)
+        .map(|trial| trial.with_kind(store.name).with_ignored_flag(is_ignored))
+        .collect()
 }
 
 fn sentence(function: &str) -> String {
@@ -118,12 +188,15 @@ fn sentence(function: &str) -> String {
 }
 
 fn on_a_runtime(world: impl World, check: Check) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         check(&world).await;
         world.clean_up().await;
     });
     Ok(())
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }

@@ -10,7 +10,7 @@ use hubstorage_core::lifecycle::{Rule, RuleBody};
 use hubstorage_core::names::BucketName;
 use jiff::Timestamp;
 
-use crate::world::{Denial, RULE_OF_OTHERS, Traits, User, World};
+use crate::world::{Denial, Others, RULE_OF_OTHERS, Sessions, Traits, User, World, WrongKeys};
 
 pub struct Memory {
     cloud: MemoryCloud,
@@ -60,7 +60,18 @@ impl World for Memory {
                 .behaviour
                 .supports
                 .has(Capability::AbortIncompleteUploads),
-            tells_owners_apart: !self.behaviour.shared_buckets,
+            creates_again: self.behaviour.creates_again,
+            others: if self.behaviour.shared_buckets {
+                Others::Shared
+            } else {
+                Others::Refused
+            },
+            wrong_keys: WrongKeys::Rejected,
+            sessions: if self.behaviour.enforces_session_policies {
+                Sessions::AS_ON_AWS
+            } else {
+                Sessions::NotHeld
+            },
             refused_name: self
                 .behaviour
                 .refused_names

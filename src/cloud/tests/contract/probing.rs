@@ -5,7 +5,7 @@ use hubstorage_core::names::{BucketName, Prefix};
 use hubstorage_core::policies::Access;
 
 use crate::vending::vend;
-use crate::world::{World, new_bucket};
+use crate::world::{Sessions, World, new_bucket};
 
 struct Canaries {
     bucket: BucketName,
@@ -34,27 +34,68 @@ async fn verdict(world: &dyn World, canaries: &Canaries, session: &Credential) -
         .await
 }
 
-pub async fn a_session_with_its_policy_is_isolated(world: &dyn World) {
+/// What the probe says of a session that is limited to its own prefix.
+pub async fn of_a_limited_session(world: &dyn World) -> ProbeVerdict {
     let canaries = canaries(world).await;
-    let session = vend(
-        world,
-        &[(&canaries.bucket, &canaries.own, Access::ReadWrite)],
-    )
-    .await;
-    assert_eq!(
-        verdict(world, &canaries, &session).await,
-        ProbeVerdict::Isolated
-    );
+    limited(world, &canaries).await
+}
+
+async fn limited(world: &dyn World, canaries: &Canaries) -> ProbeVerdict {
+    let own = (&canaries.bucket, &canaries.own, Access::ReadWrite);
+    let session = vend(world, &[own]).await;
+    verdict(world, canaries, &session).await
+}
+
+/// What comes through where a policy limits nothing, whatever else does.
+const UNLIMITED: [&str; 5] = [
+    "put",
+    "copy to the other prefix",
+    "delete",
+    "list the other prefix",
+    "list without prefix",
+];
+
+/// The calls about keys that are not there, where the store says so before it looks at permissions.
+/// What exists is refused; the probe cannot know, as it has nothing under the other prefix.
+const TELLS_ABSENT: [&str; 7] = [
+    "get",
+    "head",
+    "copy from the other prefix",
+    "copy to the other prefix",
+    "get through ..",
+    "get through %2e%2e",
+    "get through //",
+];
+
+fn assert_unlimited(verdict: &ProbeVerdict) {
+    let ProbeVerdict::Leaks { calls } = verdict else {
+        panic!("{verdict:?}")
+    };
     assert!(
-        world
-            .store()
-            .await
-            .unclaimed(&canaries.bucket)
-            .await
-            .unwrap()
-            .empty,
-        "the probe left something behind"
+        UNLIMITED.iter().all(|call| calls.contains(call)),
+        "{calls:?}"
     );
+}
+
+pub async fn the_probe_finds_out_whether_a_session_is_held_to_its_policy(world: &dyn World) {
+    let canaries = canaries(world).await;
+    let verdict = limited(world, &canaries).await;
+    match world.traits().sessions {
+        Sessions::NotHeld => return assert_unlimited(&verdict),
+        Sessions::Held {
+            tells_absent_keys: true,
+            ..
+        } => assert_eq!(
+            verdict,
+            ProbeVerdict::Leaks {
+                calls: TELLS_ABSENT.to_vec()
+            }
+        ),
+        Sessions::Held { .. } => assert_eq!(verdict, ProbeVerdict::Isolated),
+    }
+    let store = world.store().await;
+    let unclaimed = store.unclaimed(&canaries.bucket).await.unwrap();
+    assert!(unclaimed.empty, "the probe left something behind");
 }
 
 pub async fn a_session_that_also_reaches_the_other_prefix_leaks(world: &dyn World) {
@@ -65,7 +106,11 @@ pub async fn a_session_that_also_reaches_the_other_prefix_leaks(world: &dyn Worl
         (bucket, &canaries.foreign, Access::ReadOnly),
     ];
     let session = vend(world, &both).await;
-    let ProbeVerdict::Leaks { calls } = verdict(world, &canaries, &session).await else {
+    let verdict = verdict(world, &canaries, &session).await;
+    if world.traits().sessions == Sessions::NotHeld {
+        return assert_unlimited(&verdict);
+    }
+    let ProbeVerdict::Leaks { calls } = verdict else {
         panic!("no leak")
     };
     assert!(
@@ -90,6 +135,10 @@ pub async fn a_session_without_its_own_prefix_proves_nothing(world: &dyn World) 
     )
     .await;
     let verdict = verdict(world, &canaries, &session).await;
+    if world.traits().sessions == Sessions::NotHeld {
+        // There is no such session.
+        return assert_unlimited(&verdict);
+    }
     assert!(
         matches!(verdict, ProbeVerdict::Unknown { .. }),
         "{verdict:?}"

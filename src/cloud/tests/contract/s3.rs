@@ -1,90 +1,118 @@
-//! MinIO, as a world.
+//! A store over S3, as a world.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketLifecycleConfiguration, BucketVersioningStatus, CompletedMultipartUpload, CompletedPart,
-    Delete, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
-    ObjectIdentifier, Tag, Tagging, VersioningConfiguration,
+    BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
+    CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, Tag, Tagging, VersioningConfiguration,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use hubstorage_cloud::s3::{Addressing, Keys, S3Config, S3Probe, S3Store, StsSource};
 use hubstorage_cloud::{Credential, CredentialSource, IsolationProbe, ObjectStore, Secret};
-use hubstorage_core::names::BucketName;
+use hubstorage_core::names::{BucketName, Prefix};
+use hubstorage_core::policies::{Access, PolicyDocument, Reach};
 use jiff::Timestamp;
 use url::Url;
 
-use crate::world::{Denial, RULE_OF_OTHERS, Traits, User, World};
+use crate::sdk::{SdkUser, client, session};
+use crate::stores::{Store, Stranger};
+use crate::world::{RULE_OF_OTHERS, Traits, User, World};
 
-const REGION: &str = "us-east-1";
-
-/// Where MinIO is, and its two identities.
+/// Where a store is, and its identities.
 #[derive(Clone)]
 pub struct Settings {
+    store: &'static Store,
     endpoint: Url,
-    manage: Keys,
-    vend: Keys,
+    manage: Key,
+    vend: Key,
+    /// Where the stranger is a user.
+    stranger: Option<Key>,
+    /// The role that the vending identity assumes, where there are roles.
+    role: Option<String>,
+}
+
+/// A user's key.
+#[derive(Clone)]
+struct Key {
+    id: String,
+    secret: String,
+}
+
+impl Key {
+    fn for_store(&self) -> Keys {
+        Keys::Static {
+            access_key_id: self.id.clone(),
+            secret_access_key: Secret::new(self.secret.clone()),
+        }
+    }
+
+    fn with_secret(&self, secret: &str) -> Self {
+        Self {
+            id: self.id.clone(),
+            secret: secret.into(),
+        }
+    }
+
+    fn for_sdk(&self) -> Credentials {
+        Credentials::from_keys(&self.id, &self.secret, None)
+    }
 }
 
 impl Settings {
     /// # Errors
     /// The first variable that is not set.
-    pub fn from_env() -> Result<Self, String> {
+    pub fn from_env(store: &'static Store) -> Result<Self, String> {
         let get = |name: &str| {
-            let name = format!("HUBSTORAGE_MINIO_{name}");
+            let name = format!("HUBSTORAGE_{}_{name}", store.variable);
             std::env::var(&name).map_err(|_| name)
         };
-        let keys = |identity: &str| {
-            Ok::<_, String>(Keys::Static {
-                access_key_id: get(&format!("{identity}_KEY"))?,
-                secret_access_key: Secret::new(get(&format!("{identity}_SECRET"))?),
+        let key = |identity: &str| {
+            Ok::<_, String>(Key {
+                id: get(&format!("{identity}_KEY"))?,
+                secret: get(&format!("{identity}_SECRET"))?,
             })
         };
-        let endpoint = Url::parse(&get("ENDPOINT")?)
-            .map_err(|_| "a valid HUBSTORAGE_MINIO_ENDPOINT".to_owned())?;
+        let endpoint = get("ENDPOINT")?;
         Ok(Self {
-            endpoint,
-            manage: keys("MANAGE")?,
-            vend: keys("VEND")?,
+            store,
+            endpoint: Url::parse(&endpoint).map_err(|_| format!("a URL like {endpoint:?}"))?,
+            manage: key("MANAGE")?,
+            vend: key("VEND")?,
+            stranger: match store.stranger {
+                Stranger::OtherUser => Some(key("STRANGER")?),
+                Stranger::SameUser | Stranger::OtherAccount(_) => None,
+            },
+            role: get("VEND_ROLE").ok(),
         })
     }
 
-    fn config(&self, keys: Keys) -> S3Config {
+    fn config(&self, key: &Key) -> S3Config {
         S3Config {
-            region: REGION.into(),
+            region: self.store.region.into(),
             endpoint: Some(self.endpoint.clone()),
             addressing: Addressing::Path,
             ca_bundle: None,
-            keys,
+            keys: key.for_store(),
         }
     }
 }
 
-pub struct Minio {
+pub struct S3World {
     settings: Settings,
     by_hand: Client,
     made: Mutex<Vec<BucketName>>,
 }
 
-impl Minio {
+impl S3World {
     pub fn new(settings: Settings) -> Self {
-        let Keys::Static {
-            access_key_id,
-            secret_access_key,
-        } = &settings.manage
-        else {
-            panic!("keys are static")
-        };
-        let keys = Credentials::from_keys(access_key_id, secret_access_key.expose(), None);
-        let by_hand = client(&settings.endpoint, keys);
+        let keys = settings.manage.for_sdk();
+        let by_hand = client(&settings.endpoint, settings.store.region, keys);
         Self {
             settings,
             by_hand,
@@ -92,15 +120,87 @@ impl Minio {
         }
     }
 
-    async fn store_as(&self, access_key_id: &str, secret: &str) -> Box<dyn ObjectStore> {
-        let keys = Keys::Static {
-            access_key_id: access_key_id.into(),
-            secret_access_key: Secret::new(secret),
-        };
-        Box::new(S3Store::connect(&self.settings.config(keys)).await.unwrap())
+    /// Which store it is.
+    pub fn which(&self) -> &'static Store {
+        self.settings.store
     }
 
-    async fn rules(&self, bucket: &BucketName) -> Vec<LifecycleRule> {
+    pub fn endpoint(&self) -> &Url {
+        &self.settings.endpoint
+    }
+
+    /// What the managing identity does by hand.
+    pub fn by_hand(&self) -> &Client {
+        &self.by_hand
+    }
+
+    /// The managing identity's key, for services that have no client here.
+    pub fn manager(&self) -> Credentials {
+        self.settings.manage.for_sdk()
+    }
+
+    /// The vending identity with a role.
+    pub async fn source_with(&self, role: Option<String>) -> Box<dyn CredentialSource> {
+        self.source_as(&self.settings.vend, role).await
+    }
+
+    async fn create_as(&self, client: &Client, bucket: &BucketName) {
+        client
+            .create_bucket()
+            .bucket(bucket.as_str())
+            .set_create_bucket_configuration(self.location())
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// What a bucket has to say of its place.
+    pub fn location(&self) -> Option<CreateBucketConfiguration> {
+        let region = self.settings.store.region;
+        (region != "us-east-1").then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(region))
+                .build()
+        })
+    }
+
+    async fn store_as(&self, key: &Key) -> Box<dyn ObjectStore> {
+        let config = self.settings.config(key);
+        Box::new(S3Store::connect(&config).await.unwrap())
+    }
+
+    async fn source_as(&self, key: &Key, role: Option<String>) -> Box<dyn CredentialSource> {
+        let config = self.settings.config(key);
+        Box::new(StsSource::connect(&config, role).await.unwrap())
+    }
+
+    /// Somebody else who makes buckets.
+    async fn stranger(&self) -> Client {
+        let Settings {
+            store, endpoint, ..
+        } = &self.settings;
+        let keys = match (store.stranger, &self.settings.stranger) {
+            (Stranger::OtherAccount(role), _) => {
+                let source = self.source_with(Some(role.into())).await;
+                let lifetime = Duration::from_secs(900);
+                // Any policy does where none limits anything.
+                let policy = PolicyDocument::allowing(&[Reach {
+                    bucket: BucketName::parse("any").unwrap(),
+                    prefix: Prefix::escaped(b"any"),
+                    access: Access::ReadWrite,
+                }])
+                .unwrap();
+                let assumed = source.assume("stranger", &policy, lifetime).await;
+                session(&assumed.unwrap())
+            }
+            (_, Some(key)) => key.for_sdk(),
+            (_, None) => self.settings.manage.for_sdk(),
+        };
+        client(endpoint, store.region, keys)
+    }
+
+    /// The bucket's rules as the store tells of them.
+    pub async fn rules(&self, bucket: &BucketName) -> Vec<LifecycleRule> {
         let found = self
             .by_hand
             .get_bucket_lifecycle_configuration()
@@ -126,31 +226,58 @@ impl Minio {
             .await
             .unwrap();
     }
-}
 
-/// An SDK client of the tests' own, so that they do not see the store through the code under test.
-fn client(endpoint: &Url, keys: Credentials) -> Client {
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::from_static(REGION))
-        .endpoint_url(endpoint.as_str().trim_end_matches('/'))
-        .credentials_provider(keys)
-        .http_client(http)
-        .force_path_style(true)
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .build();
-    Client::from_conf(config)
+    /// Has the bucket keep versions.
+    pub async fn enable_versions(&self, bucket: &BucketName) {
+        let enabled = VersioningConfiguration::builder()
+            .status(BucketVersioningStatus::Enabled)
+            .build();
+        let put = self.by_hand.put_bucket_versioning().bucket(bucket.as_str());
+        put.versioning_configuration(enabled).send().await.unwrap();
+    }
+
+    /// Deletes what a bucket holds, as far as it lists it.
+    async fn empty(&self, bucket: &str) {
+        if let Ok(held) = self
+            .by_hand
+            .list_object_versions()
+            .bucket(bucket)
+            .send()
+            .await
+        {
+            let versions = held.versions().iter().map(|it| (it.key(), it.version_id()));
+            let markers = held
+                .delete_markers()
+                .iter()
+                .map(|it| (it.key(), it.version_id()));
+            for (key, version) in versions.chain(markers) {
+                let delete = self.by_hand.delete_object().bucket(bucket);
+                let delete = delete.set_key(key.map(str::to_owned));
+                let delete = delete.set_version_id(version.map(str::to_owned));
+                drop(delete.send().await);
+            }
+        }
+        if let Ok(held) = self
+            .by_hand
+            .list_multipart_uploads()
+            .bucket(bucket)
+            .send()
+            .await
+        {
+            for upload in held.uploads() {
+                let abort = self.by_hand.abort_multipart_upload().bucket(bucket);
+                let abort = abort.set_key(upload.key.clone());
+                let abort = abort.set_upload_id(upload.upload_id.clone());
+                drop(abort.send().await);
+            }
+        }
+    }
 }
 
 #[async_trait]
-impl World for Minio {
+impl World for S3World {
     fn traits(&self) -> Traits {
-        Traits {
-            aborts_incomplete_uploads: false,
-            tells_owners_apart: false,
-            refused_name: Some(BucketName::parse("minio").unwrap()),
-        }
+        self.settings.store.traits()
     }
 
     fn now(&self) -> Timestamp {
@@ -158,49 +285,34 @@ impl World for Minio {
     }
 
     async fn store(&self) -> Box<dyn ObjectStore> {
-        Box::new(
-            S3Store::connect(&self.settings.config(self.settings.manage.clone()))
-                .await
-                .unwrap(),
-        )
+        self.store_as(&self.settings.manage).await
     }
 
     async fn source(&self) -> Box<dyn CredentialSource> {
-        Box::new(
-            StsSource::connect(&self.settings.config(self.settings.vend.clone()), None)
-                .await
-                .unwrap(),
-        )
+        self.source_with(self.settings.role.clone()).await
     }
 
     async fn probe(&self) -> Box<dyn IsolationProbe> {
-        Box::new(S3Probe::new(&self.settings.config(self.settings.vend.clone()), None).unwrap())
+        let config = self.settings.config(&self.settings.vend);
+        Box::new(S3Probe::new(&config, self.settings.role.clone()).unwrap())
     }
 
     async fn store_with_unknown_key(&self) -> Box<dyn ObjectStore> {
-        self.store_as("nobody-has-this-key", "some-secret").await
+        let key = Key {
+            id: "nobody-has-this-key".into(),
+            secret: "some-secret".into(),
+        };
+        self.store_as(&key).await
     }
 
     async fn store_with_wrong_secret(&self) -> Box<dyn ObjectStore> {
-        let Keys::Static { access_key_id, .. } = &self.settings.manage else {
-            panic!("keys are static")
-        };
-        self.store_as(access_key_id, "not-its-secret").await
+        let key = self.settings.manage.with_secret("not-its-secret");
+        self.store_as(&key).await
     }
 
     async fn source_with_wrong_secret(&self) -> Box<dyn CredentialSource> {
-        let Keys::Static { access_key_id, .. } = self.settings.vend.clone() else {
-            panic!("keys are static")
-        };
-        let keys = Keys::Static {
-            access_key_id,
-            secret_access_key: Secret::new("not-its-secret"),
-        };
-        Box::new(
-            StsSource::connect(&self.settings.config(keys), None)
-                .await
-                .unwrap(),
-        )
+        let key = self.settings.vend.with_secret("not-its-secret");
+        self.source_as(&key, self.settings.role.clone()).await
     }
 
     async fn store_at_a_closed_port(&self) -> Box<dyn ObjectStore> {
@@ -209,7 +321,7 @@ impl World for Minio {
             .local_addr()
             .unwrap()
             .port();
-        let mut config = self.settings.config(self.settings.manage.clone());
+        let mut config = self.settings.config(&self.settings.manage);
         config.endpoint = Some(Url::parse(&format!("http://127.0.0.1:{port}")).unwrap());
         Box::new(S3Store::connect(&config).await.unwrap())
     }
@@ -230,12 +342,7 @@ impl World for Minio {
 
     async fn bucket_of_others(&self) -> BucketName {
         let bucket = self.new_name();
-        self.by_hand
-            .create_bucket()
-            .bucket(bucket.as_str())
-            .send()
-            .await
-            .unwrap();
+        self.create_as(&self.stranger().await, &bucket).await;
         bucket
     }
 
@@ -248,11 +355,7 @@ impl World for Minio {
     }
 
     async fn leave_a_version_behind(&self, bucket: &BucketName) {
-        let enabled = VersioningConfiguration::builder()
-            .status(BucketVersioningStatus::Enabled)
-            .build();
-        let put = self.by_hand.put_bucket_versioning().bucket(bucket.as_str());
-        put.versioning_configuration(enabled).send().await.unwrap();
+        self.enable_versions(bucket).await;
         self.put_by_hand(bucket, "deleted").await;
         self.by_hand
             .delete_object()
@@ -317,19 +420,18 @@ impl World for Minio {
     }
 
     fn user(&self, credential: &Credential) -> Box<dyn User> {
-        let keys = Credentials::from_keys(
-            &credential.access_key_id,
-            credential.secret_access_key.expose(),
-            Some(credential.session_token.expose().to_owned()),
-        );
-        Box::new(MinioUser(client(&self.settings.endpoint, keys)))
+        let Settings {
+            store, endpoint, ..
+        } = &self.settings;
+        Box::new(SdkUser(client(endpoint, store.region, session(credential))))
     }
 
     async fn clean_up(&self) {
         let made = self.made.lock().unwrap().clone();
         for bucket in made {
-            // MinIO's own header: the bucket goes with everything in it. One that was never
-            // made is not there to be deleted.
+            // One that was never made, or that is somebody else's, is not ours to delete.
+            self.empty(bucket.as_str()).await;
+            // MinIO's own header, for uploads that it does not list.
             let delete = self
                 .by_hand
                 .delete_bucket()
@@ -351,158 +453,4 @@ fn rule_of_others() -> LifecycleRule {
         .expiration(LifecycleExpiration::builder().days(30).build())
         .build()
         .unwrap()
-}
-
-struct MinioUser(Client);
-
-fn denial<E: ProvideErrorMetadata + std::fmt::Debug>(error: SdkError<E, HttpResponse>) -> Denial {
-    match (
-        error.raw_response().map(|answer| answer.status().as_u16()),
-        error.code(),
-    ) {
-        (Some(403), Some("AccessDenied")) => Denial::AccessDenied,
-        (Some(404), _) => Denial::NotFound,
-        _ => Denial::Other(format!("{error:?}")),
-    }
-}
-
-#[async_trait]
-impl User for MinioUser {
-    async fn put(&self, bucket: &BucketName, key: &str, body: &str) -> Result<(), Denial> {
-        let put = self.0.put_object().bucket(bucket.as_str()).key(key);
-        put.body(ByteStream::from(body.as_bytes().to_vec()))
-            .send()
-            .await
-            .map(drop)
-            .map_err(denial)
-    }
-
-    async fn get(&self, bucket: &BucketName, key: &str) -> Result<String, Denial> {
-        let got = self
-            .0
-            .get_object()
-            .bucket(bucket.as_str())
-            .key(key)
-            .send()
-            .await
-            .map_err(denial)?;
-        Ok(String::from_utf8(got.body.collect().await.unwrap().to_vec()).unwrap())
-    }
-
-    async fn list(&self, bucket: &BucketName, prefix: &str) -> Result<Vec<String>, Denial> {
-        let listed = self
-            .0
-            .list_objects_v2()
-            .bucket(bucket.as_str())
-            .prefix(prefix)
-            .send()
-            .await
-            .map_err(denial)?;
-        Ok(listed
-            .contents()
-            .iter()
-            .map(|object| object.key().unwrap().to_owned())
-            .collect())
-    }
-
-    async fn copy(&self, bucket: &BucketName, from: &str, to: &str) -> Result<(), Denial> {
-        let copy = self.0.copy_object().bucket(bucket.as_str()).key(to);
-        copy.copy_source(format!("{bucket}/{from}"))
-            .send()
-            .await
-            .map(drop)
-            .map_err(denial)
-    }
-
-    async fn delete(&self, bucket: &BucketName, key: &str) -> Result<(), Denial> {
-        self.0
-            .delete_object()
-            .bucket(bucket.as_str())
-            .key(key)
-            .send()
-            .await
-            .map(drop)
-            .map_err(denial)
-    }
-
-    async fn delete_all(&self, bucket: &BucketName, keys: &[&str]) -> Result<(), Denial> {
-        let objects = keys
-            .iter()
-            .map(|key| ObjectIdentifier::builder().key(*key).build().unwrap())
-            .collect();
-        let delete = Delete::builder()
-            .set_objects(Some(objects))
-            .build()
-            .unwrap();
-        let deleted = self
-            .0
-            .delete_objects()
-            .bucket(bucket.as_str())
-            .delete(delete)
-            .send()
-            .await
-            .map_err(denial)?;
-        match deleted.errors().first().and_then(|error| error.code()) {
-            None => Ok(()),
-            Some("AccessDenied") => Err(Denial::AccessDenied),
-            Some(code) => Err(Denial::Other(code.to_owned())),
-        }
-    }
-
-    async fn upload_in_parts(
-        &self,
-        bucket: &BucketName,
-        key: &str,
-        body: &str,
-    ) -> Result<(), Denial> {
-        let bucket = bucket.as_str();
-        let upload = self
-            .0
-            .create_multipart_upload()
-            .bucket(bucket)
-            .key(key)
-            .send()
-            .await
-            .map_err(denial)?;
-        let id = upload.upload_id().unwrap();
-        let part = self
-            .0
-            .upload_part()
-            .bucket(bucket)
-            .key(key)
-            .upload_id(id)
-            .part_number(1);
-        part.body(ByteStream::from(body.as_bytes().to_vec()))
-            .send()
-            .await
-            .map_err(denial)?;
-        let listed = self
-            .0
-            .list_parts()
-            .bucket(bucket)
-            .key(key)
-            .upload_id(id)
-            .send()
-            .await
-            .map_err(denial)?;
-        let parts = listed.parts().iter().map(|part| {
-            let completed = CompletedPart::builder().set_part_number(part.part_number);
-            completed.set_e_tag(part.e_tag.clone()).build()
-        });
-        let parts = CompletedMultipartUpload::builder()
-            .set_parts(Some(parts.collect()))
-            .build();
-        let complete = self
-            .0
-            .complete_multipart_upload()
-            .bucket(bucket)
-            .key(key)
-            .upload_id(id);
-        complete
-            .multipart_upload(parts)
-            .send()
-            .await
-            .map(drop)
-            .map_err(denial)
-    }
 }

@@ -1,5 +1,5 @@
 //! What a behaviour needs of a store beside the traits under test: somebody who changes things
-//! by hand, and users.
+//! by hand, users, and a description of where this store differs from others.
 
 use async_trait::async_trait;
 use hubstorage_cloud::{Credential, CredentialSource, IsolationProbe, ObjectStore};
@@ -20,13 +20,68 @@ pub enum Denial {
     Other(String),
 }
 
-/// In which respects this store may differ from others.
-#[derive(Debug, Clone)]
+/// In which respects this store differs from others. Every behaviour runs on every store, and
+/// holds each to what is said here.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traits {
+    /// Whether a rule set may abort incomplete uploads.
     pub aborts_incomplete_uploads: bool,
-    pub tells_owners_apart: bool,
+    /// Whether creating a bucket that the account has already is answered like the first time.
+    pub creates_again: bool,
+    /// What is told of buckets of other accounts.
+    pub others: Others,
+    /// What is told of keys that are no good.
+    pub wrong_keys: WrongKeys,
+    /// What session policies are worth.
+    pub sessions: Sessions,
     /// A valid name that this store does not take.
     pub refused_name: Option<BucketName>,
+}
+
+/// What a store tells of a bucket that another account made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// It refuses every call, and says that the name is taken.
+    Refused,
+    /// It says that the name is taken, but lets everybody read; the bucket is not listed.
+    Unlisted,
+    /// Every account has every bucket.
+    Shared,
+}
+
+/// What a store answers to a key that it does not know, or to a secret that is not the key's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongKeys {
+    /// That the key is wrong.
+    Rejected,
+    /// That the right is missing.
+    Denied,
+    /// It looks at no key.
+    Taken,
+}
+
+/// What a session policy is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// What the policy does not allow is refused.
+    Held {
+        /// Whether bulk deletes are looked at key by key. If not, a session that is limited to a
+        /// prefix has none at all.
+        bulk_delete: bool,
+        /// Whether a session is told that a key beyond its policy does not exist: 404, where one
+        /// that exists is 403.
+        tells_absent_keys: bool,
+    },
+    /// The policy is taken, and limits nothing.
+    NotHeld,
+}
+
+impl Sessions {
+    /// As on AWS.
+    pub const AS_ON_AWS: Self = Self::Held {
+        bulk_delete: true,
+        tells_absent_keys: false,
+    };
 }
 
 /// A store under test.
