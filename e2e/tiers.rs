@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
-use crate::components::rgw;
+use crate::components::{moto, rgw};
 use crate::extent::{self, Extent};
 use crate::running::{AccessKey, MinioUser, Platform};
 use crate::static_checks;
@@ -252,6 +252,8 @@ fn store_settings(command: &mut Command, platform: &Platform) -> Result<()> {
     };
     keys("MINIO", "MANAGE", platform.minio_key(MinioUser::Manage)?);
     keys("MINIO", "VEND", platform.minio_key(MinioUser::Vend)?);
+    keys("MOTO", "MANAGE", moto::key("manage"));
+    keys("MOTO", "VEND", moto::key("vend"));
     if platform.pid("rgw").is_ok()
         && let Ok(users) = rgw::Keys::load(&platform.checkout)
     {
@@ -260,6 +262,7 @@ fn store_settings(command: &mut Command, platform: &Platform) -> Result<()> {
         keys("RGW", "STRANGER", users.stranger);
         command.env("HUBSTORAGE_RGW_VEND_ROLE", rgw::role());
     }
+    command.env("HUBSTORAGE_MOTO_VEND_ROLE", moto::ROLE);
     for (store, component) in [("MINIO", "minio"), ("RGW", "rgw"), ("MOTO", "moto")] {
         if platform.pid(component).is_ok() {
             let endpoint = format!("http://{}", platform.ports.address(component)?);

@@ -10,10 +10,22 @@ use async_trait::async_trait;
 use crate::component::Component;
 use crate::components::python::environment;
 use crate::process::Launch;
+use crate::running::AccessKey;
 use crate::site::Site;
 
 /// The server.
 pub struct Moto;
+
+/// A role for sessions; one that was never made does.
+pub const ROLE: &str = "arn:aws:iam::123456789012:role/hubstorage/hubstorage-vend";
+
+/// A key of the account that [`ROLE`] is in: any.
+pub fn key(user: &str) -> AccessKey {
+    AccessKey {
+        id: user.to_owned(),
+        secret: "any".to_owned(),
+    }
+}
 
 #[async_trait(?Send)]
 impl Component for Moto {

@@ -343,6 +343,9 @@ async fn make_role(site: &Site) -> Result<()> {
             "Effect": "Allow",
             "Principal": {"AWS": ["arn:aws:iam:::user/hubstorage-vend"]},
             "Action": ["sts:AssumeRole"],
+            // To the gateway a session is also the user who asked for it, so that it could assume
+            // the role once more, without its policy. Only sessions have such an id here.
+            "Condition": {"Null": {"aws:userid": ["true"]}},
         }]});
         let path = format!("--path={ROLE_PATH}");
         let trust = format!("--assume-role-policy-doc={trust}");
