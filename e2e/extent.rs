@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::checkout::Checkout;
@@ -23,13 +23,34 @@ pub enum Extent {
     /// A real node with real pods, the operator and notebook servers among them, under a real
     /// JupyterHub. Needs root, and has the machine to itself.
     Node,
+    /// The cluster of the current context of the kubeconfig, which somebody else runs: the operator
+    /// from its chart, and a MinIO beside it. [`USE_KUBECONFIG`] chooses it.
+    #[value(skip)]
+    Existing,
 }
+
+/// The environment variable that, set to 1, makes `up` use an existing cluster.
+pub const USE_KUBECONFIG: &str = "HUBSTORAGE_USE_KUBECONFIG";
 
 /// The address of the node, on the loopback interface. It may not be a loopback address: the
 /// kubelet refuses those, and pods could not reach them.
 pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
 
 impl Extent {
+    /// What is meant where no extent is named: an existing cluster, where [`USE_KUBECONFIG`] says
+    /// so, or else as much as this machine can do.
+    pub fn usual() -> Result<Self> {
+        Self::asked_for(std::env::var(USE_KUBECONFIG).ok().as_deref())
+    }
+
+    fn asked_for(use_kubeconfig: Option<&str>) -> Result<Self> {
+        match use_kubeconfig {
+            None | Some("" | "0") => Ok(Self::possible()),
+            Some("1") => Ok(Self::Existing),
+            Some(other) => bail!("{USE_KUBECONFIG}={other:?} is unknown; it is 0 or 1"),
+        }
+    }
+
     /// What this machine can do at most.
     pub fn possible() -> Self {
         match obstacle() {
@@ -53,14 +74,15 @@ impl Extent {
     /// The address at which the platform's processes listen.
     pub fn host(self) -> IpAddr {
         match self {
-            Self::Stores | Self::ControlPlane => Ipv4Addr::LOCALHOST.into(),
+            Self::Stores | Self::ControlPlane | Self::Existing => Ipv4Addr::LOCALHOST.into(),
             Self::Node => NODE_ADDRESS.into(),
         }
     }
 
     /// Whether a platform of this extent can become one of `other` without being taken down.
     pub fn grows_into(self, other: Self) -> bool {
-        (self == Self::Node) == (other == Self::Node)
+        let on_paper = [Self::Stores, Self::ControlPlane];
+        self == other || (on_paper.contains(&self) && on_paper.contains(&other))
     }
 }
 
@@ -92,4 +114,27 @@ pub fn obstacle() -> Option<String> {
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_existing_cluster_is_used_only_when_it_is_asked_for() {
+        for not in [None, Some(""), Some("0")] {
+            assert_ne!(Extent::asked_for(not).unwrap(), Extent::Existing);
+        }
+
+        assert_eq!(Extent::asked_for(Some("1")).unwrap(), Extent::Existing);
+        assert!(Extent::asked_for(Some("yes")).is_err());
+    }
+
+    #[test]
+    fn only_platforms_without_a_node_grow() {
+        assert!(Extent::Stores.grows_into(Extent::ControlPlane));
+        assert!(Extent::Existing.grows_into(Extent::Existing));
+        assert!(!Extent::ControlPlane.grows_into(Extent::Node));
+        assert!(!Extent::Node.grows_into(Extent::Existing));
+    }
 }

@@ -15,6 +15,7 @@ pub mod component;
 pub mod components;
 pub mod debian;
 pub mod down;
+pub mod existing;
 pub mod extent;
 pub mod files;
 pub mod forward;

@@ -30,7 +30,8 @@ struct Arguments {
 enum Command {
     /// Start what does not run; build what is not built
     Up {
-        /// How much of it; as much as this machine can do, if not said
+        /// How much of it. If not said: with HUBSTORAGE_USE_KUBECONFIG=1 an existing cluster, else
+        /// as much as this machine can do
         #[arg(long)]
         extent: Option<Extent>,
         /// Also the stores that only the contract suite needs
@@ -106,7 +107,8 @@ async fn run(command: Command) -> Result<ExitCode> {
             extent,
             further_stores,
         } => {
-            up::up(&checkout, extent.unwrap_or_else(Extent::possible)).await?;
+            let extent = extent.map_or_else(Extent::usual, Ok)?;
+            up::up(&checkout, extent).await?;
             if further_stores {
                 up::further_stores(&checkout).await?;
             }
@@ -128,8 +130,8 @@ async fn run(command: Command) -> Result<ExitCode> {
                 .into());
         }
         Command::Demo => {
-            up::up(&checkout, Extent::possible()).await?;
-            demo::demo(&Platform::load()?).await?;
+            up::up(&checkout, Extent::usual()?).await?;
+            demo::demo(&Platform::at(&checkout)).await?;
         }
         Command::SpawnTimes { rounds } => {
             spawn_times::measure(&Platform::load()?, rounds.get()).await?;

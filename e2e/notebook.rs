@@ -1,11 +1,15 @@
-//! A user's notebook, wherever its code runs: in a real notebook server under a real hub, or, where
-//! there is no node, as a process of this machine.
+//! A user's notebook, wherever its code runs: in a real notebook server under a real hub, in a pod
+//! of somebody else's cluster, or, where there is no node, as a process of this machine.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::commands::printed;
 use crate::components::hub::{HUB, account};
+use crate::existing::given_image;
 use crate::extent::Extent;
 use crate::host_pod::{HostPod, ServiceAccount};
 use crate::jupyterhub::{Hub, ServerOptions};
@@ -24,7 +28,21 @@ pub enum Notebook {
         /// The name of its pod.
         pod: String,
     },
+    /// A pod in somebody else's cluster, which no hub of ours could reach: it runs nothing but what
+    /// it is told.
+    InPod {
+        /// The cluster.
+        platform: Platform,
+        /// The pod's name.
+        pod: String,
+    },
 }
+
+/// Names the image of user pods in somebody else's cluster.
+const IMAGE: &str = "HUBSTORAGE_NOTEBOOK_IMAGE";
+
+/// How long it may take to be pulled.
+const PULLED_WITHIN: &str = "--timeout=600s";
 
 impl Notebook {
     /// The user's notebook on the platform's hub, with what the hub does by default.
@@ -42,15 +60,47 @@ impl Notebook {
         let client = platform.client().await?;
         account::ensure(&client, HUB.namespace).await?;
         let creator = ServiceAccount::new(HUB.namespace, account::ACCOUNT);
-        let pod = HostPod::create(platform, &creator, pod_on_paper(user)?).await?;
+        if Extent::of(&platform.checkout) == Some(Extent::Existing) {
+            return Self::in_pod(platform, &creator, user).await;
+        }
+        let pod = pod(user, "quay.io/jupyter/base-notebook")?;
+        let pod = HostPod::create(platform, &creator, pod).await?;
         Ok(Self::OnPaper(Box::new(pod)))
+    }
+
+    /// The image of users' pods in somebody else's cluster.
+    ///
+    /// # Errors
+    /// If none is given.
+    pub fn image() -> Result<String> {
+        given_image(IMAGE).with_context(|| {
+            format!(
+                "{IMAGE} names no image: users need one with Python, xarray, zarr, dask, s3fs and boto3, \
+                 such as pangeo/pangeo-notebook"
+            )
+        })
+    }
+
+    async fn in_pod(platform: &Platform, creator: &ServiceAccount, user: &str) -> Result<Self> {
+        let client = platform.client_as_service_account(creator).await?;
+        let pods: Api<Pod> = Api::namespaced(client, &creator.namespace);
+        let pod = pods
+            .create(&PostParams::default(), &pod(user, &Self::image()?)?)
+            .await
+            .with_context(|| format!("a pod of {user:?}"))?
+            .name_any();
+        let wait = ["wait", "--for=condition=Ready", PULLED_WITHIN];
+        let runs = [&wait[..], &["-n", &creator.namespace, "pod", &pod]].concat();
+        platform.kubectl_prints(&runs).await?;
+        let platform = Platform::at(&platform.checkout);
+        Ok(Self::InPod { platform, pod })
     }
 
     /// The name of its pod.
     pub fn pod(&self) -> &str {
         match self {
             Self::OnPaper(pod) => pod.name(),
-            Self::Server { pod, .. } => pod,
+            Self::Server { pod, .. } | Self::InPod { pod, .. } => pod,
         }
     }
 
@@ -59,12 +109,17 @@ impl Notebook {
         match self {
             Self::OnPaper(pod) => pod.python(code).await,
             Self::Server { hub, user, .. } => hub.run(user, code).await?.ok(),
+            Self::InPod { platform, pod } => {
+                let python = ["exec", "-i", "-n", HUB.namespace, pod, "--", "python", "-"];
+                let said = platform.kubectl_with_input(python, code).await?;
+                printed(&said, "python")
+            }
         }
     }
 }
 
-/// A pod as KubeSpawner makes it.
-fn pod_on_paper(user: &str) -> Result<Pod> {
+/// A pod as KubeSpawner makes it, but for what it runs: nothing, until it is told.
+fn pod(user: &str, image: &str) -> Result<Pod> {
     Ok(serde_json::from_value(json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -77,10 +132,12 @@ fn pod_on_paper(user: &str) -> Result<Pod> {
         },
         "spec": {
             "automountServiceAccountToken": false,
-            "securityContext": {"fsGroup": 100},
+            "securityContext": {"runAsUser": 1000, "fsGroup": 100},
+            "terminationGracePeriodSeconds": 1,
             "containers": [{
                 "name": "notebook",
-                "image": "quay.io/jupyter/base-notebook",
+                "image": image,
+                "command": ["sleep", "infinity"],
                 "env": [{"name": "JUPYTERHUB_USER", "value": user}],
             }],
         },

@@ -14,6 +14,8 @@ use tokio::process::Command;
 use crate::checkout::Checkout;
 use crate::commands::{printed, run_with_input};
 use crate::components::minio::{self, Keys};
+use crate::components::store;
+use crate::extent::Extent;
 use crate::ports::Ports;
 use crate::process::Record;
 use crate::{down, kubeconfig};
@@ -67,7 +69,8 @@ impl fmt::Debug for AccessKey {
 }
 
 impl Platform {
-    /// The platform that `make up` started in this checkout.
+    /// The platform that `make up` started in this checkout. Never one in somebody else's cluster,
+    /// which is no place for tests.
     pub fn load() -> Result<Self> {
         let checkout = Checkout::find()?;
         if !Record::of(&checkout, "kube-apiserver").is_some_and(|record| record.is_alive()) {
@@ -76,8 +79,15 @@ impl Platform {
                 checkout.root().display()
             );
         }
-        let ports = Ports::load(&checkout);
-        Ok(Self { checkout, ports })
+        Ok(Self::at(&checkout))
+    }
+
+    /// The platform of a checkout, whatever runs of it.
+    pub fn at(checkout: &Checkout) -> Self {
+        Self {
+            checkout: checkout.clone(),
+            ports: Ports::load(checkout),
+        }
     }
 
     /// A client with all rights.
@@ -126,8 +136,11 @@ impl Platform {
         printed(&applied, "kubectl apply").map(drop)
     }
 
-    /// The object store's endpoint.
+    /// The object store's endpoint, as the operator and the pods of users reach it.
     pub fn minio_endpoint(&self) -> Result<String> {
+        if Extent::of(&self.checkout) == Some(Extent::Existing) {
+            return Ok(store::ENDPOINT.to_owned());
+        }
         Ok(format!("http://{}", self.ports.address("minio")?))
     }
 

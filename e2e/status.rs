@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::checkout::Checkout;
 use crate::components::{self, hub};
+use crate::existing::Existing;
 use crate::extent::{self, Extent};
 use crate::ports::Ports;
 use crate::process::Record;
@@ -19,6 +20,15 @@ pub fn table(checkout: &Checkout) -> Result<String> {
     match (extent, extent::obstacle()) {
         (Some(Extent::ControlPlane), Some(obstacle)) => {
             writeln!(table, "extent: control-plane, since {obstacle}\n")?;
+        }
+        (Some(Extent::Existing), _) => {
+            let Existing {
+                context, server, ..
+            } = Existing::load(checkout)?;
+            writeln!(
+                table,
+                "extent: the cluster of context {context:?}, {server}\n"
+            )?;
         }
         (Some(extent), _) => {
             let name = extent.to_possible_value();
@@ -77,7 +87,9 @@ pub fn table(checkout: &Checkout) -> Result<String> {
             table,
             "MinIO        http://{minio}, its keys in .run/minio/keys.json"
         )?;
-        writeln!(table, "Python       .run/python/bin/python")?;
+        if extent != Some(Extent::Existing) {
+            writeln!(table, "Python       .run/python/bin/python")?;
+        }
         for health in [
             "controller-health",
             "serve-1-health",

@@ -2,18 +2,18 @@
 
 use std::fs::File;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::cache::wait_for_lock;
 use crate::checkout::Checkout;
 use crate::component::{self, bring_up};
 use crate::components::{self, node};
-use crate::extent::Extent;
+use crate::extent::{Extent, USE_KUBECONFIG};
 use crate::ports::Ports;
 use crate::process::Record;
 use crate::progress::Progress;
 use crate::site::Site;
-use crate::{certificates, down, files, prerequisites};
+use crate::{certificates, down, existing, files, prerequisites};
 
 /// Whether anything of the platform runs in this checkout.
 pub fn anything_runs(checkout: &Checkout) -> bool {
@@ -28,7 +28,14 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
     let _lock = lock(checkout, &progress).await?;
     let recorded = Extent::of(checkout);
     let fits = recorded.is_some_and(|extent| extent.grows_into(wanted));
-    if !anything_runs(checkout) {
+    if recorded == Some(Extent::Existing) {
+        // What it has in somebody else's cluster goes when that is asked for, never by itself.
+        ensure!(
+            fits,
+            "this checkout uses an existing cluster (`make status`): set {USE_KUBECONFIG}=1 to go on with it, or \
+             run `make down` first"
+        );
+    } else if !anything_runs(checkout) {
         // What an earlier platform left behind: it was killed, or the machine was restarted. etcd
         // does not sync here, so its data may be torn.
         down::take_down(checkout, &progress).await?;
@@ -38,13 +45,17 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
         down::take_down(checkout, &progress).await?;
     }
     files::make_private_folder(&checkout.run("logs"))?;
+    if wanted == Extent::Existing {
+        existing::attach(checkout, &progress).await?;
+    } else {
+        certificates::ensure(&checkout.run("kubernetes/pki"))?;
+    }
     wanted
         .max(recorded.filter(|_| fits).unwrap_or(wanted))
         .record(checkout)?;
     if wanted == Extent::Node {
         node::claim(checkout)?;
     }
-    certificates::ensure(&checkout.run("kubernetes/pki"))?;
 
     let components = components::all(wanted);
     let ports = Ports::choose(checkout, wanted.host(), &components)?;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 
+use super::installation::AGENTS;
 use super::{forwarder, operator};
 use crate::component::Component;
 use crate::files;
@@ -17,7 +18,7 @@ use crate::site::Site;
 pub struct Agent;
 
 /// Written by the controller: the CA by which the broker is known.
-const CA_CONFIG_MAP: (&str, &str) = ("hubstorage-agents", "hubstorage-ca");
+const CA_CONFIG_MAP: (&str, &str) = (AGENTS, "hubstorage-ca");
 
 #[async_trait(?Send)]
 impl Component for Agent {

@@ -26,7 +26,10 @@ pub struct Installation;
 pub const SYSTEM: &str = "hubstorage-system";
 
 /// Where the keys are that only `serve` may read.
-const VENDING: &str = "hubstorage-vending";
+pub const VENDING: &str = "hubstorage-vending";
+
+/// Where the agents are, and what they know the broker by.
+pub const AGENTS: &str = "hubstorage-agents";
 
 /// A day: longer than the platform usually stays up, and every `up` renews it.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;

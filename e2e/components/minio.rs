@@ -20,15 +20,13 @@ use crate::process::Launch;
 use crate::running::{AccessKey, MinioUser};
 use crate::site::Site;
 
-/// The server's last release as a module; the client's last. They are built apart because their
+/// The last release of each as a module. They are built apart because their
 /// dependencies exclude each other.
-const MODULES: [(&str, &str); 2] = [
-    (
-        "github.com/minio/minio",
-        "v0.0.0-20260212201848-7aac2a2c5b7c",
-    ),
-    ("github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9"),
-];
+const SERVER: (&str, &str) = (
+    "github.com/minio/minio",
+    "v0.0.0-20260212201848-7aac2a2c5b7c",
+);
+const CLIENT: (&str, &str) = ("github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9");
 
 /// Buckets of the example policies, as in docs/examples/minio-provider.yaml.
 const EXAMPLE_BUCKETS: &str = "earth-*";
@@ -74,7 +72,8 @@ impl Keys {
         }
     }
 
-    fn ensure(checkout: &Checkout) -> Result<Self> {
+    /// The same; made, if there are none yet.
+    pub fn ensure(checkout: &Checkout) -> Result<Self> {
         if let Ok(keys) = Self::load(checkout) {
             return Ok(keys);
         }
@@ -116,18 +115,8 @@ impl Component for Minio {
     }
 
     async fn build(&self, site: &Site) -> Result<()> {
-        for (module, version) in MODULES {
-            let name = module.rsplit('/').next().unwrap_or(module);
-            let key = go::key()
-                .await?
-                .with("ldflags", go::LDFLAGS)
-                .with(module, version);
-            let package = format!("{module}@{version}");
-            let flags = ["-ldflags", go::LDFLAGS];
-            let folder = go::installed(site, name, key, &flags, &[package]).await?;
-            site.link(&format!("bin/{name}"), &folder.join(name))?;
-        }
-        Ok(())
+        build_program(site, SERVER).await?;
+        build_client(site).await
     }
 
     async fn start(&self, site: &Site) -> Result<Option<Launch>> {
@@ -159,12 +148,34 @@ impl Component for Minio {
     }
 
     async fn furnish(&self, site: &Site) -> Result<()> {
-        let keys = Keys::load(&site.checkout)?;
-        for user in [MinioUser::Manage, MinioUser::Vend] {
-            make_user(site, &keys.of(user)).await?;
-        }
-        Ok(())
+        make_users(site).await
     }
+}
+
+/// Builds `mc`.
+pub async fn build_client(site: &Site) -> Result<()> {
+    build_program(site, CLIENT).await
+}
+
+async fn build_program(site: &Site, (module, version): (&str, &str)) -> Result<()> {
+    let name = module.rsplit('/').next().unwrap_or(module);
+    let key = go::key()
+        .await?
+        .with("ldflags", go::LDFLAGS)
+        .with(module, version);
+    let package = format!("{module}@{version}");
+    let flags = ["-ldflags", go::LDFLAGS];
+    let folder = go::installed(site, name, key, &flags, &[package]).await?;
+    site.link(&format!("bin/{name}"), &folder.join(name))
+}
+
+/// Makes the two users that are the operator's.
+pub async fn make_users(site: &Site) -> Result<()> {
+    let keys = Keys::load(&site.checkout)?;
+    for user in [MinioUser::Manage, MinioUser::Vend] {
+        make_user(site, &keys.of(user)).await?;
+    }
+    Ok(())
 }
 
 /// Makes a user, and a policy of the same name: the example's, for the buckets of this platform.

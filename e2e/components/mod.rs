@@ -10,6 +10,7 @@ use crate::files;
 use crate::site::Site;
 
 mod agent;
+mod cluster;
 mod controller;
 pub mod csi;
 pub mod dask_gateway;
@@ -27,9 +28,18 @@ pub mod python;
 pub mod release;
 pub mod rgw;
 mod serve;
+pub mod store;
 
 /// The components of a platform in the order in which they are shown and, reversed, stopped.
 pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
+    if extent == Extent::Existing {
+        return vec![
+            boxed(cluster::Cluster),
+            boxed(helm::Helm),
+            boxed(store::Store),
+            boxed(release::IN_EXISTING),
+        ];
+    }
     let mut components = Vec::new();
     if extent == Extent::Node {
         components.push(boxed(node::Network));
@@ -47,7 +57,7 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
         components.push(boxed(kubernetes::Paper));
     }
     match extent {
-        Extent::Stores => {}
+        Extent::Stores | Extent::Existing => {}
         Extent::ControlPlane => components.extend([
             boxed(installation::Installation),
             boxed(forwarder::Forwarder),
@@ -68,7 +78,7 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
             boxed(csi::Driver),
             boxed(csi::PROVISIONER),
             boxed(csi::RESIZER),
-            boxed(release::Release),
+            boxed(release::ON_NODE),
             boxed(hub::HUB.proxy),
             boxed(hub::HUB),
             boxed(dask_gateway::Server),

@@ -29,7 +29,7 @@ const RELEASE: [&str; 3] = [
 pub fn profile(extent: Extent) -> String {
     let usual = match extent {
         Extent::Node => "release",
-        Extent::ControlPlane | Extent::Stores => "dev",
+        Extent::ControlPlane | Extent::Stores | Extent::Existing => "dev",
     };
     std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| usual.to_owned())
 }

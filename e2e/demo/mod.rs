@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use hubstorage_e2e::{Notebook, Platform};
+use hubstorage_e2e::{Extent, Notebook, Platform};
 use narration::Narrator;
 use stage::{NAMESPACE, Stage};
 
@@ -33,6 +33,7 @@ pub async fn demo(platform: &Platform) -> Result<()> {
     let stage = Stage::new(platform);
     let mut tell = Narrator::new(platform);
     stage.clear().await?;
+    stage.set().await?;
     let told = story(&stage, &mut tell).await;
     // What the demo made goes in any case; its bucket too, which the operator itself would keep.
     let cleared = stage.clear().await;
@@ -56,8 +57,8 @@ async fn story(stage: &Stage<'_>, tell: &mut Narrator<'_>) -> Result<()> {
 
 async fn apply(stage: &Stage<'_>, tell: &mut Narrator<'_>) -> Result<()> {
     tell.chapter("A platform engineer declares the storage of a hub: two YAML files");
-    if !stage.has_node() {
-        // With a node the hub lives there already.
+    if stage.extent() == Extent::ControlPlane {
+        // Elsewhere it is there already: it is the hub's, or bears the mark of this checkout.
         tell.kubectl(&["create", "namespace", NAMESPACE]).await?;
     }
     let label = "hubstorage.io/tier=research";
@@ -107,7 +108,7 @@ async fn lifecycle_rule(tell: &mut Narrator<'_>, bucket: &str) -> Result<()> {
 }
 
 async fn pods(stage: &Stage<'_>, tell: &mut Narrator<'_>) -> Result<(Notebook, Notebook)> {
-    tell.chapter(if stage.has_node() {
+    tell.chapter(if stage.extent() == Extent::Node {
         "Two users log in: the hub starts their notebook servers, and the webhook adds what they need"
     } else {
         "Two users log in: the hub makes their pods, and the webhook adds what they need"

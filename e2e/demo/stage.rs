@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use hubstorage_e2e::components::hub::HUB;
+use hubstorage_e2e::existing::{self, Existing, MARK};
 use hubstorage_e2e::jupyterhub::Hub;
 use hubstorage_e2e::{Extent, MinioUser, Notebook, Platform, wait};
 
@@ -32,6 +33,10 @@ impl<'p> Stage<'p> {
         let mut provider: Value = serde_yaml::from_str(PROVIDER)?;
         provider["spec"]["driftCheckInterval"] = json!("5s");
         provider["spec"]["s3"]["endpoint"] = json!(self.platform.minio_endpoint()?);
+        if self.extent() == Extent::Existing {
+            let existing = Existing::load(&self.platform.checkout)?;
+            provider["metadata"]["labels"] = json!({MARK: existing.mark});
+        }
         Ok(serde_yaml::to_string(&provider)?)
     }
 
@@ -53,9 +58,19 @@ impl<'p> Stage<'p> {
         Ok(found)
     }
 
-    /// Whether pods run, or are objects only.
-    pub fn has_node(&self) -> bool {
-        Extent::of(&self.platform.checkout) == Some(Extent::Node)
+    /// What the platform is.
+    pub fn extent(&self) -> Extent {
+        Extent::of(&self.platform.checkout).unwrap_or(Extent::ControlPlane)
+    }
+
+    /// Makes what the story takes for granted.
+    pub async fn set(&self) -> Result<()> {
+        if self.extent() == Extent::Existing {
+            // Asked for now, rather than in the middle of the story.
+            Notebook::image()?;
+            existing::make_namespace(&self.platform.checkout, NAMESPACE).await?;
+        }
+        Ok(())
     }
 
     /// A user's notebook.
@@ -131,26 +146,32 @@ impl<'p> Stage<'p> {
     }
 
     /// Removes everything that this demo or an earlier one has made.
+    ///
+    /// # Errors
+    /// In somebody else's cluster, if something there has a name that the demo needs.
     pub async fn clear(&self) -> Result<()> {
-        if self.has_node() {
-            // The namespace is the hub's own.
-            let hub = Hub::of(self.platform, &HUB)?;
-            for user in hub.servers().await?.keys() {
-                hub.stop(user).await?;
+        match self.extent() {
+            Extent::Node => {
+                // The namespace is the hub's own.
+                let hub = Hub::of(self.platform, &HUB)?;
+                for user in hub.servers().await?.keys() {
+                    hub.stop(user).await?;
+                }
+                self.kubectl(&["delete", "-n", NAMESPACE, "hs", "--all", "--timeout=60s"])
+                    .await?;
+                self.kubectl(&["delete", "-n", NAMESPACE, "events", "--all", "--wait=false"])
+                    .await?;
             }
-            self.kubectl(&["delete", "-n", NAMESPACE, "hs", "--all", "--timeout=60s"])
-                .await?;
-            self.kubectl(&["delete", "-n", NAMESPACE, "events", "--all", "--wait=false"])
-                .await?;
-        } else {
-            self.kubectl(&[
-                "delete",
-                "namespace",
-                NAMESPACE,
-                "--ignore-not-found",
-                "--grace-period=0",
-            ])
-            .await?;
+            Extent::Existing => {
+                self.refuse_strangers().await?;
+                // While its namespace has its events.
+                let hubs = ["delete", "-n", NAMESPACE, "hs", "--all", "--timeout=60s"];
+                self.kubectl(&hubs).await?;
+                self.delete_namespace("--timeout=60s").await?;
+            }
+            Extent::Stores | Extent::ControlPlane => {
+                self.delete_namespace("--grace-period=0").await?;
+            }
         }
         self.kubectl(&["delete", "hsp", "minio", "--ignore-not-found"])
             .await?;
@@ -164,6 +185,30 @@ impl<'p> Stage<'p> {
             if name.starts_with("earth-scratch-") || name.starts_with("earth-persistent-") {
                 self.mc(&["rb", "--force", &format!("local/{name}")])
                     .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_namespace(&self, how: &str) -> Result<()> {
+        let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found", how];
+        self.kubectl(&delete).await.map(drop)
+    }
+
+    /// The two things of the story that a person may have made too, by its examples.
+    async fn refuse_strangers(&self) -> Result<()> {
+        let existing = Existing::load(&self.platform.checkout)?;
+        let without_mark = format!("{MARK}!={}", existing.mark);
+        for (kind, name) in [("namespaces", NAMESPACE), ("storageproviders", "minio")] {
+            let names = "-o=jsonpath={.items[*].metadata.name}";
+            let others = self
+                .kubectl(&["get", kind, "-l", &without_mark, names])
+                .await?;
+            if others.split_whitespace().any(|other| other == name) {
+                bail!(
+                    "the cluster has {name:?} among its {kind}, which the demo has not made and would \
+                     delete: nothing was changed"
+                );
             }
         }
         Ok(())

@@ -28,8 +28,8 @@ const SOURCE: &str = "e2e/platform";
 /// Kept with the version in `e2e/platform/go.mod`.
 const VERSION: (&str, &str, &str) = ("1", "36", "v1.36.3");
 
-/// Builds the binary, for all components that run it.
-async fn build(site: &Site) -> Result<()> {
+/// Builds the binary, for all components that run it; kubectl is a part of it.
+pub async fn build(site: &Site) -> Result<()> {
     let ldflags = ldflags();
     let key = go::key()
         .await?
