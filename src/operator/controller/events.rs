@@ -103,9 +103,15 @@ impl Events {
         }
     }
 
-    /// Tells on a user's pod that the webhook did not see it; whether the event is there now. It
-    /// is named by the pod's UID: one for each pod, whoever publishes it and how often.
-    pub async fn not_injected(&self, pod: &PartialObjectMeta<Pod>, hub: &HubStorage) -> bool {
+    /// Tells on a user's pod, seen at `now`, that the webhook did not see it; whether the event is
+    /// there now. It is named by the pod's UID: one for each pod, whoever publishes it and how
+    /// often.
+    pub async fn not_injected(
+        &self,
+        pod: &PartialObjectMeta<Pod>,
+        hub: &HubStorage,
+        now: Timestamp,
+    ) -> bool {
         let note = format!(
             "HubStorage {} gives this pod nothing: it was created while the webhook did not answer, or before it was \
              there. It has neither the environment nor credentials. Stop the server and start it again",
@@ -122,7 +128,7 @@ impl Events {
                 ..ObjectMeta::default()
             },
             action: Some("Admit".to_owned()),
-            event_time: Some(MicroTime(Timestamp::now())),
+            event_time: Some(MicroTime(now)),
             note: Some(note),
             reason: Some(Reason::NotInjected.to_string()),
             regarding: Some(pod.object_ref(&())),
