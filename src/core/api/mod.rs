@@ -7,11 +7,12 @@
     reason = "two printcolumn(…) of one type are no duplicates, but clippy looks inside them"
 )]
 
-/// What installs everything, also over what somebody edited: without `--force-conflicts`,
-/// server-side apply ends with a conflict where another field manager wrote.
+/// What installs everything again, in either way to install, also over what somebody edited:
+/// without `--force-conflicts`, server-side apply ends with a conflict where another field manager
+/// wrote.
 macro_rules! reinstall {
     () => {
-        "`helm upgrade hubstorage charts/hubstorage -n hubstorage-system --force-conflicts`, with the values of your installation"
+        "`helm upgrade hubstorage charts/hubstorage -n hubstorage-system --force-conflicts`, or without the chart `hubstorage manifests | kubectl apply --server-side --force-conflicts -f -`, with the values or options of your installation"
     };
 }
 
