@@ -1,7 +1,7 @@
 //! One controller leads. A lease cannot fence a cloud: every write is safe twice, every call
 //! ends before the lease does, and the process that loses the lease writes no more and exits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hubstorage_core::api::SYSTEM_NAMESPACE;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::tenure::Tenure;
+use crate::clock::Moment;
 use crate::manifests::CONTROLLER_LEASE;
 
 /// Seconds that a lease is valid without renewal.
@@ -71,7 +72,7 @@ impl Leadership {
             () = stop.cancelled() => return Ok(None),
         }
         tracing::info!(identity, "leading");
-        tenure.extend(Instant::now() + SAFE);
+        tenure.extend(Moment::now() + SAFE);
         Ok(Some(Self {
             tenure,
             leads,
@@ -117,9 +118,9 @@ const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 /// another has the lease.
 async fn overdue(client: &Client, identity: &str, tenure: &Tenure) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let mut renewals = Renewals::starting_at(Instant::now());
-    while !tenure.is_over(Instant::now()) {
-        let asked = Instant::now();
+    let mut renewals = Renewals::starting_at(Moment::now());
+    while !tenure.is_over(Moment::now()) {
+        let asked = Moment::now();
         let answer = tokio::time::timeout(LOOK, leases.get(CONTROLLER_LEASE)).await;
         let spec = answer
             .ok()
@@ -141,12 +142,12 @@ async fn overdue(client: &Client, identity: &str, tenure: &Tenure) {
 /// When the lease was last known to be renewed, by the clock of this process alone.
 struct Renewals {
     time: Option<MicroTime>,
-    known: Instant,
-    looked: Instant,
+    known: Moment,
+    looked: Moment,
 }
 
 impl Renewals {
-    fn starting_at(now: Instant) -> Self {
+    fn starting_at(now: Moment) -> Self {
         Self {
             time: None,
             known: now,
@@ -155,7 +156,7 @@ impl Renewals {
     }
 
     /// The API server said, when asked at `asked`, that the lease was renewed at `time`.
-    fn seen(&mut self, time: Option<MicroTime>, asked: Instant) {
+    fn seen(&mut self, time: Option<MicroTime>, asked: Moment) {
         if time != self.time {
             self.time = time;
             // At some moment since it said otherwise, perhaps right after that.
@@ -177,7 +178,7 @@ mod tests {
     /// Whether a process that looks at these moments, in seconds, and finds the lease renewed
     /// every 15 s may write until the last of them.
     fn may_write_throughout(looks: impl Iterator<Item = f64>) -> bool {
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut renewals, tenure) = (Renewals::starting_at(start), Tenure::default());
         tenure.extend(start + SAFE);
         for look in looks {
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_lease_that_is_not_seen_renewed_is_overdue_before_others_may_take_it() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut renewals = Renewals::starting_at(start);
         renewals.seen(renewed(1), start);
 

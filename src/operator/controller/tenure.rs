@@ -7,7 +7,6 @@
 //! close: every write is also safe twice.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use http::{Method, Request};
@@ -18,29 +17,31 @@ use kube::Client;
 use kube::client::Body;
 use tokio::sync::watch;
 
+use crate::clock::Moment;
 use crate::providers::{Connect, ConnectError, VendingSide};
 
-/// The time in which this process may write; clones share it. Before it has begun nothing is
-/// held: the lease itself has to be written first.
+/// The time in which this process may write, by a clock that goes on while the machine is
+/// suspended; clones share it. Before it has begun nothing is held: the lease itself has to be
+/// written first.
 #[derive(Debug, Clone, Default)]
-pub struct Tenure(Arc<watch::Sender<Option<Instant>>>);
+pub struct Tenure(Arc<watch::Sender<Option<Moment>>>);
 
 impl Tenure {
     /// Lasts until `end`, unless it lasts longer already; begins with the first call.
-    pub fn extend(&self, end: Instant) {
+    pub fn extend(&self, end: Moment) {
         self.0
             .send_modify(|before| *before = (*before).max(Some(end)));
     }
 
     /// Whether it has begun and ended.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub fn is_over(&self, now: Moment) -> bool {
         self.0.borrow().is_some_and(|end| now >= end)
     }
 
     /// Returns at once while it lasts, and otherwise when it was extended after all.
     async fn held(&self) {
         let mut end = self.0.subscribe();
-        let lasts = |end: &Option<Instant>| end.is_none_or(|end| Instant::now() < end);
+        let lasts = |end: &Option<Moment>| end.is_none_or(|end| Moment::now() < end);
         // Its sender is this very value.
         _ = end.wait_for(lasts).await;
     }
@@ -119,7 +120,7 @@ mod tests {
 
     fn over() -> Tenure {
         let tenure = Tenure::default();
-        tenure.extend(Instant::now());
+        tenure.extend(Moment::now());
         tenure
     }
 
@@ -140,7 +141,7 @@ mod tests {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             assert!(!send(method.clone()).await, "{method}");
         }
-        tenure.extend(Instant::now() + LONG);
+        tenure.extend(Moment::now() + LONG);
         assert!(send(Method::PATCH).await);
     }
 
@@ -157,14 +158,14 @@ mod tests {
         assert!(create().await.is_err());
 
         assert_eq!(held.bucket_tags(&bucket).await.unwrap(), None, "it is read");
-        tenure.extend(Instant::now() + LONG);
+        tenure.extend(Moment::now() + LONG);
         assert!(create().await.is_ok());
         assert!(store.bucket_tags(&bucket).await.unwrap().is_some());
     }
 
     #[test]
     fn it_ends_once_it_has_begun_and_is_never_made_shorter() {
-        let now = Instant::now();
+        let now = Moment::now();
         let tenure = Tenure::default();
         assert!(!tenure.is_over(now + LONG));
         tenure.extend(now + LONG);
