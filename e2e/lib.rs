@@ -19,6 +19,7 @@ pub mod existing;
 pub mod extent;
 pub mod files;
 pub mod forward;
+mod giving_back;
 pub mod go;
 pub mod host_pod;
 pub mod http;
@@ -44,6 +45,7 @@ pub mod up;
 pub mod wait;
 
 pub use extent::Extent;
+pub use giving_back::giving_back;
 pub use host_pod::{HostPod, ServiceAccount};
 pub use notebook::Notebook;
 pub use python::{Python, Raised};

@@ -3,14 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use hubstorage_core::api::{
     AGENTS_NAMESPACE, STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION,
 };
-use hubstorage_e2e::{Platform, wait};
+use hubstorage_e2e::{Platform, giving_back, wait};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -144,22 +142,20 @@ async fn an_authority_that_grows_old_is_succeeded_in_two_steps_and_both_replicas
         .until("the webhook", async || cluster.stamps().await)
         .await;
 
-    let succession = AssertUnwindSafe(succeed(&cluster)).catch_unwind().await;
-
-    // Whatever came of it: the agent of the platform trusts what it was started with.
-    cluster.write(&original).await;
-    let authority = text(&original, "ca.crt");
-    cluster
-        .until("the original bundle", async || {
-            cluster.is_trusted(&[&authority]).await
-        })
-        .await;
-    cluster
-        .until("the webhook", async || cluster.stamps().await)
-        .await;
-    if let Err(panic) = succession {
-        resume_unwind(panic);
-    }
+    giving_back(succeed(&cluster), async {
+        // The agent of the platform trusts what it was started with.
+        cluster.write(&original).await;
+        let authority = text(&original, "ca.crt");
+        cluster
+            .until("the original bundle", async || {
+                cluster.is_trusted(&[&authority]).await
+            })
+            .await;
+        cluster
+            .until("the webhook", async || cluster.stamps().await)
+            .await;
+    })
+    .await;
 }
 
 async fn succeed(cluster: &Cluster) {

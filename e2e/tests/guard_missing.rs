@@ -13,10 +13,9 @@
 mod hub;
 
 use std::cell::Cell;
-use std::panic::AssertUnwindSafe;
 
-use futures::FutureExt as _;
 use hub::{Hub, said};
+use hubstorage_e2e::giving_back;
 
 const ASK: &str =
     "import boto3; print(boto3.Session().get_credentials().get_frozen_credentials().access_key)";
@@ -47,8 +46,8 @@ async fn while_the_guard_is_weakened_nothing_is_vended_and_pods_from_before_have
     let alice = hub.pod("alice", "alice").await;
     said(&alice, ASK).await;
 
-    set_actions(&hub, "Audit").await;
-    let weakened = AssertUnwindSafe(async {
+    let weakened = async {
+        set_actions(&hub, "Audit").await;
         refused(&hub, &alice, "GuardMissing").await;
         let message = hub
             .until_condition("hs/hub", "IsolationReady", "False", "GuardMissing")
@@ -57,11 +56,8 @@ async fn while_the_guard_is_weakened_nothing_is_vended_and_pods_from_before_have
             message.contains(BINDING) && message.contains("spec.validationActions"),
             "{message}"
         );
-    });
-    let outcome = weakened.catch_unwind().await;
-    // Whatever was found: the platform is others' too.
-    set_actions(&hub, "Deny").await;
-    outcome.expect("what is printed above");
+    };
+    giving_back(weakened, set_actions(&hub, "Deny")).await;
 
     refused(&hub, &alice, "PodOlderThanGuard").await;
     let number = Cell::new(0);

@@ -8,13 +8,11 @@
 mod hub;
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt as _;
 use hub::Hub;
-use hubstorage_e2e::Platform;
+use hubstorage_e2e::{Platform, giving_back};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -83,17 +81,18 @@ async fn lease(platform: &Platform, path: &str) -> String {
 #[tokio::test]
 async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_more_and_exits() {
     let platform = Platform::load().unwrap();
-    platform.stop("controller").await.unwrap();
+    let handed_over = async {
+        platform.stop("controller").await.unwrap();
+        hand_over(&platform).await
+    };
 
-    let outcome = AssertUnwindSafe(hand_over(&platform)).catch_unwind().await;
+    let hub = giving_back(handed_over, async {
+        let e2e = env!("CARGO_BIN_EXE_e2e");
+        platform.start(e2e, "controller").await.unwrap();
+    })
+    .await;
 
-    // Whatever came of it: the platform is others' too.
-    let e2e = env!("CARGO_BIN_EXE_e2e");
-    platform.start(e2e, "controller").await.unwrap();
-    match outcome {
-        Ok(hub) => hub.remove().await,
-        Err(panic) => resume_unwind(panic),
-    }
+    hub.remove().await;
 }
 
 async fn hand_over(platform: &Platform) -> Hub {

@@ -9,7 +9,7 @@
 mod hub;
 
 use hub::{Hub, failed, said};
-use hubstorage_e2e::Platform;
+use hubstorage_e2e::{HostPod, Platform, giving_back};
 use serde_json::json;
 use tokio::sync::Mutex;
 /// The tests here stop what the others need: one at a time.
@@ -25,11 +25,35 @@ async fn without_a_broker_users_are_told_so_pods_are_still_made_and_all_comes_ba
     let alice = hub.pod("alice", "alice").await;
     said(&alice, ASK).await;
     let replicas = ["serve-1", "serve-2"];
-    for replica in replicas {
-        hub.platform.stop(replica).await.unwrap();
-    }
+    let outage = async {
+        for replica in replicas {
+            hub.platform.stop(replica).await.unwrap();
+        }
+        users_are_told_of_an_outage(&hub, &alice).await;
+    };
 
-    let error = failed(&alice, ASK).await;
+    giving_back(outage, bring_back(&hub.platform, &replicas)).await;
+
+    hub.until("credentials to be back", async || {
+        alice.python(ASK).await.is_ok()
+    })
+    .await;
+    hub.kubectl(&[
+        "delete",
+        "pod",
+        "jupyter-bob",
+        "-n",
+        &hub.namespace,
+        "--now",
+    ])
+    .await;
+    hub.until_condition("hs/hub", "InjectionReady", "True", "Applied")
+        .await;
+    hub.remove().await;
+}
+
+async fn users_are_told_of_an_outage(hub: &Hub, alice: &HostPod) {
+    let error = failed(alice, ASK).await;
     assert!(error.contains("BrokerUnreachable"), "{error}");
     assert!(
         error.contains("by themselves"),
@@ -49,24 +73,6 @@ async fn without_a_broker_users_are_told_so_pods_are_still_made_and_all_comes_ba
     ];
     assert_eq!(hub.get(&events).await, "jupyter-bob");
     hub.until_ready().await;
-
-    bring_back(&hub.platform, &replicas).await;
-    hub.until("credentials to be back", async || {
-        alice.python(ASK).await.is_ok()
-    })
-    .await;
-    hub.kubectl(&[
-        "delete",
-        "pod",
-        "jupyter-bob",
-        "-n",
-        &hub.namespace,
-        "--now",
-    ])
-    .await;
-    hub.until_condition("hs/hub", "InjectionReady", "True", "Applied")
-        .await;
-    hub.remove().await;
 }
 
 #[tokio::test]
@@ -75,7 +81,7 @@ async fn a_node_without_its_agent_is_told_of_until_nothing_is_missing() {
     let hub = Hub::ready("agents").await;
     // No kubelet runs it: it stays unavailable on every node.
     let labels = json!({"app.kubernetes.io/name": "hubstorage-agent"});
-    hub.apply(&json!({
+    let agents = json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {"name": "hubstorage-agent", "namespace": "hubstorage-agents"},
         "spec": {
@@ -85,23 +91,23 @@ async fn a_node_without_its_agent_is_told_of_until_nothing_is_missing() {
                 "spec": {"containers": [{"name": "agent", "image": "agent"}]},
             },
         },
-    }))
+    });
+    let unavailable = async {
+        hub.apply(&agents).await;
+        let told = hub
+            .until_condition("hs/hub", "InjectionReady", "False", "AgentsUnavailable")
+            .await;
+        assert!(told.contains("runs on 0 of"), "{told}");
+        hub.until_ready().await;
+    };
+
+    giving_back(unavailable, async {
+        let agents = ["ds/hubstorage-agent", "-n", "hubstorage-agents"];
+        hub.kubectl(&[&["delete", "--ignore-not-found"], &agents[..]].concat())
+            .await;
+    })
     .await;
 
-    let told = hub
-        .until_condition("hs/hub", "InjectionReady", "False", "AgentsUnavailable")
-        .await;
-    assert!(told.contains("runs on 0 of"), "{told}");
-    hub.until_ready().await;
-
-    let agents = [
-        "delete",
-        "ds",
-        "hubstorage-agent",
-        "-n",
-        "hubstorage-agents",
-    ];
-    hub.kubectl(&agents).await;
     hub.until_condition("hs/hub", "InjectionReady", "True", "Applied")
         .await;
     hub.remove().await;
@@ -112,13 +118,15 @@ async fn one_replica_is_enough() {
     let _alone = ALONE.lock().await;
     let hub = Hub::ready("replica").await;
     let alice = hub.pod("alice", "alice").await;
-    hub.platform.stop("serve-2").await.unwrap();
+    let with_one = async {
+        hub.platform.stop("serve-2").await.unwrap();
+        said(&alice, ASK).await;
+        let bob = hub.pod("bob", "bob").await;
+        said(&bob, ASK).await;
+    };
 
-    said(&alice, ASK).await;
-    let bob = hub.pod("bob", "bob").await;
-    said(&bob, ASK).await;
+    giving_back(with_one, bring_back(&hub.platform, &["serve-2"])).await;
 
-    bring_back(&hub.platform, &["serve-2"]).await;
     hub.remove().await;
 }
 

@@ -4,13 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::FutureExt as _;
 use hubstorage_core::api::{STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION};
-use hubstorage_e2e::Platform;
+use hubstorage_e2e::{Platform, giving_back};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -171,24 +169,25 @@ async fn every_pod_that_is_created_during_a_succession_passes_the_webhook() {
 
     let creators = (0..CREATORS).map(|_| pods.create(api.clone()));
     let rotation = async {
-        let ended = AssertUnwindSafe(cluster.succeed(&original, &pods)).catch_unwind();
-        let ended = ended.await;
+        cluster.succeed(&original, &pods).await;
         pods.enough.store(true, Ordering::Relaxed);
-        ended
     };
-    let (_, succession) = tokio::join!(futures::future::join_all(creators), rotation);
+    // A panic of either ends both.
+    let both = async { tokio::join!(futures::future::join_all(creators), rotation) };
+    giving_back(both, async {
+        // The agent of the platform trusts what it was started with.
+        let mut secret = cluster.secrets.get("hubstorage-ca").await.unwrap();
+        secret.data = Some(original.clone());
+        let params = PostParams::default();
+        let replaced = cluster.secrets.replace("hubstorage-ca", &params, &secret);
+        replaced.await.unwrap();
+        cluster
+            .until("the original bundle", async || {
+                cluster.trusted().await == trusted
+            })
+            .await;
+    })
+    .await;
 
-    // Whatever came of it: the agent of the platform trusts what it was started with.
-    let mut secret = cluster.secrets.get("hubstorage-ca").await.unwrap();
-    secret.data = Some(original);
-    let params = PostParams::default();
-    let replaced = cluster.secrets.replace("hubstorage-ca", &params, &secret);
-    replaced.await.unwrap();
-    cluster
-        .until("the original bundle", async || {
-            cluster.trusted().await == trusted
-        })
-        .await;
-    succession.unwrap_or_else(|panic| resume_unwind(panic));
     assert_eq!(pods.unseen.into_inner(), 0, "of {:?} pods", pods.made);
 }

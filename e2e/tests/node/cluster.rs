@@ -1,12 +1,10 @@
 //! The node's cluster, with storage for both hubs.
 
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use hubstorage_e2e::components::hub::{self, HUB, OLD_HUB};
 use hubstorage_e2e::jupyterhub::{Hub, ServerOptions};
-use hubstorage_e2e::{MinioUser, Platform, wait};
+use hubstorage_e2e::{MinioUser, Platform, giving_back, wait};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -124,11 +122,7 @@ impl Cluster {
             take.await;
             what.await;
         };
-        let outcome = AssertUnwindSafe(both).catch_unwind().await;
-        give.await;
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
-        }
+        giving_back(both, give).await;
     }
 
     /// kubectl, which must succeed.
