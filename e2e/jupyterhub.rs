@@ -30,7 +30,6 @@ pub struct Hub {
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     kubespawner: Map<String, Value>,
-    profile: Option<String>,
 }
 
 impl ServerOptions {
@@ -40,19 +39,9 @@ impl ServerOptions {
         self
     }
 
-    /// Chooses from `profile_list`, as a user does on the spawn page.
-    pub fn with_profile(mut self, slug: &str) -> Self {
-        self.profile = Some(slug.to_owned());
-        self
-    }
-
     /// The user options, as `jupyterhub_config.py` reads them.
     fn to_json(&self) -> Value {
-        let mut options = json!({"kubespawner": self.kubespawner});
-        if let Some(profile) = &self.profile {
-            options["profile"] = json!(profile);
-        }
-        options
+        json!({"kubespawner": self.kubespawner})
     }
 }
 
@@ -86,8 +75,6 @@ pub struct Started {
 pub struct Server {
     /// It can be used.
     pub ready: bool,
-    /// What it waits for: `spawn` or `stop`.
-    pub pending: Option<String>,
     /// Its path on the proxy, the user's name escaped in the hub's own way.
     pub url: String,
     /// What KubeSpawner remembers of it.
@@ -283,11 +270,9 @@ mod tests {
 
     #[test]
     fn options_are_sent_as_the_configuration_reads_them() {
-        let options = ServerOptions::default()
-            .with("start_timeout", 20)
-            .with_profile("large");
+        let options = ServerOptions::default().with("start_timeout", 20);
 
-        let expected = json!({"kubespawner": {"start_timeout": 20}, "profile": "large"});
+        let expected = json!({"kubespawner": {"start_timeout": 20}});
         assert_eq!(options.to_json(), expected);
     }
 }

@@ -16,12 +16,11 @@ Everything that varies comes from outside, by one of two ways. Of the hub, from 
 
 Of one server, from the user options that are sent along with the request for it:
 
-    {"kubespawner": {TRAIT: VALUE, ...}, "profile": SLUG}
+    {"kubespawner": {TRAIT: VALUE, ...}}
 
 Each TRAIT is an option of KubeSpawner by its own name (image, extra_containers, init_containers,
-start_timeout, mem_limit, profile_list, ...) and holds for that one server; `profile` then selects
-from `profile_list` as the spawn page does. Only tests may be so free: a hub for people would let
-anybody run anything.
+start_timeout, mem_limit, ...) and holds for that one server. Only tests may be so free: a hub for
+people would let anybody run anything.
 """
 
 import os
