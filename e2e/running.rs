@@ -9,10 +9,12 @@ use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::checkout::Checkout;
 use crate::commands::{printed, run_with_input};
+use crate::components::installation::{MANAGE_SECRET, VEND_SECRET};
 use crate::components::minio::{self, Keys};
 use crate::components::store;
 use crate::extent::Extent;
@@ -142,6 +144,18 @@ impl Platform {
             return Ok(store::ENDPOINT.to_owned());
         }
         Ok(format!("http://{}", self.ports.address("minio")?))
+    }
+
+    /// `spec.s3` of a StorageProvider for it, with the keys of the two Secrets that `up` makes.
+    pub fn s3(&self) -> Result<Value> {
+        let secret = |name| json!({"type": "Secret", "secretRef": {"name": name}});
+        Ok(json!({
+            "region": "us-east-1",
+            "endpoint": self.minio_endpoint()?,
+            "addressing": "Path",
+            "credentials": secret(MANAGE_SECRET),
+            "vending": {"credentials": secret(VEND_SECRET)},
+        }))
     }
 
     /// A key of the object store.

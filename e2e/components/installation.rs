@@ -31,6 +31,12 @@ pub const VENDING: &str = "hubstorage-vending";
 /// Where the agents are, and what they know the broker by.
 pub const AGENTS: &str = "hubstorage-agents";
 
+/// The Secret with the key of the store's user that manages.
+pub const MANAGE_SECRET: &str = "minio-manage";
+
+/// The Secret with the key of the store's user that vends.
+pub const VEND_SECRET: &str = "minio-vend";
+
 /// A day: longer than the platform usually stays up, and every `up` renews it.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
@@ -70,8 +76,8 @@ impl Component for Installation {
 /// The two Secrets with the keys of the store's users.
 pub async fn write_keys(site: &Site, client: &Client) -> Result<()> {
     let keys = minio::Keys::load(&site.checkout)?;
-    write_secret(client, SYSTEM, "minio-manage", &keys.of(MinioUser::Manage)).await?;
-    write_secret(client, VENDING, "minio-vend", &keys.of(MinioUser::Vend)).await
+    write_secret(client, SYSTEM, MANAGE_SECRET, &keys.of(MinioUser::Manage)).await?;
+    write_secret(client, VENDING, VEND_SECRET, &keys.of(MinioUser::Vend)).await
 }
 
 /// `hubstorage manifests | kubectl apply`, as a person would.

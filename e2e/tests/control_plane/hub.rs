@@ -68,7 +68,6 @@ impl Hub {
 
     /// The StorageProvider of this test.
     pub fn provider(&self) -> Value {
-        let secret = |name| json!({"type": "Secret", "secretRef": {"name": name}});
         json!({
             "apiVersion": "hubstorage.io/v1alpha1", "kind": "StorageProvider",
             "metadata": {"name": self.namespace},
@@ -76,13 +75,7 @@ impl Hub {
                 "namespaces": {"matchLabels": {"test": self.namespace}},
                 "bucketNames": [format!("{}-*", self.namespace)],
                 "driftCheckInterval": "5s",
-                "s3": {
-                    "region": "us-east-1",
-                    "endpoint": self.platform.minio_endpoint().unwrap(),
-                    "addressing": "Path",
-                    "credentials": secret("minio-manage"),
-                    "vending": {"credentials": secret("minio-vend")},
-                },
+                "s3": self.platform.s3().unwrap(),
             },
         })
     }

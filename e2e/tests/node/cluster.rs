@@ -62,20 +62,13 @@ impl Cluster {
     }
 
     fn provider(&self) -> Value {
-        let secret = |name| json!({"type": "Secret", "secretRef": {"name": name}});
         json!({
             "apiVersion": "hubstorage.io/v1alpha1", "kind": "StorageProvider",
             "metadata": {"name": "node"},
             "spec": {
                 "namespaces": {"matchLabels": {"test": "node"}},
                 "bucketNames": ["earth-*", "e2e-*"],
-                "s3": {
-                    "region": "us-east-1",
-                    "endpoint": self.platform.minio_endpoint().unwrap(),
-                    "addressing": "Path",
-                    "credentials": secret("minio-manage"),
-                    "vending": {"credentials": secret("minio-vend")},
-                },
+                "s3": self.platform.s3().unwrap(),
             },
         })
     }
