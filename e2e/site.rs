@@ -10,6 +10,7 @@ use crate::checkout::Checkout;
 use crate::extent::Extent;
 use crate::files;
 use crate::http::Tls;
+use crate::images::Made;
 use crate::ports::Ports;
 use crate::progress::Progress;
 
@@ -25,6 +26,8 @@ pub struct Site {
     pub ports: Ports,
     /// Where progress is shown.
     pub progress: Progress,
+    /// The images that were made.
+    pub images: Made,
     /// Go builds use all cores and a lot of memory each: one at a time.
     pub go: Semaphore,
 }
@@ -43,6 +46,7 @@ impl Site {
             cache: Cache::open()?,
             ports,
             progress,
+            images: Made::default(),
             go: Semaphore::new(1),
         })
     }

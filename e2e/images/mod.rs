@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tokio::sync::OnceCell;
 
 use crate::cache::Key;
 use crate::files;
@@ -27,6 +28,16 @@ pub struct Image {
     pub reference: String,
     /// The archive, in the cache.
     pub archive: PathBuf,
+}
+
+/// The images of one `up`. Each is asked for by several components, and what goes into it is read only
+/// once: a notebook's requirements, a binary and its libraries.
+#[derive(Default)]
+pub struct Made {
+    pause: OnceCell<Image>,
+    operator: OnceCell<Image>,
+    agent: OnceCell<Image>,
+    notebook: OnceCell<Image>,
 }
 
 /// The image `name` for `key`: found in the cache, or made of what `collect` puts together. It may

@@ -35,6 +35,11 @@ const LOG: &str = "build-image-notebook";
 
 /// Builds the image, in three to five minutes. Needs root, for chroot.
 pub async fn build(site: &Site) -> Result<Image> {
+    let make = || made(site);
+    site.images.notebook.get_or_try_init(make).await.cloned()
+}
+
+async fn made(site: &Site) -> Result<Image> {
     let requirements = site.checkout.path(REQUIREMENTS);
     let key = Key::default()
         .with("suite", SUITE)

@@ -21,12 +21,14 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The image of controller and serve. The binaries are built before (`operator::build`).
 pub async fn operator(site: &Site) -> Result<Image> {
-    binary_image(site, "hubstorage", &[CERTIFICATES]).await
+    let make = || binary_image(site, "hubstorage", &[CERTIFICATES]);
+    site.images.operator.get_or_try_init(make).await.cloned()
 }
 
 /// The image of the agent.
 pub async fn agent(site: &Site) -> Result<Image> {
-    binary_image(site, "hubstorage-agent", &[]).await
+    let make = || binary_image(site, "hubstorage-agent", &[]);
+    site.images.agent.get_or_try_init(make).await.cloned()
 }
 
 async fn binary_image(site: &Site, binary: &str, files: &[&str]) -> Result<Image> {

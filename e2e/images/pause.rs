@@ -14,6 +14,11 @@ const SOURCE: &str = "e2e/pause";
 
 /// Builds the program of `e2e/pause`, and the image that holds nothing else.
 pub async fn build(site: &Site) -> Result<Image> {
+    let make = || made(site);
+    site.images.pause.get_or_try_init(make).await.cloned()
+}
+
+async fn made(site: &Site) -> Result<Image> {
     let key = go::key()
         .await?
         .with("ldflags", go::LDFLAGS)
