@@ -55,7 +55,7 @@ pub fn judge(wanted: &[Document], observed: &HashMap<(GuardKind, String), Observ
             Err(why) => {
                 return GuardState::Missing {
                     why: format!(
-                        "{} {}: {why}; delete it where it exists, and `helm upgrade` makes it anew",
+                        "{} {}: {why}; delete it where it exists, and install again, which makes it anew",
                         document.kind.name(),
                         document.name
                     ),
