@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::files;
+
 /// A checkout of this repository, found from the working directory.
 #[derive(Debug, Clone)]
 pub struct Checkout {
@@ -12,6 +14,12 @@ pub struct Checkout {
 
 /// The file by which a checkout is recognised.
 const LANDMARK: &str = "e2e/platform/go.mod";
+
+/// The folder in `.run` with further checkouts.
+const BESIDE: &str = "beside";
+
+/// What of a checkout is no source.
+const NO_SOURCES: [&str; 3] = [".run", ".git", "target"];
 
 impl Checkout {
     /// The checkout that holds the working directory. `cargo test` starts in the crate's folder
@@ -32,6 +40,28 @@ impl Checkout {
     /// The checkout at `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    /// A further checkout in this one's `.run`, of links to all of its sources, for tests that would
+    /// disturb the platform here. `down` here takes down what runs there first.
+    pub fn beside(&self, name: &str) -> Result<Self> {
+        let folder = self.run(BESIDE).join(name);
+        files::make_private_folder(&folder)?;
+        for entry in std::fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if !NO_SOURCES.iter().any(|name| entry.file_name() == *name) {
+                files::link(&entry.path(), &folder.join(entry.file_name()))?;
+            }
+        }
+        Ok(Self::at(folder))
+    }
+
+    /// The further checkouts that there are.
+    pub fn all_beside(&self) -> Result<Vec<Self>> {
+        let Ok(entries) = std::fs::read_dir(self.run(BESIDE)) else {
+            return Ok(Vec::new());
+        };
+        entries.map(|entry| Ok(Self::at(entry?.path()))).collect()
     }
 
     /// The root folder.

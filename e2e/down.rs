@@ -12,9 +12,6 @@ use crate::process::{self, Record};
 use crate::progress::Progress;
 use crate::up;
 
-/// The folder in `.run` with further checkouts, for tests that would disturb this platform.
-pub const BESIDE: &str = "beside";
-
 /// Stops the platform of this checkout. Logs stay.
 pub async fn down(checkout: &Checkout) -> Result<()> {
     if !checkout.run("").exists() {
@@ -31,11 +28,7 @@ pub async fn down(checkout: &Checkout) -> Result<()> {
 /// Does the work, for somebody who holds the lock. Returns how many processes it ended.
 pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize> {
     // A test has a platform of its own in this one's folder, and may have been killed.
-    for beside in std::fs::read_dir(checkout.run(BESIDE))
-        .into_iter()
-        .flatten()
-    {
-        let beside = Checkout::at(beside?.path());
+    for beside in checkout.all_beside()? {
         Box::pin(take_down(&beside, progress)).await?;
     }
     process::wait_for_launches(checkout).await?;

@@ -1,13 +1,10 @@
 //! A second platform beside the one that tests share: an API server and a store, no operator.
 
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use hubstorage_core::api::SYSTEM_NAMESPACE;
 use hubstorage_e2e::checkout::Checkout;
-use hubstorage_e2e::down::BESIDE;
-use hubstorage_e2e::ports::Ports;
 use hubstorage_e2e::{Platform, files};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -15,9 +12,6 @@ use tokio::process::{Child, Command};
 
 /// The harness.
 const E2E: &str = env!("CARGO_BIN_EXE_e2e");
-
-/// What is not part of the sources.
-const NOT_LINKED: [&str; 3] = [".run", ".git", "target"];
 
 /// Runs until it is dropped.
 pub struct Beside {
@@ -28,25 +22,15 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// To the harness it is another checkout: a folder in `.run` with links to all of this one.
+    /// To the harness it is another checkout.
     pub async fn up(name: &str) -> Self {
         let shared = Platform::load().unwrap().checkout;
-        let folder = shared.run(BESIDE).join(name);
-        files::make_private_folder(&folder).unwrap();
-        for entry in std::fs::read_dir(shared.root()).unwrap() {
-            let entry = entry.unwrap();
-            let link = folder.join(entry.file_name());
-            if !NOT_LINKED.iter().any(|name| entry.file_name() == *name) && !link.exists() {
-                symlink(entry.path(), link).unwrap();
-            }
-        }
-        let checkout = Checkout::at(folder);
+        let checkout = shared.beside(name).unwrap();
         // What is left of a run that was killed.
         e2e(&checkout, &["down"]);
         e2e(&checkout, &["up", "--extent=stores"]);
-        let ports = Ports::load(&checkout);
         Self {
-            platform: Platform { checkout, ports },
+            platform: Platform::at(&checkout),
             program: shared.run("bin/hubstorage"),
         }
     }
