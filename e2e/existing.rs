@@ -70,8 +70,13 @@ impl Existing {
     }
 
     /// A selector of what this checkout has marked.
-    pub fn selector(&self) -> String {
+    fn selector(&self) -> String {
         format!("{MARK}={}", self.mark)
+    }
+
+    /// A selector of everything else.
+    pub fn selector_of_others(&self) -> String {
+        format!("{MARK}!={}", self.mark)
     }
 }
 
@@ -220,8 +225,8 @@ async fn refuse_strangers(client: &Client, found: &Existing) -> Result<()> {
 
 fn strangers_message(strangers: &[String]) -> String {
     format!(
-        "the cluster has {}, which this checkout has not made: nothing in it was changed. Choose \
-         another cluster, or remove them as docs/install.md says under Uninstall, if nobody needs them",
+        "the cluster has {}, which this checkout has not made and does not touch. Choose another \
+         cluster, or remove them as docs/install.md says under Uninstall, if nobody needs them",
         strangers.join(", ")
     )
 }

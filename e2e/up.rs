@@ -15,9 +15,10 @@ use crate::progress::Progress;
 use crate::site::Site;
 use crate::{certificates, down, existing, files, prerequisites};
 
-/// Whether anything of the platform runs in this checkout.
+/// Whether anything of the platform runs: in this checkout, or for it in an existing cluster.
 pub fn anything_runs(checkout: &Checkout) -> bool {
-    Record::all(checkout).iter().any(Record::is_alive)
+    Extent::of(checkout) == Some(Extent::Existing)
+        || Record::all(checkout).iter().any(Record::is_alive)
 }
 
 /// Brings the platform up. One that runs is grown where that can be, and else taken down first.

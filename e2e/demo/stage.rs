@@ -198,11 +198,11 @@ impl<'p> Stage<'p> {
     /// The two things of the story that a person may have made too, by its examples.
     async fn refuse_strangers(&self) -> Result<()> {
         let existing = Existing::load(&self.platform.checkout)?;
-        let without_mark = format!("{MARK}!={}", existing.mark);
+        let of_others = existing.selector_of_others();
         for (kind, name) in [("namespaces", NAMESPACE), ("storageproviders", "minio")] {
             let names = "-o=jsonpath={.items[*].metadata.name}";
             let others = self
-                .kubectl(&["get", kind, "-l", &without_mark, names])
+                .kubectl(&["get", kind, "-l", &of_others, names])
                 .await?;
             if others.split_whitespace().any(|other| other == name) {
                 bail!(

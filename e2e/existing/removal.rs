@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{Existing, GROUP, MARK, uid};
+use super::{Existing, GROUP, uid};
 use crate::checkout::Checkout;
 use crate::components::installation::{SYSTEM, VENDING};
 use crate::components::release;
@@ -93,8 +93,8 @@ async fn strangers(cluster: &Platform, found: &Existing, marked: &[String]) -> R
     let hubs = cluster
         .kubectl_prints(&["get", "hubstorages.hubstorage.io", "-A", hubs])
         .await?;
-    let without_mark = format!("{MARK}!={}", found.mark);
-    let providers = ["get", "storageproviders.hubstorage.io", "-l", &without_mark];
+    let others = found.selector_of_others();
+    let providers = ["get", "storageproviders.hubstorage.io", "-l", &others];
     let names = "-o=jsonpath={.items[*].metadata.name}";
     let providers = cluster
         .kubectl_prints(&[&providers[..], &[names]].concat())
