@@ -100,8 +100,7 @@ impl Keys {
 
 /// The server's version.
 pub fn version() -> &'static str {
-    let [(_, server), _] = MODULES;
-    server
+    SERVER.1
 }
 
 #[async_trait(?Send)]

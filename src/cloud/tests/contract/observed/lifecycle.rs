@@ -105,7 +105,9 @@ async fn is_there(world: &S3World, bucket: &BucketName, effect: Effect) -> bool 
     match effect {
         Effect::ExpireNoncurrent(_) => held.versions().len() > 1,
         Effect::RemoveExpiredDeleteMarkers => !held.delete_markers().is_empty(),
-        Effect::Expire(_) | Effect::AbortIncompleteUploads(_) => !held.versions().is_empty(),
+        Effect::Expire(_) | Effect::AbortIncompleteUploads(_) | Effect::Transition(..) => {
+            !held.versions().is_empty()
+        }
     }
 }
 
