@@ -20,7 +20,7 @@ use hubstorage_core::names::BucketName;
 use hubstorage_core::settings::Setting;
 
 use super::S3Store;
-use super::errors::Call;
+use super::errors::{Call, status};
 use super::store::{is_not_implemented, unbuildable};
 use crate::CloudError;
 
@@ -342,7 +342,8 @@ impl S3Store {
     }
 }
 
-/// The error of a call that not every store knows.
+/// The error of a call that not every store knows. A success that cannot be read as the answer to
+/// it is none either: Ceph RGW and moto answer some of these calls in a form of their own.
 fn unsupported<E>(
     call: Call<'_>,
     capability: Capability,
@@ -352,6 +353,7 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let is_unknown = is_not_implemented(error)
+        || status(error) == Some(200)
         || matches!(
             error.code(),
             Some("MethodNotAllowed" | "UnsupportedOperation" | "MalformedPolicy")

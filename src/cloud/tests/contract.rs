@@ -32,6 +32,8 @@ mod rules;
 mod s3;
 #[path = "contract/sdk.rs"]
 mod sdk;
+#[path = "contract/settings.rs"]
+mod settings;
 #[path = "contract/stores.rs"]
 mod stores;
 #[path = "contract/trouble.rs"]
@@ -82,6 +84,13 @@ const CONTRACT: &[(&str, Check)] = contract![
     rules::a_rule_removed_by_hand_is_seen_and_put_back,
     rules::a_rule_changed_by_hand_is_seen,
     rules::an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_force,
+    settings::a_setting_that_the_store_can_do_is_set_and_found,
+    settings::a_setting_that_the_store_cannot_do_is_named_when_it_is_set_at_the_latest,
+    settings::versioning_that_was_changed_is_seen,
+    settings::a_new_bucket_has_no_policy,
+    settings::statements_of_ours_come_and_go_beside_those_of_others,
+    settings::the_last_statement_can_be_removed,
+    settings::a_bucket_keeps_its_time_of_creation,
     trouble::keys_that_work_have_access_and_belong_to_one_account,
     trouble::keys_that_the_store_does_not_know_are_told,
     trouble::a_secret_that_does_not_fit_its_key_is_told,

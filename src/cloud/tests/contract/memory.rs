@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud, MemorySession, Refusal};
 use hubstorage_cloud::{CloudError, Credential, CredentialSource, IsolationProbe, ObjectStore};
-use hubstorage_core::api::Capability;
+use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::{Rule, RuleBody};
 use hubstorage_core::names::BucketName;
 use jiff::Timestamp;
@@ -56,10 +56,7 @@ impl Memory {
 impl World for Memory {
     fn traits(&self) -> Traits {
         Traits {
-            aborts_incomplete_uploads: self
-                .behaviour
-                .supports
-                .has(Capability::AbortIncompleteUploads),
+            supports: self.behaviour.supports,
             creates_again: self.behaviour.creates_again,
             others: if self.behaviour.shared_buckets {
                 Others::Shared
@@ -136,6 +133,14 @@ impl World for Memory {
 
     async fn leave_a_version_behind(&self, bucket: &BucketName) {
         self.edit(bucket, |bucket| bucket.noncurrent.push("deleted".into()));
+    }
+
+    async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str) {
+        let policy = BucketPolicy::parse(policy).unwrap();
+        let written = self
+            .cloud
+            .edit_by_hand(bucket, |bucket| bucket.policy = policy);
+        written.unwrap();
     }
 
     async fn tag_by_hand(&self, bucket: &BucketName, key: &str, value: &str) {

@@ -5,7 +5,6 @@ use std::num::NonZeroU16;
 use hubstorage_cloud::CloudError;
 use hubstorage_core::api::Capability;
 use hubstorage_core::lifecycle::{self, Changed, Days, Effect, Rule, RuleBody};
-use hubstorage_core::supports::Supports;
 
 use crate::world::{RULE_OF_OTHERS, World, new_bucket};
 
@@ -13,12 +12,7 @@ const WEEK: Days = Days(NonZeroU16::new(7).unwrap());
 const MONTH: Days = Days(NonZeroU16::new(30).unwrap());
 
 fn declared(world: &dyn World, days: Days) -> Vec<Effect> {
-    let supports = if world.traits().aborts_incomplete_uploads {
-        Supports::ALL
-    } else {
-        Supports::ALL.without(Capability::AbortIncompleteUploads)
-    };
-    lifecycle::achievable(&lifecycle::expiring(days), supports).apply
+    lifecycle::achievable(&lifecycle::expiring(days), world.traits().supports).apply
 }
 
 /// The full rule set of a week, as far as this store takes it.
@@ -165,7 +159,10 @@ pub async fn an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_f
     let set = store
         .set_lifecycle_rules(&bucket, &lifecycle::expiring(WEEK))
         .await;
-    let can = world.traits().aborts_incomplete_uploads;
+    let can = world
+        .traits()
+        .supports
+        .has(Capability::AbortIncompleteUploads);
     assert_eq!(
         set,
         if can {

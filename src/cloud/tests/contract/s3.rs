@@ -366,6 +366,11 @@ impl World for S3World {
             .unwrap();
     }
 
+    async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str) {
+        let put = self.by_hand.put_bucket_policy().bucket(bucket.as_str());
+        put.policy(policy).send().await.unwrap();
+    }
+
     async fn tag_by_hand(&self, bucket: &BucketName, key: &str, value: &str) {
         let tag = Tag::builder().key(key).value(value).build().unwrap();
         let tagging = Tagging::builder().tag_set(tag).build().unwrap();

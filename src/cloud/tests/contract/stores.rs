@@ -1,6 +1,8 @@
 //! The stores that are reached over S3, each with where it differs from others.
 
+use hubstorage_core::api::Capability;
 use hubstorage_core::names::BucketName;
+use hubstorage_core::supports::Supports;
 
 use crate::world::{Others, Sessions, Traits, WrongKeys};
 
@@ -76,7 +78,7 @@ impl Store {
     /// Where it differs from others.
     pub fn traits(&self) -> Traits {
         let as_on_aws = Traits {
-            aborts_incomplete_uploads: true,
+            supports: Supports::ALL,
             creates_again: false,
             others: Others::Refused,
             wrong_keys: WrongKeys::Rejected,
@@ -85,12 +87,23 @@ impl Store {
         };
         match *self {
             MINIO => Traits {
-                aborts_incomplete_uploads: false,
+                supports: Supports::ALL
+                    .without(Capability::AbortIncompleteUploads)
+                    .without(Capability::Transitions)
+                    .without(Capability::PublicAccessBlock)
+                    .without(Capability::ObjectOwnership)
+                    // The platform's has no key management service.
+                    .without(Capability::Encryption),
                 others: Others::Shared,
                 refused_name: Some(BucketName::parse("minio").unwrap()),
                 ..as_on_aws
             },
             RGW => Traits {
+                supports: Supports::ALL
+                    // It is there, but its state cannot be read back.
+                    .without(Capability::PublicAccessBlock)
+                    .without(Capability::ObjectOwnership)
+                    .without(Capability::Encryption),
                 creates_again: true,
                 // So it is while `rgw s3 auth use sts` is on and sessions are tried first, which
                 // is the default order.
@@ -102,6 +115,8 @@ impl Store {
                 ..as_on_aws
             },
             _ => Traits {
+                // Its state cannot be read while nobody has ever set it.
+                supports: Supports::ALL.without(Capability::Versioning),
                 others: Others::Unlisted,
                 wrong_keys: WrongKeys::Taken,
                 sessions: Sessions::NotHeld,

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use hubstorage_cloud::{Credential, CredentialSource, IsolationProbe, ObjectStore};
 use hubstorage_core::names::BucketName;
+use hubstorage_core::supports::Supports;
 use jiff::Timestamp;
 
 /// The id of the rule that [`World::add_rule_of_others`] makes.
@@ -24,8 +25,8 @@ pub enum Denial {
 /// holds each to what is said here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traits {
-    /// Whether a rule set may abort incomplete uploads.
-    pub aborts_incomplete_uploads: bool,
+    /// What it can do.
+    pub supports: Supports,
     /// Whether creating a bucket that the account has already is answered like the first time.
     pub creates_again: bool,
     /// What is told of buckets of other accounts.
@@ -106,6 +107,8 @@ pub trait World: Send + Sync {
 
     async fn put_by_hand(&self, bucket: &BucketName, key: &str);
     async fn leave_a_version_behind(&self, bucket: &BucketName);
+    /// Writes the whole policy.
+    async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str);
     async fn tag_by_hand(&self, bucket: &BucketName, key: &str, value: &str);
     /// Adds a rule that is not ours: objects under `part/` expire after 30 days.
     async fn add_rule_of_others(&self, bucket: &BucketName);
