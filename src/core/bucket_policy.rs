@@ -32,7 +32,9 @@ impl Statement {
     /// The statement for one bucket.
     fn json(self, bucket: &BucketName) -> Value {
         let condition = match self {
-            Self::DenyAnonymous => json!({"StringEquals": {"aws:PrincipalType": "Anonymous"}}),
+            // In small letters: MinIO refuses every other spelling (`MalformedPolicy`), to others it
+            // is all the same.
+            Self::DenyAnonymous => json!({"StringEquals": {"aws:principaltype": "Anonymous"}}),
             Self::DenyInsecureTransport => json!({"Bool": {"aws:SecureTransport": "false"}}),
         };
         let resource = [
