@@ -11,7 +11,9 @@ use hubstorage_core::names::BucketName;
 use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
-use crate::{CloudError, Creation, ObjectStore, Operation, Tags, Unclaimed};
+use crate::{
+    Batch, CloudError, Contents, Creation, ObjectStore, Operation, Removal, Tags, Unclaimed,
+};
 
 /// What is done around every call.
 pub trait Layer: Send + Sync + Debug {
@@ -128,6 +130,26 @@ impl<L: Layer> ObjectStore for Layered<L> {
         let call = self.store.apply_setting(bucket, setting);
         self.layer
             .around(Operation::ApplySetting, Some(bucket), call)
+            .await
+    }
+    async fn contents(&self, bucket: &BucketName) -> Result<Contents, CloudError> {
+        let call = self.store.contents(bucket);
+        self.layer
+            .around(Operation::Contents, Some(bucket), call)
+            .await
+    }
+
+    async fn empty_some(&self, bucket: &BucketName) -> Result<Batch, CloudError> {
+        let call = self.store.empty_some(bucket);
+        self.layer
+            .around(Operation::EmptySome, Some(bucket), call)
+            .await
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<Removal, CloudError> {
+        let call = self.store.delete_bucket(bucket);
+        self.layer
+            .around(Operation::DeleteBucket, Some(bucket), call)
             .await
     }
 }

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod memory;
 pub mod s3;
 
+mod contents;
 mod credential;
 mod error;
 mod layer;
@@ -17,6 +18,7 @@ mod operation;
 mod probe;
 mod tags;
 
+pub use contents::{Batch, Contents, RefusedDeletion, Removal};
 pub use credential::{Credential, Secret};
 pub use error::{CloudError, Disposition};
 pub use layer::{Layer, Layered};
@@ -56,6 +58,14 @@ pub struct Unclaimed {
     /// Whether it holds no object, no noncurrent version and no upload in progress.
     pub empty: bool,
 }
+
+/// Versions that one call of [`ObjectStore::empty_some`] deletes at most: as many as one
+/// `DeleteObjects` takes (S3 API reference).
+pub const MOST_VERSIONS: usize = 1000;
+
+/// Unfinished uploads that one call of [`ObjectStore::empty_some`] removes at most: each is a
+/// request of its own.
+pub const MOST_UPLOADS: usize = 100;
 
 /// The managing side of a store. Every call is safe to repeat.
 #[async_trait]
@@ -129,6 +139,21 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// [`CloudError::Unsupported`] if the store does not take it, or takes it without effect.
     async fn apply_setting(&self, bucket: &BucketName, setting: &Setting)
     -> Result<(), CloudError>;
+
+    /// What the bucket holds: the first page of each listing.
+    async fn contents(&self, bucket: &BucketName) -> Result<Contents, CloudError>;
+
+    /// Deletes some of what the bucket holds, for good: at most [`MOST_VERSIONS`] objects,
+    /// noncurrent versions and delete markers, and [`MOST_UPLOADS`] unfinished uploads. To be
+    /// called again while anything is left.
+    ///
+    /// # Errors
+    /// Those of the store. Single versions that it does not let go are no error, but stand in the
+    /// answer.
+    async fn empty_some(&self, bucket: &BucketName) -> Result<Batch, CloudError>;
+
+    /// Deletes the bucket, if it holds nothing.
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<Removal, CloudError>;
 }
 
 /// The vending side of a store.

@@ -18,6 +18,9 @@ pub enum Operation {
     SetBucketTags,
     SetLifecycleRules,
     ApplySetting,
+    Contents,
+    EmptySome,
+    DeleteBucket,
     Assume,
 }
 
@@ -26,7 +29,12 @@ impl Operation {
     pub fn is_write(self) -> bool {
         matches!(
             self,
-            Self::CreateBucket | Self::SetBucketTags | Self::SetLifecycleRules | Self::ApplySetting
+            Self::CreateBucket
+                | Self::SetBucketTags
+                | Self::SetLifecycleRules
+                | Self::ApplySetting
+                | Self::EmptySome
+                | Self::DeleteBucket
         )
     }
 
@@ -43,6 +51,9 @@ impl Operation {
             Self::CreateBucket => "s3:CreateBucket",
             Self::SetBucketTags => "s3:PutBucketTagging",
             Self::SetLifecycleRules => "s3:PutLifecycleConfiguration",
+            Self::Contents => "s3:ListBucketVersions",
+            Self::EmptySome => "s3:DeleteObjectVersion",
+            Self::DeleteBucket => "s3:DeleteBucket",
             Self::Assume => "sts:AssumeRole",
         }
     }

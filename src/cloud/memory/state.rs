@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::calls::Call;
 use super::policy::Policy;
-use crate::{CloudError, Operation, Tags};
+use crate::{Batch, CloudError, Contents, MOST_VERSIONS, Operation, RefusedDeletion, Tags};
 
 /// In which respects stores differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Behaviour {
     pub refused_names: BTreeSet<String>,
     /// Permissions that every account lacks, for example `s3:PutBucketTagging`.
     pub missing_permissions: BTreeSet<&'static str>,
+    /// How many versions, and how many uploads, one batch of deletions takes.
+    pub batch: usize,
 }
 
 impl Behaviour {
@@ -45,6 +47,7 @@ impl Behaviour {
             enforces_session_policies: true,
             refused_names: BTreeSet::new(),
             missing_permissions: BTreeSet::new(),
+            batch: MOST_VERSIONS,
         }
     }
 
@@ -100,6 +103,10 @@ pub struct Bucket {
     pub objects: BTreeMap<String, Vec<u8>>,
     /// Keys of noncurrent versions.
     pub noncurrent: Vec<String>,
+    /// Keys of delete markers.
+    pub delete_markers: Vec<String>,
+    /// Keys whose versions may not be deleted (object lock).
+    pub locked: BTreeSet<String>,
     /// Keys of uploads in progress.
     pub uploads: Vec<String>,
 }
@@ -119,12 +126,64 @@ impl Bucket {
             encryption: None,
             objects: BTreeMap::new(),
             noncurrent: Vec::new(),
+            delete_markers: Vec::new(),
+            locked: BTreeSet::new(),
             uploads: Vec::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.noncurrent.is_empty() && self.uploads.is_empty()
+        self.contents(MOST_VERSIONS).is_empty()
+    }
+
+    /// The contents as a store tells them whose listings have pages of this length.
+    pub(super) fn contents(&self, page: usize) -> Contents {
+        let objects = self.objects.len().min(page);
+        let noncurrent_versions = self.noncurrent.len().min(page - objects);
+        let left = page - objects - noncurrent_versions;
+        let delete_markers = self.delete_markers.len().min(left);
+        let versions = self.objects.len() + self.noncurrent.len() + self.delete_markers.len();
+        let mut keys = self.objects.keys().chain(&self.noncurrent);
+        let example = keys.next().or(self.delete_markers.first());
+        Contents {
+            objects,
+            noncurrent_versions,
+            delete_markers,
+            unfinished_uploads: self.uploads.len().min(page),
+            has_more: versions > page || self.uploads.len() > page,
+            example: example.or(self.uploads.first()).cloned(),
+        }
+    }
+
+    /// Deletes at most so many versions, and as many uploads; those that are locked are passed over
+    /// within it.
+    pub(super) fn empty_some(&mut self, most: usize) -> Batch {
+        let mut batch = Batch::default();
+        let mut left = most;
+        let locked = &self.locked;
+        let mut goes = |key: &String| {
+            if left == 0 {
+                return false;
+            }
+            left -= 1;
+            if locked.contains(key) {
+                batch.refused.get_or_insert_with(|| RefusedDeletion {
+                    key: key.clone(),
+                    code: "AccessDenied".into(),
+                    message: "Access Denied because object protected by object lock.".into(),
+                });
+                return false;
+            }
+            batch.deleted_versions += 1;
+            true
+        };
+        self.objects.retain(|key, _| !goes(key));
+        self.noncurrent.retain(|key| !goes(key));
+        self.delete_markers.retain(|key| !goes(key));
+        batch.aborted_uploads = self.uploads.len().min(most);
+        self.uploads.drain(..batch.aborted_uploads);
+        batch.is_left = !self.is_empty();
+        batch
     }
 }
 

@@ -9,7 +9,9 @@ use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
 use super::{Bucket, MemoryCloud};
-use crate::{CloudError, Creation, ObjectStore, Operation, Tags, Unclaimed};
+use crate::{
+    Batch, CloudError, Contents, Creation, ObjectStore, Operation, Removal, Tags, Unclaimed,
+};
 
 /// The managing side, as one account.
 #[derive(Debug, Clone)]
@@ -193,5 +195,29 @@ impl ObjectStore for MemoryStore {
                     .unwrap_or_default();
             }
         })
+    }
+    async fn contents(&self, bucket: &BucketName) -> Result<Contents, CloudError> {
+        let page = self.cloud.state().behaviour.batch;
+        self.on(Operation::Contents, bucket, |bucket| bucket.contents(page))
+    }
+
+    async fn empty_some(&self, bucket: &BucketName) -> Result<Batch, CloudError> {
+        let most = self.cloud.state().behaviour.batch;
+        self.on(Operation::EmptySome, bucket, |bucket| {
+            bucket.empty_some(most)
+        })
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<Removal, CloudError> {
+        let is_empty = self.on(Operation::DeleteBucket, bucket, |found| found.is_empty());
+        match is_empty {
+            Ok(true) => {
+                self.cloud.state().buckets.remove(bucket);
+                Ok(Removal::Deleted)
+            }
+            Ok(false) => Ok(Removal::NotEmpty),
+            Err(CloudError::NoSuchBucket { .. }) => Ok(Removal::AlreadyGone),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -78,7 +78,7 @@ impl Call<'_> {
 
     /// The meaning of an error code. Codes are those of the S3 and STS references, and those that
     /// MinIO and Ceph RGW were seen to send in their place.
-    fn refused(&self, code: &str, message: &str, status: Option<u16>) -> CloudError {
+    pub fn refused(&self, code: &str, message: &str, status: Option<u16>) -> CloudError {
         match (code, self.bucket) {
             (
                 "InvalidAccessKeyId"
@@ -245,7 +245,8 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     chain(error).last().unwrap_or(error).to_string()
 }
 
-fn one_line(message: &str) -> String {
+/// The message without line breaks, cut where it gets long.
+pub(super) fn one_line(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{}…", &line[..end]),

@@ -1,6 +1,7 @@
 //! S3 and its compatibles.
 
 mod addresses;
+mod contents;
 mod elements;
 mod errors;
 mod probe;

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use super::elements::UnknownElements;
 use super::errors::{Call, status};
 use super::{Addressing, S3Config, rules, transport};
-use crate::{CloudError, Creation, ObjectStore, Tags, Unclaimed};
+use crate::{Batch, CloudError, Contents, Creation, ObjectStore, Removal, Tags, Unclaimed};
 
 /// The region whose name no location constraint may bear (`CreateBucket`, S3 API reference).
 const CLASSIC_REGION: &str = "us-east-1";
@@ -201,51 +201,6 @@ impl S3Store {
             .map(drop)
             .map_err(|error| call.failed(&error))
     }
-
-    async fn is_empty(&self, bucket: &BucketName) -> Result<bool, CloudError> {
-        let versions = self
-            .client
-            .list_object_versions()
-            .bucket(bucket.as_str())
-            .max_keys(1)
-            .send()
-            .await;
-        let no_object = match versions {
-            Ok(page) => page.versions().is_empty() && page.delete_markers().is_empty(),
-            // Without versions the plain listing shows everything that there is.
-            Err(error) if is_not_implemented(&error) => {
-                let page = self
-                    .client
-                    .list_objects_v2()
-                    .bucket(bucket.as_str())
-                    .max_keys(1)
-                    .send()
-                    .await;
-                page.map_err(|error| self.call("s3:ListBucket", bucket).failed(&error))?
-                    .contents()
-                    .is_empty()
-            }
-            Err(error) => return Err(self.call("s3:ListBucketVersions", bucket).failed(&error)),
-        };
-        if !no_object {
-            return Ok(false);
-        }
-        // MinIO lists uploads only under the exact key, so that one in progress is not seen there.
-        match self
-            .client
-            .list_multipart_uploads()
-            .bucket(bucket.as_str())
-            .max_uploads(1)
-            .send()
-            .await
-        {
-            Ok(page) => Ok(page.uploads().is_empty()),
-            Err(error) if is_not_implemented(&error) => Ok(true),
-            Err(error) => Err(self
-                .call("s3:ListBucketMultipartUploads", bucket)
-                .failed(&error)),
-        }
-    }
 }
 
 #[async_trait]
@@ -341,7 +296,7 @@ impl ObjectStore for S3Store {
         })?;
         Ok(Unclaimed {
             created,
-            empty: self.is_empty(bucket).await?,
+            empty: self.look_into(bucket).await?.is_empty(),
         })
     }
 
@@ -471,6 +426,18 @@ impl ObjectStore for S3Store {
         setting: &Setting,
     ) -> Result<(), CloudError> {
         self.configure(bucket, setting).await
+    }
+
+    async fn contents(&self, bucket: &BucketName) -> Result<Contents, CloudError> {
+        self.look_into(bucket).await
+    }
+
+    async fn empty_some(&self, bucket: &BucketName) -> Result<Batch, CloudError> {
+        self.delete_some(bucket).await
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<Removal, CloudError> {
+        self.remove(bucket).await
     }
 }
 

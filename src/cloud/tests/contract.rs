@@ -18,6 +18,8 @@
 
 #[path = "contract/buckets.rs"]
 mod buckets;
+#[path = "contract/contents.rs"]
+mod contents;
 #[path = "contract/memory.rs"]
 mod memory;
 #[path = "contract/observed/mod.rs"]
@@ -76,6 +78,13 @@ const CONTRACT: &[(&str, Check)] = contract![
     buckets::a_new_bucket_is_unclaimed_of_now_and_empty,
     buckets::an_object_makes_a_bucket_not_empty,
     buckets::a_version_left_behind_makes_a_bucket_not_empty,
+    contents::a_new_bucket_holds_nothing,
+    contents::what_a_bucket_holds_is_counted_and_one_key_named,
+    contents::a_bucket_that_holds_something_is_not_deleted,
+    contents::an_empty_bucket_is_deleted_and_then_is_gone,
+    contents::versions_markers_and_uploads_are_deleted_for_good,
+    contents::keys_with_odd_characters_are_named_and_deleted,
+    contents::a_bucket_of_more_than_a_batch_is_emptied_batch_by_batch,
     rules::rules_read_back_as_declared,
     rules::rules_set_twice_stay_the_same,
     rules::rules_of_others_survive_a_change_of_ours,

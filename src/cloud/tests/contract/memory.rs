@@ -131,8 +131,15 @@ impl World for Memory {
         });
     }
 
+    async fn begin_upload_by_hand(&self, bucket: &BucketName, key: &str) {
+        self.edit(bucket, |bucket| bucket.uploads.push(key.into()));
+    }
+
     async fn leave_a_version_behind(&self, bucket: &BucketName) {
-        self.edit(bucket, |bucket| bucket.noncurrent.push("deleted".into()));
+        self.edit(bucket, |bucket| {
+            bucket.noncurrent.push("deleted".into());
+            bucket.delete_markers.push("deleted".into());
+        });
     }
 
     async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str) {

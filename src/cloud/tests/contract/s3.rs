@@ -354,6 +354,12 @@ impl World for S3World {
             .unwrap();
     }
 
+    async fn begin_upload_by_hand(&self, bucket: &BucketName, key: &str) {
+        let begin = self.by_hand.create_multipart_upload();
+        let begin = begin.bucket(bucket.as_str()).key(key);
+        begin.send().await.unwrap();
+    }
+
     async fn leave_a_version_behind(&self, bucket: &BucketName) {
         self.enable_versions(bucket).await;
         self.put_by_hand(bucket, "deleted").await;

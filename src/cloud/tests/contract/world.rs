@@ -106,6 +106,9 @@ pub trait World: Send + Sync {
     async fn bucket_of_others(&self) -> BucketName;
 
     async fn put_by_hand(&self, bucket: &BucketName, key: &str);
+    /// Begins a multipart upload that nobody finishes.
+    async fn begin_upload_by_hand(&self, bucket: &BucketName, key: &str);
+    /// Leaves a noncurrent version and the delete marker above it.
     async fn leave_a_version_behind(&self, bucket: &BucketName);
     /// Writes the whole policy.
     async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str);
