@@ -50,26 +50,24 @@ impl Events {
             Action::Configure { .. } => "ConfigureBucket",
         };
         let event = told(type_, action.reason(), verb, action.to_string());
-        // The bucket as the second object: events of one reason about two buckets are not taken
-        // for the same one told again, which would keep the first one's note.
-        let bucket = ObjectReference {
-            kind: Some("Bucket".to_owned()),
-            name: Some(action.bucket().to_string()),
-            ..ObjectReference::default()
-        };
-        let secondary = Some(bucket);
+        let secondary = Some(bucket(&action.bucket().to_string()));
         self.publish(about, Event { secondary, ..event }).await;
     }
 
-    /// Tells which buckets stay in the store.
-    pub async fn retained(&self, about: &ObjectReference, note: &str) {
-        let event = told(
-            EventType::Normal,
-            Reason::BucketRetained,
-            "Delete",
-            note.to_owned(),
-        );
-        self.publish(about, event).await;
+    /// Tells that a bucket stays in the store.
+    pub async fn retained(&self, about: &ObjectReference, name: &str, note: &str) {
+        self.ended(about, Reason::BucketRetained, name, note).await;
+    }
+
+    /// Tells that a bucket was deleted.
+    pub async fn deleted(&self, about: &ObjectReference, name: &str, note: &str) {
+        self.ended(about, Reason::BucketDeleted, name, note).await;
+    }
+
+    async fn ended(&self, about: &ObjectReference, reason: Reason, name: &str, note: &str) {
+        let event = told(EventType::Normal, reason, "Delete", note.to_owned());
+        let secondary = Some(bucket(name));
+        self.publish(about, Event { secondary, ..event }).await;
     }
 
     /// Tells of `Ready`, if its status or reason is not what it was, and of `InjectionReady`, which
@@ -160,6 +158,16 @@ impl Events {
             let reason = &event.reason;
             tracing::warn!(reason, object = about.name, %error, "an event was not published");
         }
+    }
+}
+
+/// A bucket as the second object of an event: events of one reason about two buckets are not taken
+/// for the same one told again, which would keep the first one's note.
+fn bucket(name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Bucket".to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
     }
 }
 

@@ -51,11 +51,7 @@ pub struct Target {
 pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step> {
     only_one_in_namespace(hub, context)?;
     let provider = provider(hub, context)?;
-    let owner = Owner {
-        installation: context.installation.clone(),
-        namespace: hub.namespace().unwrap_or_default(),
-        name: hub.name_any(),
-    };
+    let owner = super::owner(hub, context);
     let location = unmoved(hub, &provider)?;
     let buckets = declared(hub, &provider, &owner)?;
     pods_can_be_told(hub, &owner.namespace)?;

@@ -9,6 +9,8 @@
 //! 6. tell          (API server)    one event on each user pod that was missed
 //! 7. status        (pure, then API server)  conditions, one patch, only if anything changed
 //! ```
+//!
+//! A hub that is being deleted goes another way ([`delete`]).
 
 mod apply;
 mod delete;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hubstorage_core::api::{Capability, HubStorage, Reason};
-use hubstorage_core::plan::{self, Declared};
+use hubstorage_core::plan::{self, Declared, Owner};
 use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -69,6 +71,15 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
     }
 }
 
+/// Whose this hub's buckets are.
+fn owner(hub: &HubStorage, context: &Context) -> Owner {
+    Owner {
+        installation: context.installation.clone(),
+        namespace: hub.namespace().unwrap_or_default(),
+        name: hub.name_any(),
+    }
+}
+
 /// One reconcile of `hub`, which follows what is written: each write is made from the version
 /// that the one before it left behind.
 async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubError> {
@@ -76,14 +87,7 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     let key = ObjectRef::from_obj(&hub);
 
     if hub.metadata.deletion_timestamp.is_some() {
-        delete::release(&hub, context).await?;
-        context.hub_backoff.succeeded(&key);
-        context.told.forget(&key);
-        context
-            .metrics
-            .forget(&hub.namespace().unwrap_or_default(), &hub.name_any());
-        // Nothing is left to look after.
-        return Ok(Requeue::await_change());
+        return delete::reconcile(hub, context).await;
     }
 
     let (step, outcomes, interval) = match dereference::target(&hub, context).await {

@@ -1,5 +1,6 @@
 //! Status: computed from what was done, written once, and only if it says something new.
 
+mod deletion;
 mod injection;
 mod verdicts;
 
@@ -18,9 +19,10 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::missed::MissedPod;
-use super::{BucketOutcome, HubError};
+use super::{BucketOutcome, HubError, delete};
 use crate::controller::{Context, FIELD_MANAGER, Step};
 
+pub use deletion::deleting;
 pub use verdicts::summarise;
 
 /// What status tells of each declared bucket, by its name within the hub; nothing, where the
@@ -103,10 +105,12 @@ pub async fn record_intents(
     if buckets == before.buckets {
         return Ok(());
     }
+    let known = before.buckets.clone();
     let status = HubStorageStatus { buckets, ..before };
     *hub = patch(hub, &status, context)
         .await
         .map_err(HubError::at("writing the intent to create into status"))?;
+    delete::left_out(hub, &known, &status.buckets, context).await;
     Ok(())
 }
 
@@ -147,12 +151,7 @@ pub async fn write(
         users: None,
         vending: None,
     };
-    let existing = status
-        .buckets
-        .iter()
-        .filter(|bucket| bucket.creation.is_none())
-        .count();
-    status.buckets_ready = Some(format!("{existing}/{}", hub.spec.buckets.len()));
+    status.buckets_ready = Some(ready_count(&status.buckets, hub));
     let unchanged = status.observed_generation == before.observed_generation
         && status.conditions == before.conditions
         && status.buckets == before.buckets
@@ -163,6 +162,7 @@ pub async fn write(
     patch(hub, &status, context)
         .await
         .map_err(HubError::at("writing status"))?;
+    delete::left_out(hub, &before.buckets, &status.buckets, context).await;
     context
         .events
         .transition(&hub.object_ref(&()), &before.conditions, &status.conditions)
@@ -206,6 +206,12 @@ pub async fn rewrite(
         .transition(&hub.object_ref(&()), &before.conditions, &status.conditions)
         .await;
     Ok(())
+}
+
+/// How many buckets exist, of those declared.
+fn ready_count(buckets: &[BucketStatus], hub: &HubStorage) -> String {
+    let existing = buckets.iter().filter(|bucket| bucket.creation.is_none());
+    format!("{}/{}", existing.count(), hub.spec.buckets.len())
 }
 
 /// Whether this condition sums the others up.

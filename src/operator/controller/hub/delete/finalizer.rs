@@ -1,57 +1,46 @@
-//! The finalizer: taken before the first call to a store, given back when nothing is left to
-//! say.
+//! The finalizer: taken before the first call to a store, given back when nothing is left to do.
 
 use hubstorage_core::api::{FINALIZER, HubStorage};
 use kube::api::{ObjectMeta, Patch, PatchParams};
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::HubError;
 use crate::controller::{Context, FIELD_MANAGER};
+
+/// Whether we hold it.
+pub fn is_held(hub: &HubStorage) -> bool {
+    hub.finalizers().iter().any(|held| held == FINALIZER)
+}
 
 /// Takes the finalizer, if it is not held yet.
 ///
 /// # Errors
 /// If the API server fails; then no store was called.
 pub async fn hold(hub: &mut HubStorage, context: &Context) -> Result<(), HubError> {
-    if hub.finalizers().iter().any(|held| held == FINALIZER) {
+    if is_held(hub) {
         return Ok(());
     }
     let mut finalizers = hub.finalizers().to_vec();
     finalizers.push(FINALIZER.to_owned());
-    hub.metadata = set_finalizers(hub, &finalizers, context)
+    hub.metadata = set(hub, &finalizers, context)
         .await
         .map_err(HubError::at("taking the finalizer"))?;
     Ok(())
 }
 
-/// Says which buckets stay in the store, and lets the object go. Calls no store and needs no
-/// provider, so that nothing can hold the deletion up.
+/// Lets the object go.
 ///
 /// # Errors
-/// If the API server fails.
-pub async fn release(hub: &HubStorage, context: &Context) -> Result<(), HubError> {
-    if !hub.finalizers().iter().any(|held| held == FINALIZER) {
-        return Ok(());
-    }
-    let buckets = hub.status.iter().flat_map(|status| &status.buckets);
-    let buckets: Vec<&str> = buckets.map(|bucket| bucket.bucket_name.as_str()).collect();
-    if !buckets.is_empty() {
-        let note = format!(
-            "left in the store of StorageProvider {} as they are, with data and rules (deletionPolicy Retain): {}",
-            hub.spec.provider_ref.name,
-            buckets.join(", ")
-        );
-        tracing::info!(namespace = hub.namespace(), name = hub.name_any(), "{note}");
-        context.events.retained(&hub.object_ref(&()), &note).await;
-    }
+/// If the API server fails, also because the object was edited meanwhile.
+pub async fn give_back(hub: &HubStorage, context: &Context) -> Result<(), HubError> {
     let others: Vec<String> = hub
         .finalizers()
         .iter()
         .filter(|held| *held != FINALIZER)
         .cloned()
         .collect();
-    match set_finalizers(hub, &others, context).await {
+    match set(hub, &others, context).await {
         // Somebody else removed it, and the object is gone: that is what was wanted.
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         result => result
@@ -62,7 +51,7 @@ pub async fn release(hub: &HubStorage, context: &Context) -> Result<(), HubError
 
 /// Merge patch, because a finalizer is one string in a list of others'; the resource version
 /// makes it fail rather than overwrite a list that has changed since it was read.
-async fn set_finalizers(
+async fn set(
     hub: &HubStorage,
     finalizers: &[String],
     context: &Context,
