@@ -37,6 +37,17 @@ impl Setting {
         }
     }
 
+    /// What it takes to make it so, in one word.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::PublicAccessBlock => "BlockPublicAccess",
+            Self::BucketOwnerEnforced => "SetObjectOwnership",
+            Self::Versioning(_) => "SetVersioning",
+            Self::Encryption(_) => "SetEncryption",
+            Self::Statements(_) => "SetBucketPolicy",
+        }
+    }
+
     /// Whether there is anything to say of it: no statements of ours in the policy is no news.
     pub fn says_something(&self) -> bool {
         !matches!(self, Self::Statements(ours) if ours.is_empty())

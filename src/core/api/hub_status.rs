@@ -32,8 +32,8 @@ pub struct HubStorageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
 
-    /// Value of the annotation hubstorage.io/check-requested-at that was last answered by a
-    /// comparison with the store.
+    /// Value of the annotation hubstorage.io/check-requested-at that was last answered: the store
+    /// was asked since, and the conditions say how that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_check_request: Option<String>,
 
@@ -71,10 +71,10 @@ pub struct BucketStatus {
     /// nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation: Option<CreationIntent>,
-    /// Generation of the spec that was last fully applied to this bucket: what differs from it
-    /// since was changed by somebody else.
+    /// Digest of what was declared of this bucket when it was last fully applied: while that is
+    /// still declared, what differs from it was changed by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied_generation: Option<i64>,
+    pub applied_digest: Option<String>,
     /// How it came to be ours; absent while it is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,

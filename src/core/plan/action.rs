@@ -81,6 +81,17 @@ impl Action {
         }
     }
 
+    /// What is done, in one word: for events and metrics. Each setting has a word of its own, or
+    /// the event of one would be counted as that of another told again.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "CreateBucket",
+            Self::Tag { .. } => "TagBucket",
+            Self::SetLifecycle { .. } => "SetLifecycleRules",
+            Self::Configure { setting, .. } => setting.verb(),
+        }
+    }
+
     /// The reason of the event that tells of this action once it is done.
     pub fn reason(&self) -> Reason {
         match self {

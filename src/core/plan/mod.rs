@@ -8,6 +8,7 @@ mod action;
 mod ownership;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 pub use action::{Action, Cause, TagCause};
 pub use ownership::{Intent, Owner, Refusal, Sighting, Standing, stand};
@@ -15,7 +16,7 @@ pub use ownership::{Intent, Owner, Refusal, Sighting, Standing, stand};
 use crate::api::{Adoption, Management, Origin};
 use crate::bucket_policy::{BucketPolicy, Grant};
 use crate::lifecycle::{self, Achievable, Effect, Rule};
-use crate::names::BucketName;
+use crate::names::{BucketName, fingerprint};
 use crate::settings::{self, DeclaredSettings, Deviation, Setting, Wanted};
 use crate::supports::Supports;
 
@@ -35,6 +36,32 @@ pub struct Declared {
     pub lifecycle: Vec<Effect>,
     /// All other settings.
     pub settings: DeclaredSettings,
+}
+
+impl Declared {
+    /// What is to be kept in the store, in brief: another digest wherever anything else is
+    /// declared. The mode, pods and other buckets have no part in it.
+    pub fn digest(&self) -> String {
+        let effects: Vec<String> = self.lifecycle.iter().map(ToString::to_string).collect();
+        let DeclaredSettings {
+            versioning,
+            encryption,
+            public_access,
+            insecure_transport,
+            object_ownership,
+            has_tls,
+        } = &self.settings;
+        let declared = json!([
+            effects,
+            versioning,
+            encryption,
+            public_access,
+            insecure_transport,
+            object_ownership,
+            has_tls
+        ]);
+        fingerprint(declared.to_string().as_bytes())
+    }
 }
 
 /// What a closer look at a bucket tells; nothing of one that is not there.
@@ -64,7 +91,8 @@ pub struct Remembered {
     pub intent: Option<Intent>,
     /// Whether the bucket was once seen to be there: if it is missing, it was lost.
     pub existed: bool,
-    /// Whether the present spec was once fully applied: a difference is then drift.
+    /// Whether what is declared now was fully applied when last anything was: a difference is
+    /// then drift.
     pub settled: bool,
     /// How it came to be ours.
     pub origin: Option<Origin>,
@@ -93,6 +121,8 @@ pub struct BucketPlan {
     pub settings: Wanted,
     /// What the bucket's policy grants to others.
     pub grants: Vec<Grant>,
+    /// Of what is declared: [`Declared::digest`].
+    pub digest: String,
 }
 
 impl BucketPlan {
@@ -115,6 +145,7 @@ impl BucketPlan {
             omitted: Vec::new(),
             settings: Wanted::default(),
             grants: Vec::new(),
+            digest: declared.digest(),
         }
     }
 }
@@ -175,6 +206,7 @@ pub fn plan_bucket(
         omitted,
         settings: wanted,
         grants,
+        digest: declared.digest(),
     }
 }
 

@@ -43,13 +43,7 @@ impl Events {
             Reason::DriftCorrected => EventType::Warning,
             _ => EventType::Normal,
         };
-        let verb = match action {
-            Action::Create { .. } => "CreateBucket",
-            Action::Tag { .. } => "TagBucket",
-            Action::SetLifecycle { .. } => "SetLifecycleRules",
-            Action::Configure { .. } => "ConfigureBucket",
-        };
-        let event = told(type_, action.reason(), verb, action.to_string());
+        let event = told(type_, action.reason(), action.verb(), action.to_string());
         let secondary = Some(bucket(&action.bucket().to_string()));
         self.publish(about, Event { secondary, ..event }).await;
     }

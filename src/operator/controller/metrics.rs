@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hubstorage_core::api::Reason;
+use hubstorage_core::plan::Action;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,6 +25,7 @@ struct KindLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActionLabels {
+    action: &'static str,
     reason: &'static str,
     outcome: &'static str,
 }
@@ -76,7 +78,7 @@ impl Metrics {
         );
         registry.register(
             "actions",
-            "Changes to a store by reason and outcome",
+            "Changes to a store by what was done, why (DriftCorrected: somebody had changed it) and outcome",
             self.actions.clone(),
         );
         registry.register_with_unit(
@@ -100,11 +102,12 @@ impl Metrics {
     }
 
     /// An action was tried.
-    pub fn action(&self, reason: Reason, succeeded: bool) {
+    pub fn action(&self, action: &Action, succeeded: bool) {
         let outcome = if succeeded { "success" } else { "failure" };
         self.actions
             .get_or_create(&ActionLabels {
-                reason: reason.into(),
+                action: action.verb(),
+                reason: action.reason().into(),
                 outcome,
             })
             .inc();

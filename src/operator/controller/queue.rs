@@ -9,7 +9,8 @@ use std::hash::Hash;
 /// Why an object is looked at, the most pressing first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// It is new, was edited, or is being deleted: somebody waits. Covers the other two.
+    /// It is new, was edited, is being deleted, or somebody asked for a check: somebody waits.
+    /// Covers the other two.
     Change,
     /// Something else changed that its status tells of; the store is not asked.
     News,

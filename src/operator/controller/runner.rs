@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
-use hubstorage_core::api::{HubStorage, StorageProvider};
+use hubstorage_core::api::{HubStorage, Mode, StorageProvider};
 use kube::core::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt as _};
@@ -56,17 +56,23 @@ impl Requeue {
 
 /// Objects that have an owner, who waits for the operator to see what they did.
 pub trait Awaited {
-    /// Whether the object is new, was edited, or is being deleted, as far as its status tells.
+    /// Whether the object is new, was edited, is being deleted, or is to be checked on demand, as far
+    /// as its status tells.
     fn is_awaited(&self) -> bool;
 }
 
 impl Awaited for HubStorage {
     fn is_awaited(&self) -> bool {
-        let observed = self
-            .status
-            .as_ref()
-            .map(|status| status.observed_generation);
-        is_awaited(&self.metadata, observed)
+        let status = self.status.as_ref();
+        let answered = status.and_then(|status| status.last_handled_check_request.as_deref());
+        let asked = self
+            .check_request()
+            .filter(|_| self.spec.mode != Mode::Paused);
+        asked.is_some_and(|asked| Some(asked) != answered)
+            || is_awaited(
+                &self.metadata,
+                status.map(|status| status.observed_generation),
+            )
     }
 }
 

@@ -254,8 +254,8 @@ impl Bells {
     }
 }
 
-/// What an object's own change asks for: where the spec is the one that status tells of, nothing
-/// was written but status or metadata.
+/// What an object's own change asks for: where the spec is the one that status tells of, and no
+/// check was asked for since, nothing was written but status or metadata.
 fn ask_of(object: &impl Awaited) -> Ask {
     match object.is_awaited() {
         true => Ask::Change,

@@ -208,6 +208,7 @@ fn a_missing_bucket_is_created_and_then_given_its_rules() {
                 omitted: vec![],
             },
             grants: vec![],
+            digest: declared().digest(),
         }
     );
 }

@@ -53,6 +53,35 @@ impl BucketOutcome {
             created: remembered.created,
         }
     }
+
+    /// A bucket that was looked at and left as it is: mode Observe.
+    pub fn foreseen(plan: BucketPlan, target: &Target, remembered: Remembered) -> Self {
+        let step = match (&plan.refusal, plan.actions.len()) {
+            (Some(refusal), _) => Step::stalled(refusal.reason, &refusal.message),
+            (None, 0) => Step::Done,
+            (None, changes) => {
+                let message = format!("{changes} changes that mode Enforce would make");
+                Step::stalled(Reason::Observing, message)
+            }
+        };
+        Self {
+            location: target.location.clone(),
+            step,
+            ours: is_ours(&plan),
+            intent: remembered.intent,
+            unsupported: None,
+            created: remembered.created,
+            plan,
+        }
+    }
+}
+
+/// Whether the bucket is ours already: a plan that is not refused, and does not have to create or
+/// claim the bucket, has found our tag on it.
+fn is_ours(plan: &BucketPlan) -> bool {
+    let makes_it_ours =
+        |action: &Action| matches!(action, Action::Create { .. } | Action::Tag { .. });
+    plan.refusal.is_none() && !plan.actions.iter().any(makes_it_ours)
 }
 
 /// What is pending once these plans are about to be carried out, by the bucket's name within the
@@ -115,16 +144,11 @@ pub async fn bucket(
         outcome.step = Step::stalled(refusal.reason, &refusal.message);
         return outcome;
     }
-    // A plan that does not have to create or claim the bucket has found our tag on it.
-    outcome.ours = !outcome
-        .plan
-        .actions
-        .iter()
-        .any(|a| matches!(a, Action::Create { .. } | Action::Tag { .. }));
+    outcome.ours = is_ours(&outcome.plan);
 
     for action in outcome.plan.actions.clone() {
         let result = act(target, &action, outcome.intent.as_ref()).await;
-        context.metrics.action(action.reason(), result.is_ok());
+        context.metrics.action(&action, result.is_ok());
         match result {
             Ok(()) => {
                 tracing::info!(

@@ -11,10 +11,14 @@
 //! ```
 //!
 //! A hub that is being deleted goes another way ([`delete`]).
+//!
+//! Mode Observe leaves out 2 and 5, and writes the plan to status; mode Paused does nothing but say so.
 
 mod apply;
 mod delete;
 mod dereference;
+mod foresee;
+mod look;
 mod missed;
 mod observe;
 mod retell;
@@ -24,8 +28,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubstorage_core::api::{Capability, HubStorage, Reason};
-use hubstorage_core::plan::{self, Declared, Owner};
+use hubstorage_core::api::{Capability, HubStorage, Mode, Reason};
+use hubstorage_core::plan::{Declared, Owner};
 use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -33,6 +37,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::{ApiFailure, Context, OUTDATED, Requeue, provider};
 pub use apply::BucketOutcome;
 pub use dereference::Target;
+use look::Looked;
 pub use missed::Told;
 pub use retell::{is_in_order, retell};
 
@@ -90,10 +95,19 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         return delete::reconcile(hub, context).await;
     }
 
+    if hub.spec.mode == Mode::Paused {
+        status::pause(&hub, context).await?;
+        context.hub_backoff.succeeded(&key);
+        return Ok(Requeue::await_change());
+    }
     let (step, outcomes, interval) = match dereference::target(&hub, context).await {
         Ok(target) => {
-            delete::hold(&mut hub, context).await?;
-            let outcomes = converge(&mut hub, &target, context).await?;
+            let outcomes = if hub.spec.mode == Mode::Observe {
+                foresee::all(&hub, &target, context).await?
+            } else {
+                delete::hold(&mut hub, context).await?;
+                converge(&mut hub, &target, context).await?
+            };
             let step = status::summarise(&outcomes);
             (step, outcomes, target.drift_check_interval)
         }
@@ -153,8 +167,19 @@ async fn converge(
             .iter()
             .position(|bucket| bucket.name == outcome.plan.name)
     });
+    looked(hub, target, &lacking, context).await?;
+    Ok(outcomes)
+}
+
+/// Every bucket was looked at: what the store turned out to be unable to do is remembered.
+async fn looked(
+    hub: &HubStorage,
+    target: &Target,
+    lacking: &BTreeSet<Capability>,
+    context: &Context,
+) -> Result<(), HubError> {
     if !lacking.is_empty() {
-        provider::record_lacking(&target.provider, &lacking, context)
+        provider::record_lacking(&target.provider, lacking, context)
             .await
             .map_err(HubError::at(
                 "writing a capability into the StorageProvider's status",
@@ -165,7 +190,7 @@ async fn converge(
         &hub.name_any(),
         (context.clock)(),
     );
-    Ok(outcomes)
+    Ok(())
 }
 
 /// One round over `buckets`; also tells what the store turned out to be unable to do.
@@ -173,38 +198,18 @@ async fn pass(
     hub: &mut HubStorage,
     target: &Target,
     buckets: &[Declared],
-    mut supports: Supports,
+    supports: Supports,
     context: &Context,
 ) -> Result<(Vec<BucketOutcome>, BTreeSet<Capability>), HubError> {
     let remembered = status::remembered(hub, buckets);
-    let remembered_of = |name: &str| remembered.get(name).cloned().unwrap_or_default();
-    let mut lacking = BTreeSet::new();
-    let mut planned = Vec::with_capacity(buckets.len());
-    for declared in buckets {
-        let remembered = remembered_of(&declared.name);
-        let store = target.store.as_ref();
-        let look = observe::bucket(store, declared, &remembered, &target.owner, supports).await;
-        planned.push(look.map(|look| {
-            supports = look
-                .lacking
-                .iter()
-                .fold(supports, |supports, lost| supports.without(*lost));
-            lacking.extend(look.lacking);
-            plan::plan_bucket(
-                declared,
-                &look.observed,
-                &remembered,
-                &target.owner,
-                supports,
-            )
-        }));
-    }
-    let pending = apply::pending(planned.iter().flatten(), &remembered, (context.clock)());
+    let Looked { plans, mut lacking } = look::all(target, buckets, &remembered, supports).await;
+    let planned = plans.iter().filter_map(|plan| plan.as_ref().ok());
+    let pending = apply::pending(planned, &remembered, (context.clock)());
     status::record_intents(hub, &pending, &target.location, context).await?;
 
     let mut outcomes = Vec::with_capacity(buckets.len());
-    for (declared, plan) in buckets.iter().zip(planned) {
-        let before = remembered_of(&declared.name);
+    for (declared, plan) in buckets.iter().zip(plans) {
+        let before = remembered.get(&declared.name).cloned().unwrap_or_default();
         outcomes.push(match plan {
             Ok(plan) => {
                 let intent = pending.get(&declared.name).map(|pending| &pending.intent);

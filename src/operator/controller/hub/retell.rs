@@ -4,18 +4,19 @@
 
 use std::sync::Arc;
 
-use hubstorage_core::api::{ConditionType, HubStorage, condition};
+use hubstorage_core::api::{ConditionType, HubStorage, Mode, condition};
 
 use super::{HubError, missed, status};
 use crate::controller::{Awaited, Context, Requeue};
 
 /// Whether the last check of the hub found its buckets as they are declared now. Status says so, so
-/// that a restart does not forget it.
+/// that a restart does not forget it. Of buckets that are only observed status does not tell enough.
 pub fn is_in_order(hub: &HubStorage) -> bool {
     let conditions = hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
     let holds =
         |type_| condition(conditions, type_).is_some_and(|condition| condition.status == "True");
-    !hub.is_awaited()
+    hub.spec.mode == Mode::Enforce
+        && !hub.is_awaited()
         && holds(ConditionType::BucketsReady)
         && holds(ConditionType::LifecycleApplied)
 }

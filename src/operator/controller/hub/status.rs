@@ -2,12 +2,15 @@
 
 mod deletion;
 mod injection;
+mod paused;
+mod plan;
 mod verdicts;
 
 use std::collections::BTreeMap;
 
 use hubstorage_core::api::{
-    BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, update_conditions,
+    BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, Mode,
+    update_conditions,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
@@ -35,20 +38,22 @@ pub fn remembered(hub: &HubStorage, declared: &[Declared]) -> BTreeMap<String, R
         nonce: intent.nonce.clone(),
         time: intent.time.0,
     };
-    let is_declared = |known: &&BucketStatus| {
-        declared.iter().any(|declared| {
+    let declared = |known: &BucketStatus| {
+        declared.iter().find(|declared| {
             declared.name == known.name && declared.bucket.as_str() == known.bucket_name
         })
     };
-    let buckets = status.buckets.iter().filter(is_declared);
+    let buckets = status.buckets.iter();
     buckets
-        .map(|bucket| {
+        .filter_map(|bucket| Some((bucket, declared(bucket)?)))
+        .map(|(bucket, declared)| {
+            let digest = Some(declared.digest());
             let intent = bucket.creation.as_ref().map(intent);
             (
                 bucket.name.clone(),
                 Remembered {
                     existed: intent.is_none(),
-                    settled: bucket.applied_generation == hub.metadata.generation,
+                    settled: bucket.applied_digest == digest,
                     intent,
                     origin: bucket.origin,
                     created: bucket.created.as_ref().map(|created| created.0),
@@ -88,7 +93,7 @@ pub async fn record_intents(
             bucket_name: pending.bucket.to_string(),
             creation: creation.clone(),
             store: location.to_owned(),
-            applied_generation: None,
+            applied_digest: None,
             origin: None,
             created: None,
             lifecycle: Vec::new(),
@@ -136,30 +141,64 @@ pub async fn write(
     let verdicts = verdicts::all(hub, step, outcomes, missed, context);
     let generation = hub.metadata.generation.unwrap_or_default();
     let now = (context.clock)();
+    let is_observing = hub.spec.mode == Mode::Observe;
     let mut status = HubStorageStatus {
         observed_generation: generation,
         conditions: update_conditions(&before.conditions, verdicts, generation, now),
-        buckets: if outcomes.is_empty() {
+        buckets: if outcomes.is_empty() || is_observing {
             before.buckets.clone()
         } else {
-            buckets(&before, outcomes, generation)
+            buckets(&before, outcomes)
         },
         buckets_ready: None,
-        plan: Vec::new(),
-        last_handled_check_request: before.last_handled_check_request.clone(),
+        plan: if is_observing {
+            plan::lines(outcomes)
+        } else {
+            Vec::new()
+        },
+        last_handled_check_request: hub
+            .check_request()
+            .map(str::to_owned)
+            .or(before.last_handled_check_request.clone()),
         // Written by others: the users' reconciler, and serve.
         users: None,
         vending: None,
     };
     status.buckets_ready = Some(ready_count(&status.buckets, hub));
-    let unchanged = status.observed_generation == before.observed_generation
-        && status.conditions == before.conditions
-        && status.buckets == before.buckets
-        && status.buckets_ready == before.buckets_ready;
-    if unchanged {
+    put(hub, &status, context).await
+}
+
+/// Says that nobody looks: what is known stays, as it was when somebody last did.
+///
+/// # Errors
+/// If the API server fails.
+pub async fn pause(hub: &HubStorage, context: &Context) -> Result<(), HubError> {
+    let before = hub.status.clone().unwrap_or_default();
+    let generation = hub.metadata.generation.unwrap_or_default();
+    let status = HubStorageStatus {
+        observed_generation: generation,
+        conditions: paused::conditions(&before.conditions, generation, (context.clock)()),
+        ..before
+    };
+    put(hub, &status, context).await
+}
+
+/// Writes status, if our part of it says anything new, and tells of what it says.
+async fn put(
+    hub: &HubStorage,
+    status: &HubStorageStatus,
+    context: &Context,
+) -> Result<(), HubError> {
+    let before = hub.status.clone().unwrap_or_default();
+    let ours = HubStorageStatus {
+        users: before.users,
+        vending: before.vending.clone(),
+        ..status.clone()
+    };
+    if ours == before {
         return Ok(());
     }
-    patch(hub, &status, context)
+    patch(hub, status, context)
         .await
         .map_err(HubError::at("writing status"))?;
     delete::left_out(hub, &before.buckets, &status.buckets, context).await;
@@ -191,21 +230,11 @@ pub async fn rewrite(
         .filter(|before| !is_summary(&before.type_))
         .map(|before| condition_of(&parts, &before.type_).unwrap_or(before));
     let conditions: Vec<Condition> = summary.iter().chain(kept).cloned().collect();
-    if conditions == before.conditions {
-        return Ok(());
-    }
     let status = HubStorageStatus {
         conditions,
-        ..before.clone()
+        ..before
     };
-    patch(hub, &status, context)
-        .await
-        .map_err(HubError::at("writing status"))?;
-    context
-        .events
-        .transition(&hub.object_ref(&()), &before.conditions, &status.conditions)
-        .await;
-    Ok(())
+    put(hub, &status, context).await
 }
 
 /// How many buckets exist, of those declared.
@@ -226,11 +255,7 @@ fn condition_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Cond
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-fn buckets(
-    before: &HubStorageStatus,
-    outcomes: &[BucketOutcome],
-    generation: i64,
-) -> Vec<BucketStatus> {
+fn buckets(before: &HubStorageStatus, outcomes: &[BucketOutcome]) -> Vec<BucketStatus> {
     outcomes
         .iter()
         .filter_map(|outcome| {
@@ -260,10 +285,10 @@ fn buckets(
                 bucket_name: outcome.plan.bucket.to_string(),
                 creation,
                 store: outcome.location.clone(),
-                applied_generation: if in_force {
-                    Some(generation)
+                applied_digest: if in_force {
+                    Some(outcome.plan.digest.clone())
                 } else {
-                    known.and_then(|known| known.applied_generation)
+                    known.and_then(|known| known.applied_digest.clone())
                 },
                 origin: outcome.plan.origin.filter(|_| outcome.ours),
                 created: outcome.created.filter(|_| outcome.ours).map(Time),

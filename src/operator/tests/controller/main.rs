@@ -18,6 +18,7 @@ mod fault_injection;
 mod fixtures;
 mod isolation;
 mod missed;
+mod modes;
 mod moved;
 mod news;
 mod rivals;

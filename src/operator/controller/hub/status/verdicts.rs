@@ -15,7 +15,8 @@ use crate::guard::GuardState;
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::{BucketsReady, IsolationReady, LifecycleApplied, Ready, Reconciling, Stalled};
 
-/// How the whole hub stands: what waits goes before what stalls, since it is tried again sooner.
+/// How the whole hub stands: what waits goes before what stalls, since it is tried again sooner, and
+/// what mode Enforce would put right comes last.
 pub fn summarise(outcomes: &[BucketOutcome]) -> Step {
     let of = |wanted: fn(&Step) -> bool| {
         outcomes
@@ -24,8 +25,21 @@ pub fn summarise(outcomes: &[BucketOutcome]) -> Step {
             .find(|step| wanted(step))
     };
     let waiting = of(|step| matches!(step, Step::Wait { .. }));
-    let stalled = of(|step| matches!(step, Step::Stalled { .. }));
-    waiting.or(stalled).cloned().unwrap_or(Step::Done)
+    let stalled =
+        of(|step| matches!(step, Step::Stalled { reason, .. } if *reason != Reason::Observing));
+    let foreseen = outcomes
+        .iter()
+        .filter(|outcome| outcome.step.reason() == Reason::Observing);
+    let changes: usize = foreseen.map(|outcome| outcome.plan.actions.len()).sum();
+    let observing = (changes > 0).then(|| {
+        let message = format!(
+            "mode Observe: the store differs from what is declared, and nothing is done about it; status.plan names \
+             the changes, {changes} in all. Mode Enforce makes them"
+        );
+        Step::stalled(Reason::Observing, message)
+    });
+    let others = waiting.or(stalled).cloned();
+    others.or(observing).unwrap_or(Step::Done)
 }
 
 /// All conditions of a hub.

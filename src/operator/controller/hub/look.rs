@@ -1,0 +1,59 @@
+//! From what is declared to plans: every bucket is looked at first, so that all plans know what
+//! the store cannot do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hubstorage_cloud::CloudError;
+use hubstorage_core::api::Capability;
+use hubstorage_core::plan::{BucketPlan, Declared, Remembered, plan_bucket};
+use hubstorage_core::supports::Supports;
+
+use super::{Target, observe};
+
+/// What a look at the store tells.
+pub struct Looked {
+    /// A plan for each bucket, in the order in which they were given; of one that could not be
+    /// seen, why.
+    pub plans: Vec<Result<BucketPlan, CloudError>>,
+    /// What the store turned out to be unable to do, beyond what was known.
+    pub lacking: BTreeSet<Capability>,
+}
+
+/// Looks at `buckets`, and plans. Both modes that look do it by this, so that Enforce does what
+/// Observe says.
+pub async fn all(
+    target: &Target,
+    buckets: &[Declared],
+    remembered: &BTreeMap<String, Remembered>,
+    mut supports: Supports,
+) -> Looked {
+    let remembered_of = |declared: &Declared| {
+        let known = remembered.get(&declared.name);
+        known.cloned().unwrap_or_default()
+    };
+    let mut lacking = BTreeSet::new();
+    let mut looks = Vec::with_capacity(buckets.len());
+    for declared in buckets {
+        let remembered = remembered_of(declared);
+        let store = target.store.as_ref();
+        let look = observe::bucket(store, declared, &remembered, &target.owner, supports).await;
+        looks.push(look.map(|look| {
+            supports = look
+                .lacking
+                .iter()
+                .fold(supports, |supports, lost| supports.without(*lost));
+            lacking.extend(look.lacking);
+            look.observed
+        }));
+    }
+    let plan = |(declared, observed): (&Declared, Result<_, CloudError>)| {
+        let remembered = remembered_of(declared);
+        let plan =
+            |observed| plan_bucket(declared, &observed, &remembered, &target.owner, supports);
+        observed.map(plan)
+    };
+    Looked {
+        plans: buckets.iter().zip(looks).map(plan).collect(),
+        lacking,
+    }
+}
