@@ -14,7 +14,7 @@ use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::effects;
 use hubstorage_core::names::{BucketName, BucketNamePattern};
-use hubstorage_core::plan::{Declared, Owner};
+use hubstorage_core::plan::{Declared, Owner, Refusal};
 use hubstorage_core::policies::PolicyDocument;
 use hubstorage_core::settings::DeclaredSettings;
 use hubstorage_core::supports::Supports;
@@ -22,6 +22,7 @@ use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::reflector::ObjectRef;
 
+use super::claims;
 use crate::controller::provider::drift_check_interval;
 use crate::controller::{Context, Step};
 use crate::providers::ConnectError;
@@ -38,6 +39,8 @@ pub struct Target {
     pub owner: Owner,
     /// The buckets that are declared.
     pub buckets: Vec<Declared>,
+    /// Those that another hub claimed first, and why they are refused.
+    pub taken: BTreeMap<String, Refusal>,
     /// What the store can do, as far as it is known.
     pub supports: Supports,
     /// When to look again.
@@ -62,12 +65,14 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
         .await
         .map_err(|error| Step::from(&error))?;
     let (supports, drift_check_interval) = (supports(&provider), drift_check_interval(&provider));
+    let taken = claims::taken(hub, &buckets, &location, context);
     Ok(Target {
         provider,
         store,
         location,
         owner,
         buckets,
+        taken,
         supports,
         drift_check_interval,
     })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hubstorage_cloud::CloudError;
 use hubstorage_core::api::Capability;
-use hubstorage_core::plan::{BucketPlan, Declared, Remembered, plan_bucket};
+use hubstorage_core::plan::{BucketPlan, Declared, Observed, Refusal, Remembered, plan_bucket};
 use hubstorage_core::supports::Supports;
 
 use super::{Target, observe};
@@ -32,28 +32,42 @@ pub async fn all(
         known.cloned().unwrap_or_default()
     };
     let mut lacking = BTreeSet::new();
-    let mut looks = Vec::with_capacity(buckets.len());
+    let mut seen = Vec::with_capacity(buckets.len());
     for declared in buckets {
+        if let Some(refusal) = target.taken.get(&declared.name) {
+            seen.push(Ok(Seen::Taken(refusal)));
+            continue;
+        }
         let remembered = remembered_of(declared);
         let store = target.store.as_ref();
         let look = observe::bucket(store, declared, &remembered, &target.owner, supports).await;
-        looks.push(look.map(|look| {
+        seen.push(look.map(|look| {
             supports = look
                 .lacking
                 .iter()
                 .fold(supports, |supports, lost| supports.without(*lost));
             lacking.extend(look.lacking);
-            look.observed
+            Seen::Bucket(look.observed)
         }));
     }
-    let plan = |(declared, observed): (&Declared, Result<_, CloudError>)| {
-        let remembered = remembered_of(declared);
-        let plan =
-            |observed| plan_bucket(declared, &observed, &remembered, &target.owner, supports);
-        observed.map(plan)
+    let plan = |declared: &Declared, seen| match seen {
+        Seen::Taken(refusal) => BucketPlan::nothing(declared, Some(refusal.clone())),
+        Seen::Bucket(observed) => {
+            let remembered = remembered_of(declared);
+            plan_bucket(declared, &observed, &remembered, &target.owner, supports)
+        }
     };
+    let each = buckets.iter().zip(seen);
     Looked {
-        plans: buckets.iter().zip(looks).map(plan).collect(),
+        plans: each
+            .map(|(declared, seen)| seen.map(|seen| plan(declared, seen)))
+            .collect(),
         lacking,
     }
+}
+
+/// What was seen of a bucket; nobody looks at one that is another hub's.
+enum Seen<'t> {
+    Taken(&'t Refusal),
+    Bucket(Observed),
 }

@@ -15,6 +15,7 @@
 //! Mode Observe leaves out 2 and 5, and writes the plan to status; mode Paused does nothing but say so.
 
 mod apply;
+mod claims;
 mod delete;
 mod dereference;
 mod foresee;

@@ -7,11 +7,12 @@
 use hubstorage_cloud::faults::{Fault, FaultPlan};
 use hubstorage_cloud::memory::{Behaviour, Bucket};
 use hubstorage_core::api::{HubStorage, STAMP_ANNOTATION};
+use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::{Days, Effect, Rule, RuleBody};
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::fixtures::{HUB_ACCOUNT, hub, notebook, scratch};
+use crate::fixtures::{ACCOUNT, HUB_ACCOUNT, hub, hub_with, notebook, scratch};
 use crate::world::World;
 
 /// Something that happens, and is tried with every fault.
@@ -154,6 +155,26 @@ fn remove_bucket(world: &World) {
         .expect("the bucket is there");
 }
 
+/// A bucket of somebody else, to be taken over with everything that can be declared of it.
+fn adopt(world: &World) {
+    let mut theirs = Bucket::new(ACCOUNT, world.cloud.now());
+    theirs.objects.insert("bob/a".to_owned(), Vec::new());
+    world.cloud.insert_by_hand(&scratch(), theirs);
+    world.server.apply(&hub_with("earth", "earth", json!({"buckets": [{
+        "name": "scratch", "bucketName": "earth-scratch", "adoption": "Always",
+        "lifecycle": {"expireAfterDays": 7}, "versioning": "Suspended", "publicAccess": "Blocked",
+        "insecureTransport": "Denied", "objectOwnership": "BucketOwnerEnforced",
+    }]})));
+}
+
+fn change_settings(world: &World) {
+    edit_scratch(world, |bucket| {
+        bucket.public_access_blocked = false;
+        bucket.owner_enforced = false;
+        bucket.policy = BucketPolicy::default();
+    });
+}
+
 fn delete(world: &World) {
     edit_scratch(world, |bucket| {
         drop(bucket.objects.insert("bob/a".to_owned(), Vec::new()))
@@ -189,6 +210,8 @@ scenarios! {
     all_rules_were_replaced_by_one_of_somebody_else: on_aws, true, remove_rule_beside_one_of_others;
     a_bucket_was_deleted_by_hand: on_aws, true, remove_bucket;
     a_bucket_was_deleted_by_hand_where_tags_come_after_the_create_call: on_minio, true, remove_bucket;
+    a_bucket_is_taken_over: || World::new(Behaviour::aws()), true, adopt;
+    settings_were_changed_by_hand: on_aws, true, change_settings;
     a_pod_is_missed_by_the_webhook: on_aws, true, miss_pod;
     a_hub_is_deleted: on_minio, true, delete;
 }

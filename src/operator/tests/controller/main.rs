@@ -9,8 +9,11 @@
     reason = "these are tests"
 )]
 
+mod adoption;
 mod api_server;
 mod bad_input;
+mod checks;
+mod claims;
 mod conditions;
 mod deletion;
 mod drift;

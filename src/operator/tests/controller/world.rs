@@ -351,8 +351,16 @@ impl World {
             let objects: Vec<_> = bucket.objects.keys().collect();
             writeln!(
                 lines,
-                "{name} of {}: tags {:?}, rules {:?}, objects {objects:?}",
-                bucket.owner, bucket.tags.0, bucket.rules
+                "{name} of {}: tags {:?}, rules {:?}, objects {objects:?}, policy {:?}, public access blocked: {}, \
+                 owner enforced: {}, versioning {:?}, encryption {:?}",
+                bucket.owner,
+                bucket.tags.0,
+                bucket.rules,
+                bucket.policy,
+                bucket.public_access_blocked,
+                bucket.owner_enforced,
+                bucket.versioning,
+                bucket.encryption
             )
             .unwrap();
         }
