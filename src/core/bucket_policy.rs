@@ -77,9 +77,19 @@ impl fmt::Display for Grant {
         write!(
             f,
             " grants {} to {}",
-            self.actions.join(", "),
-            self.principals.join(", ")
+            some(&self.actions),
+            some(&self.principals)
         )
+    }
+}
+
+/// The first of them, and how many there are besides: a policy may name hundreds.
+fn some(words: &[String]) -> String {
+    const NAMED: usize = 4;
+    let named = words[..words.len().min(NAMED)].join(", ");
+    match words.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
     }
 }
 

@@ -91,6 +91,9 @@ pub struct BucketStatus {
     /// Declared rules and settings that this store cannot do, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
+    /// What statements of others in its policy grant, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<String>,
     /// How far its deletion is; absent unless everything in it is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emptying: Option<Emptying>,

@@ -76,6 +76,8 @@ pub enum Reason {
     ProbeInconclusive,
     /// The store does not hold users apart.
     ProbeLeaks,
+    /// The policy of a bucket lets others in.
+    OtherGrants,
     /// The provider vends nothing.
     VendingNotConfigured,
     /// Credentials are held apart; whether pods reach a metadata service is not known.
@@ -186,6 +188,9 @@ impl Reason {
             }
             Self::ProbeLeaks => {
                 "A credential limited to one prefix reached another: this store does not hold users apart, so nothing is vended."
+            }
+            Self::OtherGrants => {
+                "The policy of a bucket has statements of others, by which somebody may reach more than their own prefix; the message names them. Vending goes on."
             }
             Self::VendingNotConfigured => {
                 "The StorageProvider has no spec.s3.vending, so users get no credentials."
@@ -306,6 +311,9 @@ impl Reason {
             }
             Self::ProbeLeaks => {
                 "Restrict the vending identity's own policy as docs/security.md shows, or use a store that enforces session policies."
+            }
+            Self::OtherGrants => {
+                "When nobody needs them any more, take the statements out of the bucket's policy; docs/migrate.md shows how. The operator never does."
             }
             Self::VendingNotConfigured => "Add spec.s3.vending to the StorageProvider.",
             Self::MetadataServiceUntried => {

@@ -1,6 +1,7 @@
 //! Status: computed from what was done, written once, and only if it says something new.
 
 mod deletion;
+mod grants;
 mod injection;
 mod paused;
 mod plan;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 
 use hubstorage_core::api::{
     BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, Mode,
-    update_conditions,
+    StorageProvider, update_conditions,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
@@ -99,6 +100,7 @@ pub async fn record_intents(
             lifecycle: Vec::new(),
             settings: Vec::new(),
             omitted: Vec::new(),
+            grants: Vec::new(),
             emptying: None,
         };
         match buckets.iter_mut().find(|bucket| bucket.name == *name) {
@@ -141,6 +143,7 @@ pub async fn write(
     let verdicts = verdicts::all(hub, step, outcomes, missed, context);
     let generation = hub.metadata.generation.unwrap_or_default();
     let now = (context.clock)();
+    let provider = context.provider(&hub.spec.provider_ref.name);
     let is_observing = hub.spec.mode == Mode::Observe;
     let mut status = HubStorageStatus {
         observed_generation: generation,
@@ -148,7 +151,7 @@ pub async fn write(
         buckets: if outcomes.is_empty() || is_observing {
             before.buckets.clone()
         } else {
-            buckets(&before, outcomes)
+            buckets(&before, outcomes, provider.as_deref())
         },
         buckets_ready: None,
         plan: if is_observing {
@@ -255,7 +258,11 @@ fn condition_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Cond
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-fn buckets(before: &HubStorageStatus, outcomes: &[BucketOutcome]) -> Vec<BucketStatus> {
+fn buckets(
+    before: &HubStorageStatus,
+    outcomes: &[BucketOutcome],
+    provider: Option<&StorageProvider>,
+) -> Vec<BucketStatus> {
     outcomes
         .iter()
         .filter_map(|outcome| {
@@ -303,6 +310,7 @@ fn buckets(before: &HubStorageStatus, outcomes: &[BucketOutcome]) -> Vec<BucketS
                     Vec::new()
                 },
                 omitted: outcome.plan.omitted(),
+                grants: grants::words(&outcome.plan.grants, provider),
                 emptying: None,
             })
         })

@@ -1,13 +1,16 @@
 //! `IsolationReady` and `InjectionReady`: what others have to bring about.
 
 use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::controller::hub as reconciler;
 use hubstorage::guard::GuardState;
-use hubstorage_cloud::memory::Behaviour;
+use hubstorage_cloud::memory::{Behaviour, Bucket};
 use hubstorage_core::api::{ConditionType, Reason, StorageProvider};
+use hubstorage_core::bucket_policy::BucketPolicy;
 use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 
-use crate::fixtures::{hub, provider};
+use crate::fixtures::{hub, hub_with, provider, scratch};
 use crate::world::World;
 
 use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling};
@@ -211,4 +214,90 @@ async fn a_provider_that_vends_nothing_leaves_isolation_unknown() {
         &["spec.s3.vending"],
     );
     assert!(world.is_ready(&hub()));
+}
+
+/// Somebody's statements in the policy of the scratch bucket.
+fn grant(world: &World, statements: Value) {
+    let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+    world.cloud.edit_by_hand(&scratch(), |bucket| {
+        bucket.policy = BucketPolicy::parse(&policy).unwrap();
+    });
+}
+
+fn allow(sid: &str, principal: &str) -> Value {
+    json!({"Sid": sid, "Effect": "Allow", "Principal": {"AWS": principal}, "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::earth-scratch/*"})
+}
+
+#[tokio::test]
+async fn what_others_statements_grant_is_named_until_it_is_gone_also_over_news() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    let user = "arn:aws:iam::123456789012:user/hub";
+    grant(&world, json!([allow("OldHub", user)]));
+    world.settle().await;
+    let words = ["earth-scratch", "OldHub", user, "take them out"];
+    let says = |world: &World, type_| {
+        world.says(&hub(), type_, "False", Reason::OtherGrants, &words);
+    };
+    says(&world, IsolationReady);
+    says(&world, Ready);
+    world.stays_as_it_is().await;
+
+    // What is told from memory alone knows it too.
+    for state in [
+        GuardState::Missing {
+            why: "gone".to_owned(),
+        },
+        GuardState::InForce {
+            since: world.cloud.now(),
+        },
+    ] {
+        world.guard_is(state);
+        world.controller.see(&world.server);
+        let context = world.controller.context.clone();
+        let seen = context.stores.hubs.get(&ObjectRef::from_obj(&hub()));
+        reconciler::retell(seen.unwrap(), context).await.unwrap();
+    }
+    says(&world, IsolationReady);
+
+    grant(&world, json!([]));
+    world.settle().await;
+    world.says(&hub(), Ready, "True", Reason::Ready, &[]);
+}
+
+#[tokio::test]
+async fn mode_observe_names_grants_and_the_providers_own_role_is_none() {
+    let role = "arn:aws:iam::123456789012:role/vending";
+    let provider = crate::fixtures::provider_with(
+        json!({"s3": {"vending": {"role": {"management": "Given", "arn": role}}}}),
+    );
+    let only =
+        json!([{"name": "scratch", "bucketName": "earth-scratch", "management": "AccessOnly"}]);
+    let observing = hub_with(
+        "earth",
+        "earth",
+        json!({"mode": "Observe", "buckets": only}),
+    );
+    let mut world = World::new(Behaviour::aws()).with(&provider);
+    let bucket = Bucket::new(crate::fixtures::ACCOUNT, world.cloud.now());
+    world.cloud.insert_by_hand(&scratch(), bucket);
+    world.server.apply(&observing);
+    grant(&world, json!([allow("Vending", role)]));
+    world.settle().await;
+    assert!(world.is_ready(&observing));
+    grant(
+        &world,
+        json!([allow("Vending", role), allow("Old", "123456789012")]),
+    );
+    world.settle().await;
+    world.says(
+        &observing,
+        IsolationReady,
+        "False",
+        Reason::OtherGrants,
+        &["Old"],
+    );
+    let message = world.condition(&observing, IsolationReady).message;
+    assert!(!message.contains("Vending"), "{message}");
 }

@@ -7,7 +7,7 @@ use hubstorage_core::api::{
 use hubstorage_core::lifecycle::Effect;
 use kube::ResourceExt as _;
 
-use super::{BucketOutcome, MissedPod, injection};
+use super::{BucketOutcome, MissedPod, grants, injection};
 use crate::controller::step::not_ready;
 use crate::controller::{Context, Step};
 use crate::guard::GuardState;
@@ -54,8 +54,14 @@ pub(super) fn all(
         .iter()
         .map(|outcome| outcome.plan.bucket.as_str())
         .collect();
+    let provider = context.provider(&hub.spec.provider_ref.name);
+    // Where nobody got as far as the store, what was known stands.
+    let grants = match (outcomes, &hub.status) {
+        ([], Some(before)) => grants::known(&before.buckets),
+        _ => grants::seen(outcomes, hub.status.as_ref(), provider.as_deref()),
+    };
     let mut parts = vec![buckets(step, outcomes), lifecycle(step, outcomes)];
-    parts.extend(from_memory(hub, &names, missed, context));
+    parts.extend(from_memory(hub, &names, &grants, missed, context));
     let mut verdicts = summary(step, &names, &parts);
     verdicts.extend(parts);
     verdicts
@@ -73,7 +79,7 @@ pub(super) fn again(
         .iter()
         .map(|bucket| bucket.bucket_name.as_str())
         .collect();
-    let parts = from_memory(hub, &names, missed, context);
+    let parts = from_memory(hub, &names, &grants::known(known), missed, context);
     let mut verdicts = summary(&Step::Done, &names, &parts);
     verdicts.extend(parts);
     verdicts
@@ -83,13 +89,20 @@ pub(super) fn again(
 fn from_memory(
     hub: &HubStorage,
     buckets: &[&str],
+    grants: &[String],
     missed: &[MissedPod],
     context: &Context,
 ) -> [Verdict; 2] {
     let provider = context.provider(&hub.spec.provider_ref.name);
     let missed: Vec<String> = missed.iter().map(|pod| pod.name_any()).collect();
     [
-        isolation(hub, provider.as_deref(), buckets, &context.guard.borrow()),
+        isolation(
+            hub,
+            provider.as_deref(),
+            buckets,
+            grants,
+            &context.guard.borrow(),
+        ),
         injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed),
     ]
 }
@@ -228,6 +241,7 @@ fn isolation(
     hub: &HubStorage,
     provider: Option<&StorageProvider>,
     buckets: &[&str],
+    grants: &[String],
     guard: &GuardState,
 ) -> Verdict {
     let verdict = |status, reason: Reason, message: &str| {
@@ -238,6 +252,24 @@ fn isolation(
             False,
             Reason::GuardMissing,
             &format!("nothing is vended: {why}"),
+        );
+    }
+    if let Some(leak) = leak(hub, provider) {
+        return verdict(
+            False,
+            Reason::ProbeLeaks,
+            &format!("nothing is vended from {}: {}", leak.name, leak.message),
+        );
+    }
+    if !grants.is_empty() {
+        return verdict(
+            False,
+            Reason::OtherGrants,
+            &format!(
+                "{}. By these, somebody may reach more than their own prefix. Once nobody needs them, take them out of \
+                 the bucket's policy: the operator leaves what others wrote",
+                grants.join("; ")
+            ),
         );
     }
     let Some(provider) = provider else {
@@ -259,20 +291,8 @@ fn isolation(
             Reason::VendingNotConfigured.meaning(),
         );
     }
-    let probes = hub
-        .status
-        .iter()
-        .flat_map(|status| &status.vending)
-        .flat_map(|vending| &vending.buckets);
-    let found: Vec<&BucketVending> = probes.filter(|probe| is_current(probe, provider)).collect();
+    let found = probes(hub, provider);
     let by = |wanted| found.iter().find(|probe| probe.verdict == wanted);
-    if let Some(leak) = by(IsolationVerdict::Leaks) {
-        return verdict(
-            False,
-            Reason::ProbeLeaks,
-            &format!("nothing is vended from {}: {}", leak.name, leak.message),
-        );
-    }
     if let Some(unknown) = by(IsolationVerdict::Unknown) {
         let message = format!(
             "nothing is vended from {}: {}",
@@ -295,7 +315,23 @@ fn isolation(
     )
 }
 
-/// A verdict counts for the provider as it is now, not as it once was.
+/// A bucket in which users are not held apart, where the provider vends at all.
+fn leak<'h>(hub: &'h HubStorage, provider: Option<&StorageProvider>) -> Option<&'h BucketVending> {
+    let provider = provider?;
+    provider.spec.s3.as_ref()?.vending.as_ref()?;
+    let found = probes(hub, provider);
+    found
+        .into_iter()
+        .find(|probe| probe.verdict == IsolationVerdict::Leaks)
+}
+
+/// What serve found out about the provider as it is now, not as it once was.
+fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h BucketVending> {
+    let vending = hub.status.iter().flat_map(|status| &status.vending);
+    let probes = vending.flat_map(|vending| &vending.buckets);
+    probes.filter(|probe| is_current(probe, provider)).collect()
+}
+
 fn is_current(probe: &BucketVending, provider: &StorageProvider) -> bool {
     Some(&probe.provider_uid) == provider.uid().as_ref()
         && Some(probe.provider_generation) == provider.metadata.generation
