@@ -103,14 +103,23 @@ impl Metrics {
 
     /// An action was tried.
     pub fn action(&self, action: &Action, succeeded: bool) {
+        self.count(action.verb(), action.reason(), succeeded);
+    }
+
+    /// A bucket was deleted with its hub.
+    pub fn deleted(&self) {
+        self.count("DeleteBucket", Reason::BucketDeleted, true);
+    }
+
+    fn count(&self, action: &'static str, reason: Reason, succeeded: bool) {
         let outcome = if succeeded { "success" } else { "failure" };
-        self.actions
-            .get_or_create(&ActionLabels {
-                action: action.verb(),
-                reason: action.reason().into(),
-                outcome,
-            })
-            .inc();
+        let reason = reason.into();
+        let labels = ActionLabels {
+            action,
+            reason,
+            outcome,
+        };
+        self.actions.get_or_create(&labels).inc();
     }
 
     /// A hub was compared with its store.

@@ -228,7 +228,7 @@ async fn tell_gone(hub: &HubStorage, bucket: &BucketStatus, how: How, context: &
         bucket.bucket_name, bucket.store
     );
     tracing::info!(namespace = hub.namespace(), name = hub.name_any(), "{note}");
-    context.metrics.action(Reason::BucketDeleted, true);
+    context.metrics.deleted();
     context
         .events
         .deleted(&hub.object_ref(&()), &bucket.bucket_name, &note)
