@@ -5,9 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::NameReference;
 use super::bucket::Bucket;
 use super::hub_status::HubStorageStatus;
-use super::{CHECK_ANNOTATION, NameReference};
 use crate::names::PrefixScheme;
 
 /// One hub's storage: its buckets, who reaches what in them, and what its users' pods are given.
@@ -67,17 +67,6 @@ pub struct HubStorageSpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub buckets: Vec<Bucket>,
-}
-
-/// Longest check request that is looked at, in bytes: status holds what was answered.
-const LONGEST_CHECK_REQUEST: usize = 253;
-
-impl HubStorage {
-    /// The value by which somebody asks for a comparison with the store; none where nobody does.
-    pub fn check_request(&self) -> Option<&str> {
-        let asked = self.metadata.annotations.as_ref()?.get(CHECK_ANNOTATION)?;
-        Some(&asked[..asked.floor_char_boundary(LONGEST_CHECK_REQUEST)])
-    }
 }
 
 /// What is done about a difference between what is declared and what is there.

@@ -47,6 +47,7 @@ pub use storage_provider::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,9 +74,18 @@ pub const USERNAME_ANNOTATION: &str = "hub.jupyter.org/username";
 /// but its 32 bits of hash are no authorization key.
 pub const USERNAME_LABEL: &str = "hub.jupyter.org/username";
 
-/// The annotation by which a person asks for a comparison with the store now: any new value does;
-/// `status.lastHandledCheckRequest` answers with it.
+/// The annotation on a HubStorage or StorageProvider by which a person asks for a look at the store
+/// now: any new value does; `status.lastHandledCheckRequest` answers with it.
 pub const CHECK_ANNOTATION: &str = "hubstorage.io/check-requested-at";
+
+/// Longest check request that is looked at, in bytes: status holds what was answered.
+const LONGEST_CHECK_REQUEST: usize = 253;
+
+/// The value by which somebody asks for a look at the store now; none where nobody does.
+pub fn check_request(metadata: &ObjectMeta) -> Option<&str> {
+    let asked = metadata.annotations.as_ref()?.get(CHECK_ANNOTATION)?;
+    Some(&asked[..asked.floor_char_boundary(LONGEST_CHECK_REQUEST)])
+}
 
 /// The finalizer of a HubStorage, set before the first call to a store.
 pub const FINALIZER: &str = "hubstorage.io/finalizer";

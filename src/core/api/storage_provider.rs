@@ -283,6 +283,12 @@ pub struct StorageProviderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
 
+    /// Value of the annotation hubstorage.io/check-requested-at that was last answered: the store
+    /// was asked since, and the conditions say how that ended. Its HubStorages are compared with
+    /// the store too, and answer for themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_check_request: Option<String>,
+
     /// What the store was found to be able to do, and not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

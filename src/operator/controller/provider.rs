@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hubstorage_core::api::{
     Capability, CapabilityStatus, ConditionStatus, ConditionType, HubStorage, Reason, S3Provider,
-    StorageProvider, StorageProviderStatus, Verdict, condition, update_conditions,
+    StorageProvider, StorageProviderStatus, Verdict, check_request, condition, update_conditions,
 };
 use kube::api::{Patch, PatchParams};
 use kube::core::Duration as KubeDuration;
@@ -185,8 +185,12 @@ async fn write_status(
         generation,
         now,
     );
+    let answered = check_request(&provider.metadata)
+        .map(str::to_owned)
+        .or(before.last_handled_check_request.clone());
     let unchanged = conditions == before.conditions
         && generation == before.observed_generation
+        && answered == before.last_handled_check_request
         && home == Home::of(provider);
     if unchanged {
         return Ok(());
@@ -196,6 +200,7 @@ async fn write_status(
         conditions: conditions.clone(),
         store: home.store,
         account: home.account,
+        last_handled_check_request: answered,
         // Another manager's.
         capabilities: Vec::new(),
     };

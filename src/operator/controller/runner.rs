@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
-use hubstorage_core::api::{HubStorage, Mode, StorageProvider};
+use hubstorage_core::api::{HubStorage, Mode, StorageProvider, check_request};
 use kube::core::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt as _};
@@ -65,29 +65,28 @@ impl Awaited for HubStorage {
     fn is_awaited(&self) -> bool {
         let status = self.status.as_ref();
         let answered = status.and_then(|status| status.last_handled_check_request.as_deref());
-        let asked = self
-            .check_request()
-            .filter(|_| self.spec.mode != Mode::Paused);
-        asked.is_some_and(|asked| Some(asked) != answered)
-            || is_awaited(
-                &self.metadata,
-                status.map(|status| status.observed_generation),
-            )
+        let observed = status.map(|status| status.observed_generation);
+        let is_looked_at = self.spec.mode != Mode::Paused;
+        is_awaited(&self.metadata, observed) || is_looked_at && is_asked(&self.metadata, answered)
     }
 }
 
 impl Awaited for StorageProvider {
     fn is_awaited(&self) -> bool {
-        let observed = self
-            .status
-            .as_ref()
-            .map(|status| status.observed_generation);
-        is_awaited(&self.metadata, observed)
+        let status = self.status.as_ref();
+        let answered = status.and_then(|status| status.last_handled_check_request.as_deref());
+        let observed = status.map(|status| status.observed_generation);
+        is_awaited(&self.metadata, observed) || is_asked(&self.metadata, answered)
     }
 }
 
 fn is_awaited(metadata: &ObjectMeta, observed: Option<i64>) -> bool {
     metadata.deletion_timestamp.is_some() || observed != metadata.generation
+}
+
+/// Whether somebody asked for a check that was not answered yet.
+fn is_asked(metadata: &ObjectMeta, answered: Option<&str>) -> bool {
+    check_request(metadata).is_some_and(|asked| Some(asked) != answered)
 }
 
 /// What is woken, and why.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use hubstorage_core::api::{
     BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, Mode,
-    StorageProvider, update_conditions,
+    StorageProvider, check_request, update_conditions,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
@@ -159,8 +159,7 @@ pub async fn write(
         } else {
             Vec::new()
         },
-        last_handled_check_request: hub
-            .check_request()
+        last_handled_check_request: check_request(&hub.metadata)
             .map(str::to_owned)
             .or(before.last_handled_check_request.clone()),
         // Written by others: the users' reconciler, and serve.

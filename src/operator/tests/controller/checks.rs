@@ -2,10 +2,10 @@
 
 use hubstorage::controller::Awaited as _;
 use hubstorage_cloud::memory::Behaviour;
-use hubstorage_core::api::{CHECK_ANNOTATION, HubStorage};
+use hubstorage_core::api::{CHECK_ANNOTATION, HubStorage, StorageProvider};
 use serde_json::json;
 
-use crate::fixtures::{hub, hub_with, scratch};
+use crate::fixtures::{hub, hub_with, provider, scratch};
 use crate::world::World;
 
 fn ask(world: &World, value: &str) {
@@ -65,4 +65,19 @@ async fn of_a_value_without_end_status_holds_the_beginning() {
     world.settle().await;
     assert_eq!(answer(&world).map(|answer| answer.len()), Some(253));
     assert!(!world.hub(&hub()).is_awaited());
+}
+
+#[tokio::test]
+async fn a_provider_answers_for_itself() {
+    let mut world = settled(&hub()).await;
+    world.server.edit(&provider(), |provider| {
+        provider["metadata"]["annotations"][CHECK_ANNOTATION] = json!("now");
+    });
+    let current = |world: &World| world.server.get::<StorageProvider>(&provider()).unwrap();
+    assert!(current(&world).is_awaited());
+    world.settle().await;
+    let answer = current(&world).status.unwrap().last_handled_check_request;
+    assert_eq!(answer.as_deref(), Some("now"));
+    assert!(!current(&world).is_awaited());
+    world.stays_as_it_is().await;
 }
