@@ -11,6 +11,7 @@
     reason = "these are tests"
 )]
 
+mod adoption;
 mod bad_input;
 mod conditions;
 mod hub;
