@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 use crate::hub::Hub;
 
 /// What the controller does with a bucket from nothing to ready, in the words of IAM.
-const NEEDED: [&str; 8] = [
+const NEEDED: [&str; 10] = [
     "s3:CreateBucket",
+    "s3:GetBucketPolicy",
     "s3:GetBucketTagging",
     "s3:GetLifecycleConfiguration",
     "s3:ListAllMyBuckets",
     "s3:ListBucketMultipartUploads",
     "s3:ListBucketVersions",
+    "s3:PutBucketPolicy",
     "s3:PutBucketTagging",
     "s3:PutLifecycleConfiguration",
 ];
