@@ -3,7 +3,13 @@
 //! Keys are asked for in their encoded form: a listing in XML cannot hold every character that a
 //! key may have, and readers of XML turn some into others.
 
+use aws_sdk_s3::operation::abort_multipart_upload::builders::AbortMultipartUploadFluentBuilder;
+use aws_sdk_s3::operation::abort_multipart_upload::{
+    AbortMultipartUploadError, AbortMultipartUploadOutput,
+};
 use aws_sdk_s3::types::{Delete, EncodingType, ObjectIdentifier};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use hubstorage_core::names::BucketName;
 use percent_encoding::percent_decode_str;
@@ -39,6 +45,8 @@ struct Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Upload {
     key: String,
+    /// The key, if the store has encoded it without saying so, as Ceph RGW does in this listing.
+    or: Option<String>,
     id: String,
 }
 
@@ -197,8 +205,10 @@ impl S3Store {
             }
         };
         let items = page.uploads().iter().map(|upload| {
+            let is_said = page.encoding_type().is_some();
             Ok(Upload {
                 key: self.key(bucket, upload.key(), page.encoding_type())?,
+                or: upload.key().filter(|_| !is_said).and_then(decoded),
                 id: upload.upload_id().unwrap_or_default().to_owned(),
             })
         });
@@ -238,11 +248,11 @@ impl S3Store {
                 && let Some(upload) = uploads.next()
             {
                 let abort = self.client.abort_multipart_upload().bucket(bucket.as_str());
-                under_way.spawn(abort.key(upload.key).upload_id(upload.id).send());
+                under_way.spawn(abort_one(abort.upload_id(upload.id), upload.key, upload.or));
             }
             match under_way.join_next().await {
                 None => return Ok(aborted),
-                Some(Ok(Err(error))) if error.code() != Some("NoSuchUpload") => {
+                Some(Ok(Err(error))) if !is_no_upload(&error) => {
                     let call = self.call("s3:AbortMultipartUpload", bucket);
                     return Err(call.failed(&error));
                 }
@@ -344,6 +354,22 @@ impl S3Store {
         }
         Ok(())
     }
+}
+
+/// Removes an upload, whose id no other one has, under either form of its key.
+async fn abort_one(
+    abort: AbortMultipartUploadFluentBuilder,
+    key: String,
+    or: Option<String>,
+) -> Result<AbortMultipartUploadOutput, SdkError<AbortMultipartUploadError, HttpResponse>> {
+    match (abort.clone().key(key).send().await, or) {
+        (Err(error), Some(key)) if is_no_upload(&error) => abort.key(key).send().await,
+        (aborted, _) => aborted,
+    }
+}
+
+fn is_no_upload(error: &SdkError<AbortMultipartUploadError, HttpResponse>) -> bool {
+    error.code() == Some("NoSuchUpload")
 }
 
 /// Whether the version was deleted by somebody else meanwhile.

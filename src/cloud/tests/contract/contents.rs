@@ -98,7 +98,12 @@ pub async fn keys_with_odd_characters_are_named_and_deleted(world: &dyn World) {
         "caf\u{e9}",
         "cafe\u{301}",
     ];
-    for key in keys {
+    let takes_lines = world.traits().line_breaks_in_keys;
+    let keys = keys
+        .into_iter()
+        .filter(|key| takes_lines || !key.contains('\n'))
+        .collect::<Vec<_>>();
+    for key in &keys {
         world.put_by_hand(&bucket, key).await;
     }
     let named = store.contents(&bucket).await.unwrap().example.unwrap();

@@ -69,6 +69,7 @@ impl World for Memory {
             } else {
                 Sessions::NotHeld
             },
+            line_breaks_in_keys: true,
             refused_name: self
                 .behaviour
                 .refused_names

@@ -83,6 +83,7 @@ impl Store {
             others: Others::Refused,
             wrong_keys: WrongKeys::Rejected,
             sessions: Sessions::AS_ON_AWS,
+            line_breaks_in_keys: true,
             refused_name: None,
         };
         match *self {
@@ -118,6 +119,7 @@ impl Store {
                 // Its state cannot be read while nobody has ever set it.
                 supports: Supports::ALL.without(Capability::Versioning),
                 others: Others::Unlisted,
+                line_breaks_in_keys: false,
                 wrong_keys: WrongKeys::Taken,
                 sessions: Sessions::NotHeld,
                 ..as_on_aws

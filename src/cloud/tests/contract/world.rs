@@ -35,6 +35,8 @@ pub struct Traits {
     pub wrong_keys: WrongKeys,
     /// What session policies are worth.
     pub sessions: Sessions,
+    /// Whether keys may hold line breaks.
+    pub line_breaks_in_keys: bool,
     /// A valid name that this store does not take.
     pub refused_name: Option<BucketName>,
 }

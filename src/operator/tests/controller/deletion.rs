@@ -1,4 +1,4 @@
-//! Deletion with Retain: the store keeps everything, and people are told what.
+//! Deletion with Retain, and the finalizer: the store keeps everything, and people are told what.
 
 use hubstorage_cloud::CloudError;
 use hubstorage_cloud::faults::FaultPlan;

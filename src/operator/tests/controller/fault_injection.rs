@@ -12,6 +12,7 @@ use hubstorage_core::lifecycle::{Days, Effect, Rule, RuleBody};
 use kube::ResourceExt as _;
 use serde_json::json;
 
+use crate::emptying;
 use crate::fixtures::{ACCOUNT, HUB_ACCOUNT, hub, hub_with, notebook, scratch};
 use crate::world::World;
 
@@ -182,6 +183,30 @@ fn delete(world: &World) {
     world.server.delete(&hub());
 }
 
+fn with_policy(policy: &str) -> World {
+    let world = on_minio();
+    world.cloud.behave(|behaviour| behaviour.batch = 3);
+    emptying::set_policy(&world, policy);
+    world
+}
+
+fn if_empty() -> World {
+    with_policy("DeleteIfEmpty")
+}
+
+fn with_contents() -> World {
+    with_policy("DeleteContents")
+}
+
+fn delete_empty(world: &World) {
+    world.server.delete(&hub());
+}
+
+fn fill_and_delete(world: &World) {
+    edit_scratch(world, emptying::fill);
+    world.server.delete(&hub());
+}
+
 /// A server starts while the webhook does not answer.
 fn miss_pod(world: &World) {
     let mut pod = notebook("jupyter-ann", "ann", HUB_ACCOUNT);
@@ -214,6 +239,9 @@ scenarios! {
     settings_were_changed_by_hand: on_aws, true, change_settings;
     a_pod_is_missed_by_the_webhook: on_aws, true, miss_pod;
     a_hub_is_deleted: on_minio, true, delete;
+    a_hub_is_deleted_with_an_empty_bucket: if_empty, true, delete_empty;
+    a_hub_is_held_by_a_bucket_that_is_not_empty: if_empty, true, fill_and_delete;
+    a_hub_is_deleted_with_all_that_its_bucket_holds: with_contents, true, fill_and_delete;
 }
 
 #[tokio::test]

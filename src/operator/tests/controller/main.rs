@@ -17,6 +17,7 @@ mod claims;
 mod conditions;
 mod deletion;
 mod drift;
+mod emptying;
 mod fault_injection;
 mod fixtures;
 mod isolation;
