@@ -8,6 +8,7 @@ use hubstorage_core::api::{ConditionType, OWNER_TAG, Reason};
 use hubstorage_core::names::BucketName;
 use serde_json::json;
 
+use crate::emptying;
 use crate::fixtures::{ACCOUNT, hub, hub_with, namespace, scratch};
 use crate::world::World;
 
@@ -50,6 +51,16 @@ async fn they_put_drift_right_together() {
         .edit_by_hand(&scratch(), |bucket| bucket.rules.clear());
     in_turns(&world, 2).await;
     assert_eq!(world.inventory(), before);
+}
+
+#[tokio::test]
+async fn they_empty_a_bucket_together_and_its_hub_goes() {
+    let mut world = emptying::world_with("DeleteContents", emptying::fill).await;
+    world.server.delete(&hub());
+    in_turns(&world, 1).await;
+    world.settle().await;
+    assert!(world.server.get(&hub()).is_none());
+    assert!(world.cloud.bucket(&scratch()).is_none());
 }
 
 /// Lets a controller go on for at most `polls` polls; whether it has come to its end, and how
