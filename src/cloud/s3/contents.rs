@@ -256,8 +256,9 @@ impl S3Store {
                     let call = self.call("s3:AbortMultipartUpload", bucket);
                     return Err(call.failed(&error));
                 }
-                // Finished or aborted by somebody else: it is not there any more.
-                Some(_) => aborted += 1,
+                Some(Ok(Ok(_))) => aborted += 1,
+                // Finished or aborted by somebody else.
+                Some(_) => {}
             }
         }
     }

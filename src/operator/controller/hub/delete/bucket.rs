@@ -89,6 +89,7 @@ impl Deletion<'_> {
         known: &mut BucketStatus,
         how: How,
     ) -> Result<Option<Outcome>, CloudError> {
+        let mut has_moved = false;
         match self.standing(bucket, known).await? {
             Standing::Missing => return Ok(Some(Outcome::Gone)),
             Standing::OthersOwn { owner } => {
@@ -106,8 +107,9 @@ impl Deletion<'_> {
             Standing::Ours => {
                 let batch = self.store.empty_some(bucket).await?;
                 count(known, &batch);
+                has_moved = batch.has_moved();
                 if batch.is_left {
-                    return Ok(match batch.has_moved() {
+                    return Ok(match has_moved {
                         true => None,
                         false => Some(refused(known, &batch)),
                     });
@@ -119,19 +121,16 @@ impl Deletion<'_> {
             Removal::NotEmpty if how == How::IfEmpty => {
                 Ok(Some(not_empty(known, "something that it does not list")))
             }
-            // Written meanwhile; where there is nothing that could be deleted, it is waited for.
-            Removal::NotEmpty => Ok(match self.store.contents(bucket).await?.is_empty() {
-                false => None,
-                true => Some(Outcome::Held(with_way_out(
-                    Step::retry(
-                        Reason::BucketNotEmpty,
-                        format!(
-                            "bucket {bucket} lists nothing, and the store does not delete it because it is not empty"
-                        ),
-                    ),
-                    known,
-                ))),
-            }),
+            // Written meanwhile.
+            Removal::NotEmpty if has_moved => Ok(None),
+            Removal::NotEmpty => {
+                let message = format!(
+                    "the store does not delete bucket {bucket} because it is not empty, and nothing that it lists is left \
+                     to delete"
+                );
+                let step = Step::retry(Reason::BucketNotEmpty, message);
+                Ok(Some(Outcome::Held(with_way_out(step, known))))
+            }
         }
     }
 

@@ -119,7 +119,7 @@ async fn round(
     let is_to_go = |bucket: &BucketStatus| matches!(fate(hub, bucket, &owner), Fate::Deleted(_));
     let reach = match known.iter().any(is_to_go) {
         true => reach(hub, &owner, context).await,
-        // No store is called where everything stays.
+        // Where everything stays, nobody is connected to a store.
         false => Err(Unreached::NoProvider),
     };
     let mut outcomes = Vec::with_capacity(known.len());
@@ -132,7 +132,8 @@ async fn round(
             }
             (Fate::Deleted(how), Ok(deletion)) => {
                 let outcome = deletion.of(&mut bucket, how).await;
-                if outcome == Outcome::Gone {
+                // Of one that was never made there is nothing to tell.
+                if outcome == Outcome::Gone && bucket.creation.is_none() {
                     tell_gone(hub, &bucket, how, context).await;
                 }
                 outcome
