@@ -14,6 +14,7 @@
 mod adoption;
 mod bad_input;
 mod conditions;
+mod deletion;
 mod hub;
 mod kubectl;
 mod permissions;
