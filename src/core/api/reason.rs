@@ -61,7 +61,7 @@ pub enum Reason {
     BucketExists,
     /// A bucket that somebody else keeps is not there.
     BucketMissing,
-    /// A bucket that is to be deleted if it is empty holds something.
+    /// A bucket that is to be deleted holds something that stays.
     BucketNotEmpty,
     /// The store asks for fewer calls.
     Throttled,
@@ -106,7 +106,7 @@ pub enum Reason {
     LifecycleRulesSet,
     /// The store was found changed, and was put back.
     DriftCorrected,
-    /// A bucket was left in the store at deletion.
+    /// A bucket was left in the store, at deletion or because the spec does not name it any more.
     BucketRetained,
     /// A bucket was deleted with its HubStorage.
     BucketDeleted,
@@ -173,7 +173,7 @@ impl Reason {
                 "A bucket with management AccessOnly is not there, and the operator creates none."
             }
             Self::BucketNotEmpty => {
-                "The HubStorage is being deleted, and a bucket with deletionPolicy DeleteIfEmpty holds something."
+                "The HubStorage is being deleted, and a bucket holds something: with deletionPolicy DeleteIfEmpty anything, with DeleteContents what the store does not let go."
             }
             Self::Throttled => "The store asks for fewer calls.",
             Self::StoreFailed => "The store failed in a way that may pass.",
@@ -222,7 +222,7 @@ impl Reason {
                 "The store was found changed by somebody else, and was put back."
             }
             Self::BucketRetained => {
-                "The HubStorage was deleted, its bucket and data were left in the store."
+                "A bucket and its data were left in the store: its HubStorage was deleted, or does not name it any more."
             }
             Self::BucketDeleted => "The HubStorage was deleted, and its bucket with it.",
         }
@@ -336,7 +336,7 @@ impl Reason {
                 "Find out who changed it: the operator will put it back every time."
             }
             Self::BucketRetained => {
-                "Delete the bucket in the store if its data is no longer needed; the event names it."
+                "Delete the bucket in the store if its data is no longer needed, or name it in the spec again; the event names it."
             }
         })
     }
