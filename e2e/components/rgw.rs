@@ -247,6 +247,9 @@ mon allow pool size one = true
 mon data = {monitor_data}
 # Each pool takes some rounds, of a second each unless it is told otherwise.
 paxos propose interval = 0.1
+# It ends at once where less than 5 % of a disk is free, however much that is; ours takes some
+# megabytes.
+mon data avail crit = 0
 
 [osd]
 osd data = {disk_data}
