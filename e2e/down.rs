@@ -29,26 +29,17 @@ pub async fn down(checkout: &Checkout) -> Result<()> {
 pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize> {
     // A test has a platform of its own in this one's folder, and may have been killed.
     for beside in checkout.all_beside()? {
-        Box::pin(take_down(&beside, progress)).await?;
-    }
-    process::wait_for_launches(checkout).await?;
-    let mut records = Record::all(checkout);
-    // Users before what they use: an API server waits for its clients to go. A component that the
-    // table does not know (any more) is used by nothing in it.
-    let extent = Extent::of(checkout);
-    let table = extent.map(components::table).unwrap_or_default();
-    let place = |name: &str| table.iter().position(|component| component.name() == name);
-    records.sort_by_key(|record| Reverse(place(&record.name).unwrap_or(table.len())));
-    let running = records.iter().filter(|record| record.is_alive()).count();
-    for record in &records {
-        let step = record
-            .is_alive()
-            .then(|| progress.step(&record.name, "stopping"));
-        record.stop(checkout, GRACE).await?;
-        if let Some(step) = step {
-            step.done("stopped");
+        if Extent::of(&beside) == Some(Extent::Existing) && !up::anything_runs(checkout) {
+            // What it had was in the cluster here, and went with it.
+            stop_processes(&beside, progress).await?;
+            up::forget(&beside)?;
+        } else {
+            Box::pin(take_down(&beside, progress)).await?;
         }
     }
+    let running = stop_processes(checkout, progress).await?;
+    let extent = Extent::of(checkout);
+    let table = extent.map(components::table).unwrap_or_default();
     // Of a node that was never begun, as another checkout has one, there is nothing to clean up.
     let is_ours = extent != Some(Extent::Node) || node::is_claimed_by(checkout);
     let mut failures = Vec::new();
@@ -62,6 +53,30 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
         bail!("{}", failures.join("\n"));
     }
     up::forget(checkout)?;
+    Ok(running)
+}
+
+/// Ends the processes of the platform, and returns how many ran.
+async fn stop_processes(checkout: &Checkout, progress: &Progress) -> Result<usize> {
+    process::wait_for_launches(checkout).await?;
+    let mut records = Record::all(checkout);
+    // Users before what they use: an API server waits for its clients to go. A component that the
+    // table does not know (any more) is used by nothing in it.
+    let table = Extent::of(checkout)
+        .map(components::table)
+        .unwrap_or_default();
+    let place = |name: &str| table.iter().position(|component| component.name() == name);
+    records.sort_by_key(|record| Reverse(place(&record.name).unwrap_or(table.len())));
+    let running = records.iter().filter(|record| record.is_alive()).count();
+    for record in &records {
+        let step = record
+            .is_alive()
+            .then(|| progress.step(&record.name, "stopping"));
+        record.stop(checkout, GRACE).await?;
+        if let Some(step) = step {
+            step.done("stopped");
+        }
+    }
     Ok(running)
 }
 

@@ -270,17 +270,19 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn checkout(name: &str) -> Checkout {
-        let root = std::env::temp_dir().join(format!("process-{name}-{}", std::process::id()));
-        files::remove(&root).unwrap();
-        let checkout = Checkout::at(root);
+    /// A process whose record is in the checkout.
+    pub fn recorded_sleeper(checkout: &Checkout) -> (std::process::Child, Record) {
+        let (child, record) = sleeper();
         files::make_private_folder(&checkout.run(RECORDS)).unwrap();
-        checkout
+        let text = serde_json::to_vec(&record).unwrap();
+        files::write_private(&record_path(checkout, &record.name), text).unwrap();
+        (child, record)
     }
 
+    /// A process, and its record, which is written nowhere.
     fn sleeper() -> (std::process::Child, Record) {
         let child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
@@ -319,8 +321,11 @@ mod tests {
     async fn stopping_ends_the_recorded_process() {
         let (mut child, record) = sleeper();
 
+        let folder = tempfile::tempdir().unwrap();
+        let checkout = Checkout::at(folder.path());
+
         record
-            .stop(&checkout("ends"), Duration::from_secs(5))
+            .stop(&checkout, Duration::from_secs(5))
             .await
             .unwrap();
 
@@ -341,11 +346,11 @@ mod tests {
             },
         ];
 
+        let folder = tempfile::tempdir().unwrap();
+        let checkout = Checkout::at(folder.path());
+
         for stale in stale {
-            stale
-                .stop(&checkout("stale"), Duration::from_secs(5))
-                .await
-                .unwrap();
+            stale.stop(&checkout, Duration::from_secs(5)).await.unwrap();
         }
 
         assert!(record.is_alive());

@@ -55,6 +55,7 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
         .max(recorded.filter(|_| fits).unwrap_or(wanted))
         .record(checkout)?;
     if wanted == Extent::Node {
+        clear_the_machine(checkout, &progress).await?;
         node::claim(checkout)?;
     }
 
@@ -64,6 +65,35 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
     bring_up(&site, &components).await.context(
         "the platform is not up (`make up` tries again, `make down` stops what was started)",
     )
+}
+
+/// Takes down what is left of another checkout's node: addresses, links and rules are the machine's,
+/// so there is one node at a time.
+///
+/// # Errors
+/// If the other node runs.
+async fn clear_the_machine(checkout: &Checkout, progress: &Progress) -> Result<()> {
+    match node::claimed_by_another(checkout) {
+        Some(other) => clear_of(&other, progress).await,
+        None => Ok(()),
+    }
+}
+
+async fn clear_of(other: &Checkout, progress: &Progress) -> Result<()> {
+    let root = other.root().display();
+    let _lock = lock(other, progress).await?;
+    ensure!(
+        !anything_runs(other),
+        "the checkout in {root} has a node on this machine, and there is room for one: run `make \
+         down` there first"
+    );
+    progress.note(&format!(
+        "the node of the checkout in {root} was killed: cleaning up after it"
+    ));
+    down::take_down(other, progress)
+        .await
+        .map(drop)
+        .with_context(|| format!("cleaning up after the node of the checkout in {root}"))
 }
 
 /// Brings up the stores that only the contract suite needs, beside the platform that runs.
@@ -124,4 +154,46 @@ pub async fn lock(checkout: &Checkout, progress: &Progress) -> Result<File> {
         drop(step);
     }
     Ok(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::tests::recorded_sleeper;
+
+    #[tokio::test]
+    async fn anothers_node_is_in_the_way_while_it_runs_and_cleaned_up_after_when_it_was_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = Checkout::at(folder.path());
+        let (mut child, _) = recorded_sleeper(&other);
+        Extent::Node.record(&other).unwrap();
+
+        let refusal = clear_of(&other, &Progress::default()).await.unwrap_err();
+        assert!(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        clear_of(&other, &Progress::default()).await.unwrap();
+
+        let message = refusal.to_string();
+        assert!(
+            message.contains(&folder.path().display().to_string()),
+            "{message}"
+        );
+        assert_eq!(Extent::of(&other), None);
+        assert!(Record::all(&other).is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_existing_cluster_that_was_the_node_here_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let killed = Checkout::at(folder.path());
+        let beside = Checkout::at(killed.run("beside/existing"));
+        files::make_private_folder(&beside.run("")).unwrap();
+        Extent::Node.record(&killed).unwrap();
+        Extent::Existing.record(&beside).unwrap();
+
+        clear_of(&killed, &Progress::default()).await.unwrap();
+
+        assert_eq!(Extent::of(&beside), None);
+    }
 }

@@ -102,25 +102,26 @@ impl Component for Network {
     }
 }
 
-/// Takes the machine's network for this checkout, before anything of a node is started.
+/// Takes the machine's network for this checkout, before anything of a node is started and when
+/// [`claimed_by_another`] has told of nobody.
 ///
 /// # Errors
-/// If another checkout has it.
+/// If another `up` takes it at this moment.
 pub fn claim(checkout: &Checkout) -> Result<()> {
-    let ours = checkout.root().display().to_string();
-    if let Some(other) = claimed_by().filter(|other| *other != ours)
-        && Extent::of(&Checkout::at(&other)) == Some(Extent::Node)
-    {
-        bail!(
-            "the checkout in {other} has a node on this machine, and there is room for one: \
-             run `make down` there first"
-        );
-    }
     // Another `up` may be here too: one of them makes the file.
     files::remove(Path::new(CLAIM))?;
     let made = OpenOptions::new().write(true).create_new(true).open(CLAIM);
     let mut file = made.with_context(|| format!("{CLAIM}: another checkout takes it just now"))?;
+    let ours = checkout.root().display().to_string();
     file.write_all(ours.as_bytes()).context(CLAIM)
+}
+
+/// The other checkout that has a node on this machine, or had one that was never taken down.
+pub fn claimed_by_another(checkout: &Checkout) -> Option<Checkout> {
+    let other = claimed_by()
+        .map(Checkout::at)
+        .filter(|other| other.root() != checkout.root())?;
+    (Extent::of(&other) == Some(Extent::Node)).then_some(other)
 }
 
 /// Whether this checkout has it: nobody else may clean up after a node.
