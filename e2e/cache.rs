@@ -162,12 +162,15 @@ pub async fn wait_for_lock(lock: &File) -> Result<()> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use tempfile::TempDir;
+
     use super::*;
 
-    fn cache(name: &str) -> Cache {
-        let folder = std::env::temp_dir().join(format!("cache-{name}-{}", std::process::id()));
-        files::remove(&folder).unwrap();
-        Cache { folder }
+    /// A cache in a folder that goes with the first value.
+    fn cache() -> (TempDir, Cache) {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("cache");
+        (home, Cache { folder })
     }
 
     fn key(contents: &str) -> Key {
@@ -184,7 +187,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_is_built_once_however_many_ask_for_it() {
-        let (cache, progress, builds) = (cache("once"), Progress::default(), AtomicUsize::new(0));
+        let (_home, cache) = cache();
+        let (progress, builds) = (Progress::default(), AtomicUsize::new(0));
         let ask = || {
             cache.entry(
                 &progress,
@@ -206,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_build_leaves_no_entry_and_is_tried_again() {
-        let (cache, progress) = (cache("failed"), Progress::default());
+        let ((_home, cache), progress) = (cache(), Progress::default());
         let failed = cache
             .entry(&progress, "thing", key("1"), async |_: &Path, _: &Step| {
                 bail!("no compiler")
@@ -229,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_changed_input_is_another_entry() {
-        let (cache, progress) = (cache("changed"), Progress::default());
+        let ((_home, cache), progress) = (cache(), Progress::default());
         let mut entries = Vec::new();
 
         for pin in ["1", "2"] {

@@ -98,15 +98,10 @@ mod tests {
 
     use super::*;
 
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
-        make_private_folder(&folder).unwrap();
-        folder
-    }
-
     #[test]
     fn a_private_file_is_readable_by_its_owner_only() {
-        let path = folder("private").join("token");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
 
         write_private(&path, "secret").unwrap();
 
@@ -116,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_copy_with_the_same_contents_is_left_alone() {
-        let folder = folder("copy");
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path();
         fs::write(folder.join("from"), "program").unwrap();
         copy_if_changed(&folder.join("from"), &folder.join("to")).unwrap();
         let before = fs::metadata(folder.join("to")).unwrap().modified().unwrap();
@@ -129,7 +125,8 @@ mod tests {
 
     #[test]
     fn the_last_lines_of_a_short_log_are_all_of_it() {
-        let path = folder("log").join("log");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
         fs::write(&path, "one\ntwo\n").unwrap();
 
         assert_eq!(last_lines(&path, 10), "one\ntwo");

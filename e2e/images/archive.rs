@@ -280,16 +280,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::files;
 
     const REFERENCE: &str = "localhost/hubstorage/example:1";
-
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("archive-{name}-{}", std::process::id()));
-        files::remove(&folder).unwrap();
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
 
     /// A file, a program, a link and a path longer than the 100 bytes of a plain tar header.
     fn example(folder: &Path, reversed: bool) -> Tree {
@@ -325,16 +317,17 @@ mod tests {
         tree
     }
 
-    fn write_example(name: &str, reversed: bool) -> Vec<u8> {
-        let folder = folder(name);
-        let tree = example(&folder, reversed);
+    fn write_example(reversed: bool) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = example(folder.path(), reversed);
         let runs = Runs {
             user: "1000:100".to_owned(),
             entrypoint: vec!["/usr/bin/program".to_owned()],
             ..Runs::default()
         };
-        write(&folder.join("image.tar"), REFERENCE, &runs, &tree).unwrap();
-        fs::read(folder.join("image.tar")).unwrap()
+        let image = folder.path().join("image.tar");
+        write(&image, REFERENCE, &runs, &tree).unwrap();
+        fs::read(image).unwrap()
     }
 
     fn members(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -351,15 +344,15 @@ mod tests {
 
     #[test]
     fn the_same_contents_give_the_same_bytes_in_whatever_order_they_were_made() {
-        assert!(write_example("once", false) == write_example("again", true));
+        assert!(write_example(false) == write_example(true));
     }
 
     #[test]
     fn other_bytes_for_the_same_layer_need_another_format() {
-        let folder = folder("format");
+        let folder = tempfile::tempdir().unwrap();
         let mut layer = Hashed::new(io::sink());
 
-        example(&folder, false).write(&mut layer).unwrap();
+        example(folder.path(), false).write(&mut layer).unwrap();
 
         let digest = layer.hex();
         assert_eq!(
@@ -373,7 +366,7 @@ mod tests {
 
     #[test]
     fn the_manifest_names_the_configuration_and_the_layer_by_their_digests() {
-        let members = members(&write_example("digests", false));
+        let members = members(&write_example(false));
 
         let manifest: Value = serde_json::from_slice(&members["manifest.json"]).unwrap();
         let name = |field: &Value| field.as_str().unwrap().to_owned();
@@ -394,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_layer_keeps_modes_owners_links_and_long_names_but_no_times() {
-        let members = members(&write_example("layer", false));
+        let members = members(&write_example(false));
         let is_layer = |name: &&String| name.ends_with(".tar");
         let layer = &members[members.keys().find(is_layer).unwrap()];
 

@@ -280,8 +280,8 @@ async fn a_deleted_claim_leaves_neither_file_nor_device() {
 
 #[tokio::test]
 async fn what_a_crash_leaves_attached_is_detached() {
-    let folder = std::env::temp_dir().join(format!("volumes-{}", std::process::id()));
-    let checkout = Checkout::at(&folder);
+    let folder = tempfile::tempdir().unwrap();
+    let checkout = Checkout::at(folder.path());
     let file = csi::folder(&checkout).join("left.xfs");
     files::make_private_folder(&csi::folder(&checkout)).unwrap();
     std::fs::write(&file, vec![0; 1 << 20]).unwrap();
@@ -293,7 +293,6 @@ async fn what_a_crash_leaves_attached_is_detached() {
 
     csi::Volumes.clean_up(&checkout).await.unwrap();
     let devices = csi::loop_devices(&file).unwrap();
-    files::remove(&folder).unwrap();
 
     assert!(devices.is_empty(), "{devices:?}");
 }

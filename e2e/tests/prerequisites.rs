@@ -8,23 +8,20 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// Runs the check where the given programs stand before those of the machine and print one line.
-fn check_with(name: &str, programs: &[(&str, &str)]) -> Output {
-    let folder = std::env::temp_dir().join(format!("prerequisites-{name}-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
+fn check_with(programs: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
     for (program, says) in programs {
-        let path = folder.join(program);
+        let path = folder.path().join(program);
         fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("prerequisites.sh");
-    let path = format!("{}:/usr/bin:/bin", folder.display());
-    let output = Command::new("/bin/sh")
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    Command::new("/bin/sh")
         .arg(script)
         .env("PATH", path)
         .output()
-        .unwrap();
-    fs::remove_dir_all(&folder).unwrap();
-    output
+        .unwrap()
 }
 
 const GOOD: [(&str, &str); 5] = [
@@ -49,7 +46,7 @@ fn but(program: &str, says: &'static str) -> Vec<(&'static str, &'static str)> {
 
 #[test]
 fn a_machine_with_everything_is_told_nothing() {
-    let output = check_with("good", &GOOD);
+    let output = check_with(&GOOD);
 
     assert!(output.status.success());
     assert!(output.stderr.is_empty(), "{output:?}");
@@ -57,7 +54,7 @@ fn a_machine_with_everything_is_told_nothing() {
 
 #[test]
 fn a_tool_that_is_too_old_is_named_with_what_was_found_and_what_is_needed() {
-    let output = check_with("old", &but("go", "go1.19.8"));
+    let output = check_with(&but("go", "go1.19.8"));
 
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
@@ -68,8 +65,8 @@ fn a_tool_that_is_too_old_is_named_with_what_was_found_and_what_is_needed() {
 
 #[test]
 fn versions_are_compared_as_numbers() {
-    let newer = check_with("newer", &but("node", "v100.0.0"));
-    let older = check_with("older", &but("node", "v9.11.0"));
+    let newer = check_with(&but("node", "v100.0.0"));
+    let older = check_with(&but("node", "v9.11.0"));
 
     assert!(newer.status.success());
     assert_eq!(older.status.code(), Some(2));
@@ -77,7 +74,7 @@ fn versions_are_compared_as_numbers() {
 
 #[test]
 fn a_tool_that_says_nothing_is_missing() {
-    let output = check_with("missing", &but("rustc", ""));
+    let output = check_with(&but("rustc", ""));
 
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("Rust: not found; needed: 1.95"));
