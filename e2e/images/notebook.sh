@@ -11,7 +11,7 @@ install --directory --owner=1000 --group=100 --mode=0750 /home/jovyan
 # Nobody reads these here, and half of the gigabyte of tests is pandas'.
 packages=/opt/notebook/lib/python3.11/site-packages
 rm -rf /wheels /usr/share/doc/* /usr/share/info/* /usr/share/locale/* /usr/share/man/*
-rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/* /root/.cache
+rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/*
 rm -rf "$packages"/dask/tests "$packages"/distributed/tests "$packages"/pandas/tests \
     "$packages"/pyarrow/tests "$packages"/pyarrow/include "$packages"/xarray/tests
 

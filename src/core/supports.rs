@@ -25,6 +25,12 @@ impl Supports {
         }
     }
 
+    /// The same without each of them.
+    #[must_use]
+    pub fn without_all(self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
+        capabilities.into_iter().fold(self, Self::without)
+    }
+
     /// Whether the store can do this.
     pub const fn has(self, capability: Capability) -> bool {
         self.lacking & bit(capability) == 0

@@ -7,9 +7,13 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Action, Declared, Remembered, TagCause, drift_if};
-use crate::api::{Adoption, CREATION_TAG, Management, OWNER_TAG, Origin, Reason};
+use crate::api::{
+    Adoption, Bucket, CREATION_TAG, CreationIntent, Management, OWNER_TAG, Origin, Reason,
+};
+use crate::names::{BucketName, InvalidBucketName};
 
 /// Whose bucket it is, as the value of the owner tag says it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +27,22 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The name in the store of a bucket that this owner declares.
+    ///
+    /// # Errors
+    /// If the spec names it, and no store would take the name.
+    pub fn bucket_name(&self, bucket: &Bucket) -> Result<BucketName, InvalidBucketName> {
+        match &bucket.bucket_name {
+            Some(name) => BucketName::parse(name),
+            None => Ok(BucketName::derive(
+                &self.installation,
+                &self.namespace,
+                &self.name,
+                &bucket.name,
+            )),
+        }
+    }
+
     /// The tags of a bucket that this owner creates.
     pub fn creation_tags(&self, nonce: &str) -> [(&'static str, String); 2] {
         [
@@ -51,6 +71,24 @@ pub struct Intent {
     pub nonce: String,
     /// When it was written.
     pub time: Timestamp,
+}
+
+impl From<&CreationIntent> for Intent {
+    fn from(written: &CreationIntent) -> Self {
+        Self {
+            nonce: written.nonce.clone(),
+            time: written.time.0,
+        }
+    }
+}
+
+impl From<&Intent> for CreationIntent {
+    fn from(intent: &Intent) -> Self {
+        Self {
+            nonce: intent.nonce.clone(),
+            time: Time(intent.time),
+        }
+    }
 }
 
 /// How far a store's clock may be behind ours: beyond it, its signatures would not be accepted

@@ -58,9 +58,5 @@ pub fn rules<F: std::fmt::Debug + Clone>(
 pub fn supports() -> impl Strategy<Value = Supports> {
     let all: Vec<Capability> = Capability::iter().collect();
     let count = all.len();
-    subsequence(all, 0..=count).prop_map(|lacking| {
-        lacking
-            .into_iter()
-            .fold(Supports::ALL, |supports, lost| supports.without(lost))
-    })
+    subsequence(all, 0..=count).prop_map(|lacking| Supports::ALL.without_all(lacking))
 }

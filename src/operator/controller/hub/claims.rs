@@ -49,14 +49,8 @@ fn is_at(hub: &HubStorage, location: &str, context: &Context) -> bool {
 /// Whether `other` names the bucket too, and the tag cannot decide. The second hub of a namespace
 /// claims nothing.
 fn rivals(other: &HubStorage, declared: &Declared, context: &Context) -> bool {
-    let names_it = |bucket: &&Bucket| match &bucket.bucket_name {
-        Some(name) => name == declared.bucket.as_str(),
-        None => {
-            let namespace = other.namespace().unwrap_or_default();
-            let (installation, name) = (&context.installation, other.name_any());
-            BucketName::derive(installation, &namespace, &name, &bucket.name) == declared.bucket
-        }
-    };
+    let owner = super::owner(other, context);
+    let names_it = |bucket: &&Bucket| owner.bucket_name(bucket).as_ref() == Ok(&declared.bucket);
     let untold = |bucket: &Bucket| {
         [bucket.management, declared.management].contains(&Management::AccessOnly)
     };

@@ -13,7 +13,7 @@ use hubstorage_core::api::{
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::effects;
-use hubstorage_core::names::{BucketName, BucketNamePattern};
+use hubstorage_core::names::BucketNamePattern;
 use hubstorage_core::plan::{Declared, Owner, Refusal};
 use hubstorage_core::policies::PolicyDocument;
 use hubstorage_core::settings::DeclaredSettings;
@@ -64,7 +64,8 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
         .store(&provider)
         .await
         .map_err(|error| Step::from(&error))?;
-    let (supports, drift_check_interval) = (supports(&provider), drift_check_interval(&provider));
+    let supports = Supports::ALL.without_all(provider.lacks());
+    let drift_check_interval = drift_check_interval(&provider);
     let taken = claims::taken(hub, &buckets, &location, context);
     Ok(Target {
         provider,
@@ -233,17 +234,9 @@ fn declared_bucket(
     owner: &Owner,
 ) -> Result<Declared, Step> {
     let field = format!("spec.buckets[{}].bucketName", bucket.name);
-    let name = match &bucket.bucket_name {
-        Some(name) => BucketName::parse(name).map_err(|error| {
-            Step::stalled(Reason::BucketNameInvalid, format!("{field}: {error}"))
-        })?,
-        None => BucketName::derive(
-            &owner.installation,
-            &owner.namespace,
-            &owner.name,
-            &bucket.name,
-        ),
-    };
+    let name = owner
+        .bucket_name(bucket)
+        .map_err(|error| Step::stalled(Reason::BucketNameInvalid, format!("{field}: {error}")))?;
     let patterns = &provider.spec.bucket_names;
     if !patterns
         .iter()
@@ -279,12 +272,4 @@ fn declared_bucket(
         lifecycle: bucket.lifecycle.as_ref().map_or_else(Vec::new, effects),
         settings: DeclaredSettings::of(bucket, has_tls),
     })
-}
-
-/// What the store can do: everything, but for what it was found unable to do under the present
-/// spec.
-fn supports(provider: &StorageProvider) -> Supports {
-    provider
-        .lacks()
-        .fold(Supports::ALL, |supports, lost| supports.without(lost))
 }

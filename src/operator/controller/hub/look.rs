@@ -42,10 +42,7 @@ pub async fn all(
         let store = target.store.as_ref();
         let look = observe::bucket(store, declared, &remembered, &target.owner, supports).await;
         seen.push(look.map(|look| {
-            supports = look
-                .lacking
-                .iter()
-                .fold(supports, |supports, lost| supports.without(*lost));
+            supports = supports.without_all(look.lacking.iter().copied());
             lacking.extend(look.lacking);
             Seen::Bucket(look.observed)
         }));

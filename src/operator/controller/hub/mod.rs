@@ -155,9 +155,7 @@ async fn converge(
                     .is_some_and(|capability| supports.has(capability))
             })
         });
-        supports = learned
-            .iter()
-            .fold(supports, |supports, lost| supports.without(*lost));
+        supports = supports.without_all(learned.iter().copied());
         lacking.extend(learned);
         outcomes.retain(|before| !later.iter().any(|o| o.plan.name == before.plan.name));
         outcomes.extend(later);

@@ -35,10 +35,6 @@ pub fn remembered(hub: &HubStorage, declared: &[Declared]) -> BTreeMap<String, R
     let Some(status) = &hub.status else {
         return BTreeMap::new();
     };
-    let intent = |intent: &CreationIntent| Intent {
-        nonce: intent.nonce.clone(),
-        time: intent.time.0,
-    };
     let declared = |known: &BucketStatus| {
         declared.iter().find(|declared| {
             declared.name == known.name && declared.bucket.as_str() == known.bucket_name
@@ -49,7 +45,7 @@ pub fn remembered(hub: &HubStorage, declared: &[Declared]) -> BTreeMap<String, R
         .filter_map(|bucket| Some((bucket, declared(bucket)?)))
         .map(|(bucket, declared)| {
             let digest = Some(declared.digest());
-            let intent = bucket.creation.as_ref().map(intent);
+            let intent = bucket.creation.as_ref().map(Intent::from);
             (
                 bucket.name.clone(),
                 Remembered {
@@ -87,7 +83,7 @@ pub async fn record_intents(
     let before = hub.status.clone().unwrap_or_default();
     let mut buckets = before.buckets.clone();
     for (name, pending) in pending {
-        let creation = Some(creation(&pending.intent));
+        let creation = Some(CreationIntent::from(&pending.intent));
         let is_known = |bucket: &BucketStatus| bucket.bucket_name == pending.bucket.as_str();
         let new = BucketStatus {
             name: name.clone(),
@@ -119,13 +115,6 @@ pub async fn record_intents(
         .map_err(HubError::at("writing the intent to create into status"))?;
     delete::left_out(hub, &known, &status.buckets, context).await;
     Ok(())
-}
-
-fn creation(intent: &Intent) -> CreationIntent {
-    CreationIntent {
-        nonce: intent.nonce.clone(),
-        time: Time(intent.time),
-    }
 }
 
 /// Computes status and writes it, if it differs.
@@ -269,7 +258,7 @@ fn buckets(
                 bucket.name == outcome.plan.name
                     && bucket.bucket_name == outcome.plan.bucket.as_str()
             });
-            let creation = outcome.intent.as_ref().map(creation);
+            let creation = outcome.intent.as_ref().map(CreationIntent::from);
             if !outcome.ours && creation.is_none() {
                 // Not ours: users' pods must not be sent there. Not to be seen just now (an
                 // outage, keys or a permission of the managing identity): what was known stays,

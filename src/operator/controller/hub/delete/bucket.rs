@@ -153,10 +153,7 @@ impl Deletion<'_> {
         let Some(creation) = &known.creation else {
             return Ok(Standing::Untagged);
         };
-        let intent = Intent {
-            nonce: creation.nonce.clone(),
-            time: creation.time.0,
-        };
+        let intent = Intent::from(creation);
         let found = self.store.unclaimed(bucket).await?;
         Ok(match intent.explains(found.created, found.empty) {
             true => Standing::Unused,

@@ -6,7 +6,6 @@ use std::fmt;
 use hubstorage_core::api::{
     Bucket, BucketStatus, DeletionPolicy, HubStorage, Management, Mode, Origin,
 };
-use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::Owner;
 
 /// What is to become of a bucket.
@@ -87,19 +86,10 @@ pub fn declared<'h>(
     known: &BucketStatus,
     owner: &Owner,
 ) -> Option<&'h Bucket> {
-    hub.spec.buckets.iter().find(|declared| {
-        let is_its_name = match &declared.bucket_name {
-            Some(name) => *name == known.bucket_name,
-            None => {
-                let Owner {
-                    installation,
-                    namespace,
-                    name,
-                } = owner;
-                let derived = BucketName::derive(installation, namespace, name, &declared.name);
-                derived.as_str() == known.bucket_name
-            }
-        };
-        declared.name == known.name && is_its_name
-    })
+    let is_its_name = |declared: &Bucket| {
+        let name = owner.bucket_name(declared);
+        name.is_ok_and(|name| name.as_str() == known.bucket_name)
+    };
+    let mut named = hub.spec.buckets.iter().filter(|b| b.name == known.name);
+    named.find(|declared| is_its_name(declared))
 }
