@@ -133,7 +133,8 @@ where
         }
         let mut wakes = std::pin::pin!(self.wakes);
         let mut running = FuturesUnordered::new();
-        loop {
+        // Asked each time: of several that are ready, `select!` takes any.
+        while !stop.is_cancelled() {
             while let Some((key, ask)) = queue.next() {
                 // News leave the time of the next check as it is.
                 if ask != Ask::News {
@@ -151,7 +152,7 @@ where
                 }
             }
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => {}
                 Some((key, object, ended)) = running.next() => {
                     queue.ended(&key);
                     match ended.unwrap_or_else(|error| after_error(kind, object.as_ref(), &error)).0 {
