@@ -32,8 +32,8 @@ impl Node {
         let ca = directory.join("ca.crt");
         publish(&ca, &authority.pem());
         let config = Config {
-            listen: format!("{host}:8180").parse().unwrap(),
-            metrics_listen: format!("{host}:8181").parse().unwrap(),
+            listen: free_address(host),
+            metrics_listen: free_address(host),
             share_port: true,
             ..config(broker.address, ca)
         };
@@ -55,6 +55,12 @@ impl Node {
         };
         RunningAgent::with(&config).await.unwrap()
     }
+}
+
+/// An address that nobody else has: the usual ports may be taken by the agent of a node here.
+fn free_address(host: &str) -> SocketAddr {
+    let listener = std::net::TcpListener::bind((host, 0)).unwrap();
+    listener.local_addr().unwrap()
 }
 
 async fn ask_on(mut stream: TcpStream, address: SocketAddr) -> Answer {
