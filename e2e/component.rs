@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::checkout::Checkout;
+use crate::components::node;
 use crate::files;
 use crate::process::{Launch, Record, spawn};
 use crate::progress::Step;
@@ -27,7 +28,7 @@ pub trait Component {
         &[]
     }
 
-    /// The names of the ports that it listens on.
+    /// The names of the ports that it listens on. On a node, it starts when the node has its address.
     fn ports(&self) -> &'static [&'static str] {
         &[]
     }
@@ -137,7 +138,13 @@ async fn bring_up_one(
     readiness: &Readiness<'_>,
 ) -> Result<bool> {
     component.build(site).await?;
-    for need in component.needs() {
+    // Its address is there before anything listens on it; other platforms have no such component.
+    let listens = !component.ports().is_empty() && readiness.contains_key(node::NETWORK);
+    for need in component
+        .needs()
+        .iter()
+        .chain(listens.then_some(&node::NETWORK))
+    {
         let Some(sender) = readiness.get(need) else {
             bail!("needs {need:?}, which is no component");
         };
@@ -217,5 +224,72 @@ async fn start_and_wait(
         }
         step.now(&format!("starting: {missing:#}"));
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::extent::Extent;
+    use crate::ports::Ports;
+    use crate::progress::Progress;
+
+    /// A component that notes when it is started and when it is ready.
+    struct Noted {
+        name: &'static str,
+        ports: &'static [&'static str],
+        notes: Rc<RefCell<Vec<String>>>,
+    }
+
+    #[async_trait(?Send)]
+    impl Component for Noted {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn ports(&self) -> &'static [&'static str] {
+            self.ports
+        }
+
+        async fn start(&self, _site: &Site) -> Result<Option<Launch>> {
+            self.notes
+                .borrow_mut()
+                .push(format!("{} starts", self.name));
+            tokio::task::yield_now().await;
+            Ok(None)
+        }
+
+        async fn ready(&self, _site: &Site) -> Result<()> {
+            self.notes
+                .borrow_mut()
+                .push(format!("{} is ready", self.name));
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_listens_before_the_node_has_its_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let notes = Rc::new(RefCell::new(Vec::new()));
+        let noted = |name, ports| -> Box<dyn Component> {
+            let notes = notes.clone();
+            Box::new(Noted { name, ports, notes })
+        };
+        let components = [noted("etcd", &["etcd"]), noted(node::NETWORK, &[])];
+        let (checkout, progress) = (Checkout::at(folder.path()), Progress::default());
+        let site = Site::new(checkout, Extent::Node, Ports::default(), progress).unwrap();
+
+        bring_up(&site, &components).await.unwrap();
+
+        let in_order = [
+            "network starts",
+            "network is ready",
+            "etcd starts",
+            "etcd is ready",
+        ];
+        assert_eq!(*notes.borrow(), in_order);
     }
 }

@@ -48,7 +48,7 @@ impl Component for Containerd {
     }
 
     fn needs(&self) -> &'static [&'static str] {
-        &["network"]
+        &[super::NETWORK]
     }
 
     async fn build(&self, site: &Site) -> Result<()> {

@@ -21,6 +21,9 @@ use crate::site::Site;
 /// The node's network.
 pub struct Network;
 
+/// Its name as a component.
+pub const NETWORK: &str = "network";
+
 /// Names the checkout whose platform has this machine's network: addresses, links and rules are
 /// the machine's, so there is one node at a time.
 const CLAIM: &str = "/run/hubstorage-e2e.claim";
@@ -59,7 +62,7 @@ struct Machine {
 #[async_trait(?Send)]
 impl Component for Network {
     fn name(&self) -> &'static str {
-        "network"
+        NETWORK
     }
 
     async fn start(&self, site: &Site) -> Result<Option<Launch>> {
