@@ -1,6 +1,7 @@
 //! What the cloud holds and how it behaves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hubstorage_core::api::{Capability, Encryption, Versioning};
 use hubstorage_core::bucket_policy::BucketPolicy;
@@ -34,6 +35,10 @@ pub struct Behaviour {
     pub missing_permissions: BTreeSet<&'static str>,
     /// How many versions, and how many uploads, one batch of deletions takes.
     pub batch: usize,
+    /// How long a bucket is still told of as it was before it was made, changed or deleted: Amazon S3
+    /// keeps what it knows of buckets eventually consistent (User Guide, "Amazon S3 data consistency
+    /// model"). By the clock that is set.
+    pub lag: Duration,
 }
 
 impl Behaviour {
@@ -48,6 +53,7 @@ impl Behaviour {
             refused_names: BTreeSet::new(),
             missing_permissions: BTreeSet::new(),
             batch: MOST_VERSIONS,
+            lag: Duration::ZERO,
         }
     }
 
@@ -199,6 +205,8 @@ pub(super) struct State {
     pub now: Timestamp,
     pub outage: Option<CloudError>,
     pub buckets: BTreeMap<BucketName, Bucket>,
+    /// Buckets as they are still told of, and until when.
+    pub outdated: BTreeMap<BucketName, (Timestamp, Option<Bucket>)>,
     pub sessions: BTreeMap<String, Session>,
     pub calls: Vec<Call>,
 }
@@ -211,6 +219,7 @@ impl State {
             now: Timestamp::constant(1_767_225_600, 0),
             outage: None,
             buckets: BTreeMap::new(),
+            outdated: BTreeMap::new(),
             sessions: BTreeMap::new(),
             calls: Vec::new(),
         }
@@ -242,15 +251,52 @@ impl State {
         Ok(())
     }
 
-    /// The bucket, if it is there and `account` reaches it.
+    /// The bucket to be changed, if it is there and `account` reaches it.
     pub fn reach(
         &mut self,
         account: &str,
         operation: Operation,
         bucket: &BucketName,
     ) -> Result<&mut Bucket, CloudError> {
+        self.look(account, operation, bucket)?;
+        self.changes(bucket);
+        self.buckets
+            .get_mut(bucket)
+            .ok_or_else(|| CloudError::NoSuchBucket {
+                bucket: bucket.clone(),
+            })
+    }
+
+    /// From here on the bucket is told of as it was, for as long as the store lags.
+    pub fn changes(&mut self, bucket: &BucketName) {
+        let lag = self.behaviour.lag;
+        if lag.is_zero() || self.outdated(bucket).is_some() {
+            return;
+        }
+        let until = self.now.saturating_add(lag).unwrap_or(Timestamp::MAX);
+        let before = self.buckets.get(bucket).cloned();
+        self.outdated.insert(bucket.clone(), (until, before));
+    }
+
+    /// What is told of the bucket, if that is not how it is.
+    fn outdated(&self, bucket: &BucketName) -> Option<&Option<Bucket>> {
+        let (until, before) = self.outdated.get(bucket)?;
+        (self.now < *until).then_some(before)
+    }
+
+    /// The bucket as it is told of, if it is there and `account` reaches it.
+    pub fn look(
+        &self,
+        account: &str,
+        operation: Operation,
+        bucket: &BucketName,
+    ) -> Result<&Bucket, CloudError> {
         let shared = self.behaviour.shared_buckets;
-        match self.buckets.get_mut(bucket) {
+        let told = match self.outdated(bucket) {
+            Some(before) => before.as_ref(),
+            None => self.buckets.get(bucket),
+        };
+        match told {
             None => Err(CloudError::NoSuchBucket {
                 bucket: bucket.clone(),
             }),

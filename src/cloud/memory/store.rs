@@ -21,7 +21,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// One call on a bucket that has to be there.
+    /// One call that changes a bucket, which has to be there.
     fn on<T>(
         &self,
         operation: Operation,
@@ -31,6 +31,18 @@ impl MemoryStore {
         let mut state = self.cloud.state();
         state.enter(&self.account, operation, Some(bucket))?;
         state.reach(&self.account, operation, bucket).map(effect)
+    }
+
+    /// One call that tells of a bucket, which has to be there.
+    fn of<T>(
+        &self,
+        operation: Operation,
+        bucket: &BucketName,
+        told: impl FnOnce(&Bucket) -> T,
+    ) -> Result<T, CloudError> {
+        let mut state = self.cloud.state();
+        state.enter(&self.account, operation, Some(bucket))?;
+        state.look(&self.account, operation, bucket).map(told)
     }
 }
 
@@ -58,7 +70,7 @@ impl ObjectStore for MemoryStore {
     async fn bucket_tags(&self, bucket: &BucketName) -> Result<Option<Tags>, CloudError> {
         let mut state = self.cloud.state();
         state.enter(&self.account, Operation::BucketTags, Some(bucket))?;
-        match state.reach(&self.account, Operation::BucketTags, bucket) {
+        match state.look(&self.account, Operation::BucketTags, bucket) {
             Ok(found) => Ok(Some(found.tags.clone())),
             Err(CloudError::NoSuchBucket { .. }) => Ok(None),
             Err(_) => Err(CloudError::OwnedByOthers {
@@ -75,14 +87,14 @@ impl ObjectStore for MemoryStore {
                 RuleBody::Other(_) => RuleBody::Other(()),
             },
         };
-        self.on(Operation::LifecycleRules, bucket, |bucket| {
+        self.of(Operation::LifecycleRules, bucket, |bucket| {
             bucket.rules.iter().map(without_words).collect()
         })
     }
 
     async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError> {
         self.needs(Operation::BucketPolicy, Capability::BucketPolicy)?;
-        self.on(Operation::BucketPolicy, bucket, |bucket| {
+        self.of(Operation::BucketPolicy, bucket, |bucket| {
             bucket.policy.clone()
         })
     }
@@ -93,7 +105,7 @@ impl ObjectStore for MemoryStore {
         setting: &Setting,
     ) -> Result<Option<String>, CloudError> {
         self.needs(Operation::Deviation, setting.needs())?;
-        self.on(Operation::Deviation, bucket, |bucket| {
+        self.of(Operation::Deviation, bucket, |bucket| {
             let is_right = match setting {
                 Setting::PublicAccessBlock => bucket.public_access_blocked,
                 Setting::BucketOwnerEnforced => bucket.owner_enforced,
@@ -113,12 +125,12 @@ impl ObjectStore for MemoryStore {
     async fn created(&self, bucket: &BucketName) -> Result<Option<Timestamp>, CloudError> {
         let mut state = self.cloud.state();
         state.enter(&self.account, Operation::Created, Some(bucket))?;
-        let found = state.reach(&self.account, Operation::Created, bucket);
+        let found = state.look(&self.account, Operation::Created, bucket);
         Ok(found.ok().map(|found| found.created))
     }
 
     async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
-        self.on(Operation::Unclaimed, bucket, |bucket| Unclaimed {
+        self.of(Operation::Unclaimed, bucket, |bucket| Unclaimed {
             created: bucket.created,
             empty: bucket.is_empty(),
         })
@@ -154,6 +166,7 @@ impl ObjectStore for MemoryStore {
         if tagged {
             new.tags = tags.clone();
         }
+        state.changes(bucket);
         state.buckets.insert(bucket.clone(), new);
         Ok(Creation::Created { tagged })
     }
@@ -196,9 +209,10 @@ impl ObjectStore for MemoryStore {
             }
         })
     }
+
     async fn contents(&self, bucket: &BucketName) -> Result<Contents, CloudError> {
         let page = self.cloud.state().behaviour.batch;
-        self.on(Operation::Contents, bucket, |bucket| bucket.contents(page))
+        self.of(Operation::Contents, bucket, |bucket| bucket.contents(page))
     }
 
     async fn empty_some(&self, bucket: &BucketName) -> Result<Batch, CloudError> {
@@ -219,5 +233,47 @@ impl ObjectStore for MemoryStore {
             Err(CloudError::NoSuchBucket { .. }) => Ok(Removal::AlreadyGone),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::memory::Behaviour;
+
+    #[tokio::test]
+    async fn a_store_that_lags_tells_for_a_while_of_a_bucket_as_it_was() {
+        let lag = Duration::from_secs(90);
+        let cloud = MemoryCloud::new(Behaviour {
+            lag,
+            ..Behaviour::aws()
+        });
+        let store = cloud.store("manager");
+        let bucket = BucketName::parse("earth-scratch").unwrap();
+        let tags = Tags([("purpose".to_owned(), "scratch".to_owned())].into());
+        store.create_bucket(&bucket, &tags).await.unwrap();
+
+        assert_eq!(store.bucket_tags(&bucket).await.unwrap(), None);
+        let refused = store.set_bucket_tags(&bucket, &tags).await.unwrap_err();
+        assert!(
+            matches!(refused, CloudError::NoSuchBucket { .. }),
+            "{refused}"
+        );
+        cloud.advance(lag);
+        assert_eq!(store.bucket_tags(&bucket).await.unwrap(), Some(tags));
+
+        let rule =
+            Effect::ExpireNoncurrent(hubstorage_core::lifecycle::Days(1.try_into().unwrap()));
+        store.set_lifecycle_rules(&bucket, &[rule]).await.unwrap();
+        assert_eq!(store.lifecycle_rules(&bucket).await.unwrap(), []);
+        cloud.advance(lag);
+        assert_eq!(store.lifecycle_rules(&bucket).await.unwrap().len(), 1);
+
+        store.delete_bucket(&bucket).await.unwrap();
+        assert!(store.bucket_tags(&bucket).await.unwrap().is_some());
+        cloud.advance(lag);
+        assert_eq!(store.bucket_tags(&bucket).await.unwrap(), None);
     }
 }

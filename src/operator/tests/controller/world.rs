@@ -386,6 +386,20 @@ impl World {
         lines
     }
 
+    /// Asserts that nothing was made twice, and nothing left behind that nobody knows of.
+    pub fn ended_well(&self) {
+        let mut made = self.witness.created().into_iter();
+        let twice = made.find(|(_, times)| *times > 1);
+        assert_eq!(twice, None, "{}: made twice", self.trial);
+        let is_there = !self.server.list::<HubStorage>().is_empty();
+        let orphans = self.orphans();
+        assert!(
+            !is_there || orphans.is_empty(),
+            "{}: {orphans:?}",
+            self.trial
+        );
+    }
+
     /// Buckets that we made or marked, but that stand in no status: nobody would ever find them.
     pub fn orphans(&self) -> Vec<String> {
         let hubs = self.server.list::<HubStorage>();
