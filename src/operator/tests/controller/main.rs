@@ -30,4 +30,5 @@ mod stale_caches;
 mod store;
 mod throttling;
 mod users;
+mod walks;
 mod world;

@@ -25,6 +25,8 @@ pub struct Witness {
 struct Seen {
     created: BTreeMap<BucketName, usize>,
     broken: Vec<String>,
+    /// Whether a hub was seen that only observes: its mode may be another one by now.
+    observes: bool,
 }
 
 impl Witness {
@@ -56,13 +58,13 @@ impl Witness {
 
     fn called(&self, call: Operation, bucket: &BucketName) {
         let hubs = self.server.list::<HubStorage>();
-        let mut hubs = hubs.iter();
+        let mut seen = self.seen.lock().unwrap();
+        seen.observes |= hubs.iter().any(|hub| hub.spec.mode == Mode::Observe);
         // Whoever only observes leaves nothing behind, and needs no finalizer for that.
-        let may = |hub: &HubStorage| match hub.spec.mode {
-            Mode::Observe if !call.is_write() => true,
-            _ => hub.finalizers().contains(&FINALIZER.to_owned()),
-        };
-        if !hubs.any(may) {
+        let only_observes = seen.observes && !call.is_write();
+        drop(seen);
+        let is_held = |hub: &HubStorage| hub.finalizers().contains(&FINALIZER.to_owned());
+        if !only_observes && !hubs.iter().any(is_held) {
             self.note(format!(
                 "{call} {bucket} was called while no HubStorage held the finalizer"
             ));

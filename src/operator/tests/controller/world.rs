@@ -11,10 +11,11 @@ use hubstorage::controller::{
 };
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
-use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
+use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud};
 use hubstorage_core::api::{
     CREATION_TAG, ConditionType, HubStorage, HubUser, OWNER_TAG, Reason, StorageProvider, condition,
 };
+use hubstorage_core::names::BucketName;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::PartialObjectMeta;
@@ -340,14 +341,20 @@ impl World {
         assert!(unknown.is_empty(), "{}: {unknown:?}", self.trial);
     }
 
+    /// A bucket as it is, but for what differs from run to run.
+    pub fn bucket_without_nonce(&self, name: &BucketName) -> Option<Bucket> {
+        let mut bucket = self.cloud.bucket(name)?;
+        if let Some(nonce) = bucket.tags.0.get_mut(CREATION_TAG) {
+            *nonce = "a nonce".to_owned();
+        }
+        Some(bucket)
+    }
+
     /// Everything in the store, a line for each bucket; nonces are left out.
     pub fn inventory(&self) -> String {
         let mut lines = String::new();
         for name in self.cloud.bucket_names() {
-            let mut bucket = self.cloud.bucket(&name).unwrap();
-            if let Some(nonce) = bucket.tags.0.get_mut(CREATION_TAG) {
-                *nonce = "a nonce".to_owned();
-            }
+            let bucket = self.bucket_without_nonce(&name).unwrap();
             let objects: Vec<_> = bucket.objects.keys().collect();
             writeln!(
                 lines,
@@ -371,7 +378,7 @@ impl World {
     pub fn end_state(&self) -> String {
         let mut lines = self.inventory();
         let mut add = |name: String, spec: Value, mut status: Value| {
-            forget_times(&mut status);
+            forget(&mut status, &["lastTransitionTime", "created"]);
             writeln!(lines, "{name}: {spec} {status:#}").unwrap();
         };
         for hub in self.server.list::<HubStorage>() {
@@ -410,7 +417,7 @@ impl World {
             .map(|bucket| bucket.bucket_name.as_str())
             .collect();
         let made = self.witness.created();
-        let is_ours = |name: &hubstorage_core::names::BucketName| {
+        let is_ours = |name: &BucketName| {
             let tags = self.cloud.bucket(name).unwrap().tags;
             let marked = tags
                 .get(OWNER_TAG)
@@ -495,14 +502,14 @@ fn assert_says(condition: &Condition, status: &str, reason: Reason, words: &[&st
     }
 }
 
-fn forget_times(value: &mut Value) {
+/// Takes these fields out of everything in `value`.
+pub fn forget(value: &mut Value, fields: &[&str]) {
     match value {
-        Value::Object(fields) => {
-            fields.remove("lastTransitionTime");
-            fields.remove("created");
-            fields.values_mut().for_each(forget_times);
+        Value::Object(object) => {
+            object.retain(|name, _| !fields.contains(&name.as_str()));
+            object.values_mut().for_each(|value| forget(value, fields));
         }
-        Value::Array(items) => items.iter_mut().for_each(forget_times),
+        Value::Array(items) => items.iter_mut().for_each(|item| forget(item, fields)),
         _ => {}
     }
 }
