@@ -23,6 +23,8 @@ pub struct BucketOutcome {
     pub plan: BucketPlan,
     /// The store that it was looked for at.
     pub location: String,
+    /// Whether the store told how the bucket is.
+    pub observed: bool,
     /// How it ended.
     pub step: Step,
     /// Whether the bucket exists and is ours.
@@ -46,6 +48,7 @@ impl BucketOutcome {
         Self {
             plan: BucketPlan::nothing(declared, None),
             location: target.location.clone(),
+            observed: false,
             step: Step::from(error),
             ours: false,
             intent: remembered.intent,
@@ -66,6 +69,7 @@ impl BucketOutcome {
         };
         Self {
             location: target.location.clone(),
+            observed: true,
             step,
             ours: is_ours(&plan),
             intent: remembered.intent,
@@ -134,6 +138,7 @@ pub async fn bucket(
     let mut outcome = BucketOutcome {
         plan,
         location: target.location.clone(),
+        observed: true,
         step: Step::Done,
         ours: false,
         intent: intent.cloned(),

@@ -18,7 +18,6 @@ pub async fn all(
     let remembered = status::remembered(hub, &target.buckets);
     let look::Looked { plans, lacking } =
         look::all(target, &target.buckets, &remembered, target.supports).await;
-    looked(hub, target, &lacking, context).await?;
     let outcome = |(declared, plan): (&Declared, _)| {
         let before = remembered.get(&declared.name).cloned().unwrap_or_default();
         match plan {
@@ -26,5 +25,7 @@ pub async fn all(
             Err(error) => BucketOutcome::unobserved(declared, target, &error, before),
         }
     };
-    Ok(target.buckets.iter().zip(plans).map(outcome).collect())
+    let outcomes: Vec<_> = target.buckets.iter().zip(plans).map(outcome).collect();
+    looked(hub, target, &outcomes, &lacking, context).await?;
+    Ok(outcomes)
 }

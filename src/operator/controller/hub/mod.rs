@@ -35,7 +35,7 @@ use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{ApiFailure, Context, OUTDATED, Requeue, provider};
+use super::{ApiFailure, Context, OUTDATED, Requeue, Step, provider};
 pub use apply::BucketOutcome;
 pub use dereference::Target;
 use look::Looked;
@@ -121,7 +121,10 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         _ => missed::pods(&hub, context),
     };
     missed::tell(&hub, &missed, context).await;
-    status::write(&hub, &step, &outcomes, &missed, context).await?;
+    match is_no_news(&hub, &outcomes) {
+        true => status::rewrite(&hub, &missed, context).await?,
+        false => status::write(&hub, &step, &outcomes, &missed, context).await?,
+    }
 
     context
         .metrics
@@ -131,6 +134,17 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         &context.hub_backoff,
         interval,
     )))
+}
+
+/// A store that throttles does answer: where nothing was found to do, and a hub was in order before, what
+/// was found then stands.
+fn is_no_news(hub: &HubStorage, outcomes: &[BucketOutcome]) -> bool {
+    let throttled = |outcome: &BucketOutcome| outcome.step.reason() == Reason::Throttled;
+    let stands = |outcome: &BucketOutcome| match outcome.observed {
+        true => outcome.step == Step::Done && outcome.plan.actions.is_empty(),
+        false => throttled(outcome),
+    };
+    outcomes.iter().any(throttled) && outcomes.iter().all(stands) && retell::is_in_order(hub)
 }
 
 /// Observes all buckets, plans, writes intents down, acts. What a store turns out not to support
@@ -166,14 +180,16 @@ async fn converge(
             .iter()
             .position(|bucket| bucket.name == outcome.plan.name)
     });
-    looked(hub, target, &lacking, context).await?;
+    looked(hub, target, &outcomes, &lacking, context).await?;
     Ok(outcomes)
 }
 
-/// Every bucket was looked at: what the store turned out to be unable to do is remembered.
+/// Remembers what the store turned out to be unable to do, and that every bucket was looked at, if it
+/// was.
 async fn looked(
     hub: &HubStorage,
     target: &Target,
+    outcomes: &[BucketOutcome],
     lacking: &BTreeSet<Capability>,
     context: &Context,
 ) -> Result<(), HubError> {
@@ -184,11 +200,10 @@ async fn looked(
                 "writing a capability into the StorageProvider's status",
             ))?;
     }
-    context.metrics.checked(
-        &hub.namespace().unwrap_or_default(),
-        &hub.name_any(),
-        (context.clock)(),
-    );
+    if outcomes.iter().all(|outcome| outcome.observed) {
+        let (namespace, now) = (hub.namespace().unwrap_or_default(), (context.clock)());
+        context.metrics.checked(&namespace, &hub.name_any(), now);
+    }
     Ok(())
 }
 

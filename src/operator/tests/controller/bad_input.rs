@@ -442,9 +442,6 @@ async fn a_hub_that_was_fine_keeps_its_buckets_in_status_while_the_store_is_in_t
             permission: "s3:GetBucketTagging",
             resource: "earth-scratch".to_owned(),
         },
-        CloudError::Throttled {
-            permission: "s3:GetBucketTagging",
-        },
     ];
     for trouble in troubles {
         let mut world = settled(World::new(Behaviour::aws()).with(&hub())).await;

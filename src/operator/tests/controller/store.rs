@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use hubstorage::providers::{Connect, ConnectError, VendingSide, refuse_moved};
 use hubstorage_cloud::memory::MemoryCloud;
 use hubstorage_cloud::{CloudError, Layer, Layered, ObjectStore, Operation};
-use hubstorage_core::api::{FINALIZER, HubStorage, Mode, StorageProvider};
+use hubstorage_core::api::{FINALIZER, HubStorage, StorageProvider};
 use hubstorage_core::names::BucketName;
 use kube::ResourceExt as _;
 
 use crate::api_server::{ApiServer, Faults};
 
 /// Stands between the controller and the store, and notes every promise that it breaks:
-/// a call without a finalizer, a bucket made without an intent in status.
+/// a write without a finalizer, a bucket made without an intent in status.
 #[derive(Clone)]
 pub struct Witness {
     server: ApiServer,
@@ -25,8 +25,6 @@ pub struct Witness {
 struct Seen {
     created: BTreeMap<BucketName, usize>,
     broken: Vec<String>,
-    /// Whether a hub was seen that only observes: its mode may be another one by now.
-    observes: bool,
 }
 
 impl Witness {
@@ -58,13 +56,9 @@ impl Witness {
 
     fn called(&self, call: Operation, bucket: &BucketName) {
         let hubs = self.server.list::<HubStorage>();
-        let mut seen = self.seen.lock().unwrap();
-        seen.observes |= hubs.iter().any(|hub| hub.spec.mode == Mode::Observe);
-        // Whoever only observes leaves nothing behind, and needs no finalizer for that.
-        let only_observes = seen.observes && !call.is_write();
-        drop(seen);
         let is_held = |hub: &HubStorage| hub.finalizers().contains(&FINALIZER.to_owned());
-        if !only_observes && !hubs.iter().any(is_held) {
+        // Whoever only looks leaves nothing behind, as mode Observe does.
+        if call.is_write() && !hubs.iter().any(is_held) {
             self.note(format!(
                 "{call} {bucket} was called while no HubStorage held the finalizer"
             ));

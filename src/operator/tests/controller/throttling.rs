@@ -3,6 +3,7 @@
 use hubstorage_cloud::CloudError;
 use hubstorage_cloud::memory::Behaviour;
 use hubstorage_core::api::{ConditionType, Reason};
+use serde_json::json;
 
 use crate::fixtures::{PROVIDER, hub};
 use crate::world::World;
@@ -40,4 +41,33 @@ async fn a_provider_that_was_never_seen_says_why_it_waits() {
     world.cloud.fail_with(None);
     world.settle().await;
     world.provider_says(Ready, "True", Reason::Ready, &[]);
+}
+
+#[tokio::test]
+async fn a_hub_that_was_in_order_stays_so_while_nobody_can_look() {
+    let mut world = World::new(Behaviour::aws()).with(&hub());
+    world.settle().await;
+    let before = world.server.dump();
+    world.cloud.fail_with(Some(THROTTLED));
+    for _ in 0..5 {
+        world.reconcile_hub(&hub()).await.unwrap();
+    }
+    assert_eq!(world.server.dump(), before);
+
+    // What waits for an answer is told why there is none.
+    world.server.edit(&hub(), |hub| {
+        hub["spec"]["buckets"][0]["lifecycle"]["expireAfterDays"] = json!(30);
+    });
+    world.reconcile_hub(&hub()).await.unwrap();
+    world.says(
+        &hub(),
+        Ready,
+        "False",
+        Reason::Throttled,
+        &["s3:ListAllMyBuckets"],
+    );
+
+    world.cloud.fail_with(None);
+    world.settle().await;
+    assert!(world.is_ready(&hub()));
 }
