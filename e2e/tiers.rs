@@ -106,6 +106,15 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
             TIERS.map(|tier| tier.name).join(", ")
         );
     }
+    let is_chosen = |tier: &&Tier| only.is_empty() || only.iter().any(|name| name == tier.name);
+    let tiers: Vec<&Tier> = TIERS.iter().filter(is_chosen).collect();
+    if Extent::of(checkout) == Some(Extent::Existing)
+        && tiers.iter().any(|tier| tier.platform.is_some())
+    {
+        bail!(
+            "this checkout uses an existing cluster, and the tests take a platform of their own: run `make down` first"
+        );
+    }
     prerequisites::check(checkout)?;
     let all_required = std::env::var("HUBSTORAGE_REQUIRE").is_ok_and(|value| value == "all");
     let was_up = up::anything_runs(checkout);
@@ -115,10 +124,7 @@ pub async fn run(checkout: &Checkout, only: &[String]) -> Result<ExitCode> {
 
     let mut outcomes = Vec::new();
     let mut asked_for = None;
-    for tier in TIERS
-        .iter()
-        .filter(|tier| only.is_empty() || only.iter().any(|name| name == tier.name))
-    {
+    for tier in tiers {
         println!("\n=== {}", tier.name);
         let programs = programs
             .iter()
