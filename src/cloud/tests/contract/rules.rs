@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU16;
 
-use hubstorage_cloud::CloudError;
+use hubstorage_cloud::{CloudError, ObjectStore};
 use hubstorage_core::api::Capability;
 use hubstorage_core::lifecycle::{self, Changed, Days, Effect, Rule, RuleBody};
+use hubstorage_core::names::BucketName;
 
 use crate::world::{RULE_OF_OTHERS, World, new_bucket};
 
@@ -18,6 +19,14 @@ fn declared(world: &dyn World, days: Days) -> Vec<Effect> {
 /// The full rule set of a week, as far as this store takes it.
 pub fn supported(world: &dyn World) -> Vec<Effect> {
     declared(world, WEEK)
+}
+
+/// A store, and a new bucket of it with that rule set.
+async fn bucket_with_rules(world: &dyn World) -> (Box<dyn ObjectStore>, BucketName) {
+    let (store, bucket) = (world.store().await, new_bucket(world).await);
+    let set = store.set_lifecycle_rules(&bucket, &supported(world)).await;
+    set.unwrap();
+    (store, bucket)
 }
 
 fn known(effects: &[Effect]) -> Vec<Rule<()>> {
@@ -36,11 +45,7 @@ fn by_id(mut rules: Vec<Rule<()>>) -> Vec<Rule<()>> {
 }
 
 pub async fn rules_read_back_as_declared(world: &dyn World) {
-    let (store, bucket) = (world.store().await, new_bucket(world).await);
-    store
-        .set_lifecycle_rules(&bucket, &supported(world))
-        .await
-        .unwrap();
+    let (store, bucket) = bucket_with_rules(world).await;
     let read = store.lifecycle_rules(&bucket).await.unwrap();
     assert!(
         lifecycle::difference(&read, &supported(world)).is_empty(),
@@ -50,11 +55,7 @@ pub async fn rules_read_back_as_declared(world: &dyn World) {
 }
 
 pub async fn rules_set_twice_stay_the_same(world: &dyn World) {
-    let (store, bucket) = (world.store().await, new_bucket(world).await);
-    store
-        .set_lifecycle_rules(&bucket, &supported(world))
-        .await
-        .unwrap();
+    let (store, bucket) = bucket_with_rules(world).await;
     let once = store.lifecycle_rules(&bucket).await.unwrap();
     store
         .set_lifecycle_rules(&bucket, &supported(world))
@@ -85,11 +86,7 @@ pub async fn rules_of_others_survive_a_change_of_ours(world: &dyn World) {
 }
 
 pub async fn rules_that_are_no_longer_declared_are_removed(world: &dyn World) {
-    let (store, bucket) = (world.store().await, new_bucket(world).await);
-    store
-        .set_lifecycle_rules(&bucket, &supported(world))
-        .await
-        .unwrap();
+    let (store, bucket) = bucket_with_rules(world).await;
     store
         .set_lifecycle_rules(&bucket, &[Effect::Expire(MONTH)])
         .await
@@ -101,21 +98,13 @@ pub async fn rules_that_are_no_longer_declared_are_removed(world: &dyn World) {
 }
 
 pub async fn the_last_rule_can_be_removed(world: &dyn World) {
-    let (store, bucket) = (world.store().await, new_bucket(world).await);
-    store
-        .set_lifecycle_rules(&bucket, &supported(world))
-        .await
-        .unwrap();
+    let (store, bucket) = bucket_with_rules(world).await;
     store.set_lifecycle_rules(&bucket, &[]).await.unwrap();
     assert_eq!(store.lifecycle_rules(&bucket).await.unwrap(), []);
 }
 
 pub async fn a_rule_removed_by_hand_is_seen_and_put_back(world: &dyn World) {
-    let (store, bucket) = (world.store().await, new_bucket(world).await);
-    store
-        .set_lifecycle_rules(&bucket, &supported(world))
-        .await
-        .unwrap();
+    let (store, bucket) = bucket_with_rules(world).await;
     let expire = Effect::Expire(WEEK);
     world.remove_rule_by_hand(&bucket, &expire.rule_id()).await;
     let read = store.lifecycle_rules(&bucket).await.unwrap();
@@ -134,11 +123,7 @@ pub async fn a_rule_removed_by_hand_is_seen_and_put_back(world: &dyn World) {
 }
 
 pub async fn a_rule_changed_by_hand_is_seen(world: &dyn World) {
-    let (store, bucket) = (world.store().await, new_bucket(world).await);
-    store
-        .set_lifecycle_rules(&bucket, &supported(world))
-        .await
-        .unwrap();
+    let (store, bucket) = bucket_with_rules(world).await;
     let expire = Effect::Expire(WEEK);
     world.disable_rule_by_hand(&bucket, &expire.rule_id()).await;
     let read = store.lifecycle_rules(&bucket).await.unwrap();
