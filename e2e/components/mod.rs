@@ -15,6 +15,7 @@ mod controller;
 pub mod csi;
 pub mod dask_gateway;
 mod forwarder;
+mod gitops;
 mod helm;
 pub mod hub;
 mod images;
@@ -65,6 +66,7 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
             boxed(serve::SERVE_1),
             boxed(serve::SERVE_2),
             boxed(agent::Agent),
+            boxed(gitops::GitOps),
         ]),
         Extent::Node => components.extend([
             boxed(node::CoreDns),

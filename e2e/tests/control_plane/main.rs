@@ -15,6 +15,7 @@ mod adoption;
 mod bad_input;
 mod conditions;
 mod deletion;
+mod gitops;
 mod hub;
 mod kubectl;
 mod permissions;
