@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hubstorage::{api_client, controller, manifests, serve, telemetry};
 use kube::Client;
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 /// Storage for JupyterHubs: buckets that expire, and credentials that reach only their user's
@@ -48,11 +49,19 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Role::Crds => print(&manifests::render_crds()?),
         Role::Controller(options) => {
             telemetry::start(cli.plain_logs);
-            role(async |client, stop| controller::run(client, options, stop).await)
+            // It waits for others nearly all of the time: threads would only hold memory.
+            let runtime = Builder::new_current_thread();
+            role(runtime, async |client, stop| {
+                controller::run(client, options, stop).await
+            })
         }
         Role::Serve(options) => {
             telemetry::start(cli.plain_logs);
-            role(async |client, stop| serve::run(client, *options, stop).await)
+            let mut runtime = Builder::new_multi_thread();
+            runtime.worker_threads(2);
+            role(runtime, async |client, stop| {
+                serve::run(client, *options, stop).await
+            })
         }
     }
 }
@@ -67,15 +76,13 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 fn role(
+    mut runtime: Builder,
     run: impl AsyncFnOnce(Client, CancellationToken) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a second rustls provider is already installed"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
         let client = api_client::connect().await?;
         let stop = CancellationToken::new();
