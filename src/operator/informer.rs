@@ -1,8 +1,8 @@
 //! How everything is watched that is watched.
 //!
-//! Lists are paged (500 objects a page, kube's default, bound the memory of a relist), field
-//! ownership is dropped where nobody reads it, what fails is logged and tried again with growing pauses, and every watch
-//! has a [`Pulse`](crate::pulse::Pulse). A kind whose objects others write is watched as
+//! Lists are paged, which bounds the memory of a relist ([`Cadence::config`]); field ownership is
+//! dropped where nobody reads it, what fails is logged and tried again with growing pauses, and every
+//! watch has a [`Pulse`](crate::pulse::Pulse). A kind whose objects others write is watched as
 //! [`DeserializeGuard`]: an object that this build cannot read is told in the log and handed on as
 //! such, so that it neither wedges the watch nor is taken for absent.
 

@@ -35,10 +35,16 @@ impl Default for Cadence {
     }
 }
 
+/// Objects in a page of a list.
+const PAGE: u32 = 100;
+
 impl Cadence {
-    /// The configuration of a watch of this cadence.
+    /// The configuration of a watch of this cadence, whose lists come in small pages: a page is in
+    /// memory as text and as objects at once, and what it took is not given back.
     pub fn config(&self) -> watcher::Config {
-        watcher::Config::default().timeout(self.renew)
+        watcher::Config::default()
+            .timeout(self.renew)
+            .page_size(PAGE)
     }
 }
 
