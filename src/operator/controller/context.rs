@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
 use super::hub::Told;
-use super::{Backoff, Events, Metrics, Parts};
+use super::{Backoff, Events, Metrics, Parts, UserPod};
 use crate::certificates::WebhookState;
 use crate::clock::Clock;
 use crate::guard::GuardState;
@@ -28,7 +28,7 @@ pub struct Stores {
     /// Metadata of all namespaces.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Metadata of pods with the label `hub.jupyter.org/username`.
-    pub pods: Store<PartialObjectMeta<Pod>>,
+    pub pods: Store<UserPod>,
 }
 
 /// What every reconciler is given.

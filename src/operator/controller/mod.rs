@@ -19,6 +19,7 @@ mod runner;
 mod start;
 mod step;
 mod tenure;
+mod user_pod;
 pub mod users;
 mod watches;
 
@@ -32,6 +33,7 @@ pub use run::{Options, run};
 pub use runner::Wake;
 pub use runner::{Awaited, Requeue};
 pub use step::Step;
+pub use user_pod::UserPod;
 pub use watches::Watches;
 
 /// The field manager of everything that the controller applies.

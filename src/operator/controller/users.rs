@@ -78,9 +78,9 @@ fn users_with_pods(hub: &HubStorage, namespace: &str, context: &Context) -> BTre
     let pods = context
         .stores
         .pods
-        .state_filter(|pod| pod.namespace().as_deref() == Some(namespace));
+        .state_filter(|pod| pod.namespace() == namespace && pod.is_stamped());
     pods.iter()
-        .filter_map(|pod| user_of(pod, &sources))
+        .filter_map(|pod| user_of(&pod.unpacked(), &sources))
         .collect()
 }
 

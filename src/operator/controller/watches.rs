@@ -8,14 +8,13 @@ use std::fmt::Debug;
 use std::future::ready;
 
 use futures::channel::mpsc::{Receiver, Sender, channel};
-use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use hubstorage_core::api::{
     HubStorage, HubUser, SYSTEM_NAMESPACE, StorageProvider, USERNAME_LABEL,
 };
-use hubstorage_core::injection::is_stamped;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Client, Resource, ResourceExt as _};
@@ -23,9 +22,10 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Stores;
 use super::queue::Ask;
 use super::runner::{Awaited, Wake};
+use super::user_pod::packed;
+use super::{Stores, UserPod};
 use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
@@ -90,7 +90,7 @@ impl Watches {
         let pods = Informer::of(client, &(), cadence, pulses)
             .labelled(USERNAME_LABEL)
             .pruned(prune_user_pod);
-        let (pods, pod_changes) = reflected::<PartialObjectMeta<Pod>>(pods.events(), list());
+        let (pods, pod_changes) = reflected::<UserPod>(pods.events().map_ok(packed), list());
         let secrets = SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses);
         let (secrets, secret_changes) = reflected(secrets.events(), list());
 
@@ -144,10 +144,10 @@ impl Watches {
         );
         let all = hubs.clone();
         running.spawn(bells.clone().follow(pod_changes, move |pod| {
-            let users = in_namespace(&all, pod.metadata.namespace.as_deref());
+            let users = in_namespace(&all, Some(pod.namespace()));
             Concerned {
                 // Status tells of pods that the webhook missed, and of no others.
-                hubs: match is_stamped(&pod.metadata) {
+                hubs: match pod.is_stamped() {
                     true => Vec::new(),
                     false => asked(users.clone(), Ask::News),
                 },
@@ -314,7 +314,7 @@ fn reflected<K>(
     listed: CancellationToken,
 ) -> (Store<K>, impl Stream<Item = K> + Send)
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    K: Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let (memory, writer) = store();
     let changes = reflector(writer, events)

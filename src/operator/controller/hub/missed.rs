@@ -4,7 +4,7 @@
 //! right to annotate pods to those.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use hubstorage_core::api::{ConditionType, HubStorage, condition};
 use hubstorage_core::injection::{UserPods, is_missed};
@@ -20,7 +20,7 @@ use crate::controller::Context;
 const EVENTS_LIVE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A user's pod that was missed.
-pub type MissedPod = Arc<PartialObjectMeta<Pod>>;
+pub type MissedPod = PartialObjectMeta<Pod>;
 
 /// The UIDs of missed pods with an event, by hub.
 #[derive(Debug, Default)]
@@ -47,9 +47,14 @@ pub fn pods(hub: &HubStorage, context: &Context) -> Vec<MissedPod> {
     let Ok(sources) = UserPods::of(hub, &namespace) else {
         return Vec::new();
     };
-    let mut missed = context.stores.pods.state_filter(|pod| {
-        pod.metadata.namespace.as_deref() == Some(&namespace) && is_missed(&pod.metadata, &sources)
-    });
+    let unstamped = context
+        .stores
+        .pods
+        .state_filter(|pod| pod.namespace() == namespace && !pod.is_stamped());
+    let unstamped = unstamped.iter().map(|pod| pod.unpacked());
+    let mut missed: Vec<MissedPod> = unstamped
+        .filter(|pod| is_missed(&pod.metadata, &sources))
+        .collect();
     missed.sort_by_cached_key(|pod| pod.name_any());
     missed
 }

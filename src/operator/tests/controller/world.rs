@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hubstorage::certificates::{Address, WebhookState};
 use hubstorage::controller::{
-    Backoff, Context, Events, Metrics, Parts, Stores, hub, provider, users,
+    Backoff, Context, Events, Metrics, Parts, Stores, UserPod, hub, provider, users,
 };
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
@@ -59,7 +59,7 @@ pub struct Controller {
     hubs: Writer<HubStorage>,
     users: Writer<HubUser>,
     namespaces: Writer<PartialObjectMeta<Namespace>>,
-    pods: Writer<PartialObjectMeta<Pod>>,
+    pods: Writer<UserPod>,
 }
 
 impl Controller {
@@ -69,7 +69,11 @@ impl Controller {
         fill(&mut self.hubs, server.list());
         fill(&mut self.users, server.list());
         fill(&mut self.namespaces, metadata(server.list::<Namespace>()));
-        fill(&mut self.pods, metadata(server.list::<Pod>()));
+        let pods = metadata(server.list::<Pod>());
+        fill(
+            &mut self.pods,
+            pods.into_iter().map(UserPod::from).collect(),
+        );
     }
 
     /// Reconciles a hub as the watch last saw it.

@@ -1,0 +1,130 @@
+//! Users' pods in memory. There are thousands of them, looked at one by one and not often: so each is
+//! kept as the text that the API server sent, without what nobody reads, and parsed when it is looked at.
+
+use std::borrow::Cow;
+
+use hubstorage_core::injection::is_stamped;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::Lookup;
+use kube::runtime::watcher::Event;
+
+/// The metadata of a user's pod, packed.
+#[derive(Debug, Clone)]
+pub struct UserPod {
+    namespace: Box<str>,
+    name: Box<str>,
+    is_stamped: bool,
+    metadata: Box<[u8]>,
+}
+
+impl UserPod {
+    /// The namespace that it is in.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Whether the webhook has seen it.
+    pub fn is_stamped(&self) -> bool {
+        self.is_stamped
+    }
+
+    /// Its metadata.
+    pub fn unpacked(&self) -> PartialObjectMeta<Pod> {
+        PartialObjectMeta {
+            types: None,
+            // It was written from such metadata.
+            metadata: serde_json::from_slice(&self.metadata).unwrap_or_default(),
+            _phantom: std::marker::PhantomData,
+        }
+    }
+}
+
+impl From<PartialObjectMeta<Pod>> for UserPod {
+    fn from(pod: PartialObjectMeta<Pod>) -> Self {
+        Self {
+            namespace: Lookup::namespace(&pod).unwrap_or_default().into(),
+            name: Lookup::name(&pod).unwrap_or_default().into(),
+            is_stamped: is_stamped(&pod.metadata),
+            // Metadata is text, numbers and times: all of it can be written.
+            metadata: serde_json::to_vec(&pod.metadata).unwrap_or_default().into(),
+        }
+    }
+}
+
+/// The same event, of the pod packed.
+pub fn packed(event: Event<PartialObjectMeta<Pod>>) -> Event<UserPod> {
+    match event {
+        Event::Apply(pod) => Event::Apply(pod.into()),
+        Event::Delete(pod) => Event::Delete(pod.into()),
+        Event::Init => Event::Init,
+        Event::InitApply(pod) => Event::InitApply(pod.into()),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+impl Lookup for UserPod {
+    type DynamicType = ();
+
+    fn kind((): &()) -> Cow<'_, str> {
+        <Pod as Lookup>::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        <Pod as Lookup>::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        <Pod as Lookup>::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        <Pod as Lookup>::plural(&())
+    }
+
+    fn name(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&self.name))
+    }
+
+    fn namespace(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&self.namespace))
+    }
+
+    // Of no use in the key of a memory, where both would stand a second time.
+    fn resource_version(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn uid(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hubstorage_core::api::STAMP_ANNOTATION;
+    use serde_json::{Value, json};
+
+    fn pod(annotations: Value) -> PartialObjectMeta<Pod> {
+        serde_json::from_value(json!({"metadata": {
+            "name": "jupyter-bob", "namespace": "earth", "uid": "1-2-3", "annotations": annotations,
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
+            "labels": {"component": "singleuser-server", "hub.jupyter.org/username": "bob"},
+        }}))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_as_it_was() {
+        for annotations in [
+            json!({(STAMP_ANNOTATION): "somebody \"quoted\""}),
+            Value::Null,
+        ] {
+            let pod = pod(annotations);
+            let packed = UserPod::from(pod.clone());
+            assert_eq!(packed.is_stamped(), is_stamped(&pod.metadata));
+            assert_eq!(packed.unpacked().metadata, pod.metadata);
+        }
+    }
+}
