@@ -14,12 +14,22 @@ pub async fn until(
     patience: Duration,
     holds: impl AsyncFn() -> Result<bool>,
 ) -> Result<()> {
+    until_looking(LOOKS_EVERY, what, patience, holds).await
+}
+
+/// The same, looking at other intervals: where a look costs those who are looked at something.
+pub async fn until_looking(
+    every: Duration,
+    what: &str,
+    patience: Duration,
+    holds: impl AsyncFn() -> Result<bool>,
+) -> Result<()> {
     let began = Instant::now();
     while !holds().await? {
         if began.elapsed() > patience {
             bail!("waited {} s in vain for {what}", patience.as_secs());
         }
-        tokio::time::sleep(LOOKS_EVERY).await;
+        tokio::time::sleep(every).await;
     }
     Ok(())
 }
