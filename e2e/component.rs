@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::checkout::Checkout;
-use crate::components::node;
 use crate::files;
 use crate::process::{Launch, Record, spawn};
 use crate::progress::Step;
@@ -138,13 +137,11 @@ async fn bring_up_one(
     readiness: &Readiness<'_>,
 ) -> Result<bool> {
     component.build(site).await?;
-    // Its address is there before anything listens on it; other platforms have no such component.
-    let listens = !component.ports().is_empty() && readiness.contains_key(node::NETWORK);
-    for need in component
-        .needs()
-        .iter()
-        .chain(listens.then_some(&node::NETWORK))
-    {
+    let address = site.extent.listens_after().filter(|address| {
+        // Not brought up with these where it was before.
+        !component.ports().is_empty() && readiness.contains_key(address)
+    });
+    for need in component.needs().iter().copied().chain(address) {
         let Some(sender) = readiness.get(need) else {
             bail!("needs {need:?}, which is no component");
         };
@@ -233,7 +230,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::extent::Extent;
+    use crate::extent::{Extent, NETWORK};
     use crate::ports::Ports;
     use crate::progress::Progress;
 
@@ -278,7 +275,7 @@ mod tests {
             let notes = notes.clone();
             Box::new(Noted { name, ports, notes })
         };
-        let components = [noted("etcd", &["etcd"]), noted(node::NETWORK, &[])];
+        let components = [noted("etcd", &["etcd"]), noted(NETWORK, &[])];
         let (checkout, progress) = (Checkout::at(folder.path()), Progress::default());
         let site = Site::new(checkout, Extent::Node, Ports::default(), progress).unwrap();
 

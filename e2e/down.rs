@@ -27,14 +27,11 @@ pub async fn down(checkout: &Checkout) -> Result<()> {
 
 /// Does the work, for somebody who holds the lock. Returns how many processes it ended.
 pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize> {
+    let mut failures = Vec::new();
     // A test has a platform of its own in this one's folder, and may have been killed.
     for beside in checkout.all_beside()? {
-        if Extent::of(&beside) == Some(Extent::Existing) && !up::anything_runs(checkout) {
-            // What it had was in the cluster here, and went with it.
-            stop_processes(&beside, progress).await?;
-            up::forget(&beside)?;
-        } else {
-            Box::pin(take_down(&beside, progress)).await?;
+        if let Err(error) = take_down_beside(checkout, &beside, progress).await {
+            failures.push(format!("{}: {error:#}", beside.root().display()));
         }
     }
     let running = stop_processes(checkout, progress).await?;
@@ -42,7 +39,6 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
     let table = extent.map(components::table).unwrap_or_default();
     // Of a node that was never begun, as another checkout has one, there is nothing to clean up.
     let is_ours = extent != Some(Extent::Node) || node::is_claimed_by(checkout);
-    let mut failures = Vec::new();
     for component in table.iter().rev().filter(|_| is_ours) {
         if let Err(error) = component.clean_up(checkout).await {
             failures.push(format!("cleaning up after {}: {error:#}", component.name()));
@@ -54,6 +50,22 @@ pub async fn take_down(checkout: &Checkout, progress: &Progress) -> Result<usize
     }
     up::forget(checkout)?;
     Ok(running)
+}
+
+/// Takes down what a test has beside the platform of `checkout`.
+async fn take_down_beside(
+    checkout: &Checkout,
+    beside: &Checkout,
+    progress: &Progress,
+) -> Result<()> {
+    let api_server = Record::of(checkout, "kube-apiserver");
+    let is_up = api_server.is_some_and(|record| record.is_alive());
+    if Extent::of(beside) == Some(Extent::Existing) && !is_up {
+        // The cluster that it used was the one here (tests/node_existing.rs), and all of it is gone.
+        stop_processes(beside, progress).await?;
+        return up::forget(beside);
+    }
+    Box::pin(take_down(beside, progress)).await.map(drop)
 }
 
 /// Ends the processes of the platform, and returns how many ran.

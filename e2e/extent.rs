@@ -36,7 +36,16 @@ pub const USE_KUBECONFIG: &str = "HUBSTORAGE_USE_KUBECONFIG";
 /// kubelet refuses those, and pods could not reach them.
 pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
 
+/// The component that gives the node its address.
+pub const NETWORK: &str = "network";
+
 impl Extent {
+    /// The component that is ready before anything listens; none where the host's address is there
+    /// anyway.
+    pub fn listens_after(self) -> Option<&'static str> {
+        (self == Self::Node).then_some(NETWORK)
+    }
+
     /// What is meant where no extent is named: an existing cluster, where [`USE_KUBECONFIG`] says
     /// so, or else as much as this machine can do.
     pub fn usual() -> Result<Self> {

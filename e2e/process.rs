@@ -269,8 +269,10 @@ fn parse_start_time(stat: &str) -> Option<u64> {
     start_time.parse().ok()
 }
 
+/// Processes for the tests of several modules.
 #[cfg(test)]
-pub(crate) mod tests {
+#[allow(clippy::unwrap_used, reason = "for tests")]
+pub mod fixture {
     use super::*;
 
     /// A process whose record is in the checkout.
@@ -283,7 +285,7 @@ pub(crate) mod tests {
     }
 
     /// A process, and its record, which is written nowhere.
-    fn sleeper() -> (std::process::Child, Record) {
+    pub fn sleeper() -> (std::process::Child, Record) {
         let child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let record = Record {
@@ -295,6 +297,12 @@ pub(crate) mod tests {
         };
         (child, record)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::sleeper;
+    use super::*;
 
     #[test]
     fn a_command_with_spaces_and_parentheses_does_not_hide_the_start_time() {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::wait_for_lock;
 use crate::checkout::Checkout;
@@ -55,6 +55,7 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
         .max(recorded.filter(|_| fits).unwrap_or(wanted))
         .record(checkout)?;
     if wanted == Extent::Node {
+        let _alone = node::alone_with_the_claim().await?;
         clear_the_machine(checkout, &progress).await?;
         node::claim(checkout)?;
     }
@@ -81,9 +82,16 @@ async fn clear_the_machine(checkout: &Checkout, progress: &Progress) -> Result<(
 
 async fn clear_of(other: &Checkout, progress: &Progress) -> Result<()> {
     let root = other.root().display();
-    let _lock = lock(other, progress).await?;
+    // Not waited for: whoever has it may be waiting for the claim.
+    let Some(_lock) = try_lock(other)? else {
+        bail!(
+            "an `up` or `down` is under way in the checkout in {root}, which has a node on this machine"
+        );
+    };
+    let beside = other.all_beside()?;
+    let mut all = beside.iter().chain([other]).flat_map(Record::all);
     ensure!(
-        !anything_runs(other),
+        !all.any(|record| record.is_alive()),
         "the checkout in {root} has a node on this machine, and there is room for one: run `make \
          down` there first"
     );
@@ -143,23 +151,34 @@ pub fn forget(checkout: &Checkout) -> Result<()> {
 
 /// One `up` or `down` at a time in a checkout.
 pub async fn lock(checkout: &Checkout, progress: &Progress) -> Result<File> {
-    let path = checkout.run("lock");
-    let lock = File::create(&path).with_context(|| path.display().to_string())?;
-    if lock.try_lock().is_err() {
-        let step = progress.step(
-            "platform",
-            "waiting for another `up` or `down` in this checkout",
-        );
-        wait_for_lock(&lock).await?;
-        drop(step);
+    if let Some(lock) = try_lock(checkout)? {
+        return Ok(lock);
     }
+    let step = progress.step(
+        "platform",
+        "waiting for another `up` or `down` in this checkout",
+    );
+    let lock = lock_file(checkout)?;
+    wait_for_lock(&lock).await?;
+    drop(step);
     Ok(lock)
+}
+
+/// The same, if nobody else has it.
+fn try_lock(checkout: &Checkout) -> Result<Option<File>> {
+    let lock = lock_file(checkout)?;
+    Ok(lock.try_lock().is_ok().then_some(lock))
+}
+
+fn lock_file(checkout: &Checkout) -> Result<File> {
+    let path = checkout.run("lock");
+    File::create(&path).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::tests::recorded_sleeper;
+    use crate::process::fixture::recorded_sleeper;
 
     #[tokio::test]
     async fn anothers_node_is_in_the_way_while_it_runs_and_cleaned_up_after_when_it_was_killed() {

@@ -15,6 +15,7 @@ use crate::checkout::Checkout;
 use crate::commands::printed;
 use crate::component::Component;
 use crate::debian;
+use crate::extent::NETWORK;
 use crate::files;
 use crate::go;
 use crate::images;
@@ -48,7 +49,7 @@ impl Component for Containerd {
     }
 
     fn needs(&self) -> &'static [&'static str] {
-        &[super::NETWORK]
+        &[NETWORK]
     }
 
     async fn build(&self, site: &Site) -> Result<()> {

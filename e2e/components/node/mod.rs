@@ -12,7 +12,9 @@ mod network;
 pub use cgroups::{Cgroup, ROOT as CGROUP_ROOT};
 pub use containerd::{Containerd, beside as beside_containerd, ctr, socket as containerd_socket};
 pub use coredns::CoreDns;
-pub use network::{NETWORK, Network, POD_NETWORK, claim, claimed_by_another, is_claimed_by};
+pub use network::{
+    Network, POD_NETWORK, alone_with_the_claim, claim, claimed_by_another, is_claimed_by,
+};
 
 /// The node's name in Kubernetes.
 pub const WORKER: &str = "worker";

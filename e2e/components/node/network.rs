@@ -1,8 +1,7 @@
 //! The node's address, and what the kernel is told so that pods can reach it. Not a process.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +9,11 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use crate::cache::wait_for_lock;
 use crate::checkout::Checkout;
 use crate::commands::printed;
 use crate::component::Component;
-use crate::extent::{Extent, NODE_ADDRESS};
+use crate::extent::{Extent, NETWORK, NODE_ADDRESS};
 use crate::files;
 use crate::process::Launch;
 use crate::site::Site;
@@ -21,12 +21,12 @@ use crate::site::Site;
 /// The node's network.
 pub struct Network;
 
-/// Its name as a component.
-pub const NETWORK: &str = "network";
-
 /// Names the checkout whose platform has this machine's network: addresses, links and rules are
 /// the machine's, so there is one node at a time.
 const CLAIM: &str = "/run/hubstorage-e2e.claim";
+
+/// Held by whoever looks at the claim to take it.
+const LOCK: &str = "/run/hubstorage-e2e.lock";
 
 /// What the machine was like before.
 const BEFORE: &str = "machine.json";
@@ -105,18 +105,18 @@ impl Component for Network {
     }
 }
 
+/// Lets nobody else look at the claim or change it, until the file is dropped: between a look and a
+/// claim, another `up` could clean up after the same node and start its own.
+pub async fn alone_with_the_claim() -> Result<File> {
+    let lock = File::create(LOCK).context(LOCK)?;
+    wait_for_lock(&lock).await?;
+    Ok(lock)
+}
+
 /// Takes the machine's network for this checkout, before anything of a node is started and when
-/// [`claimed_by_another`] has told of nobody.
-///
-/// # Errors
-/// If another `up` takes it at this moment.
+/// [`claimed_by_another`] tells of nobody.
 pub fn claim(checkout: &Checkout) -> Result<()> {
-    // Another `up` may be here too: one of them makes the file.
-    files::remove(Path::new(CLAIM))?;
-    let made = OpenOptions::new().write(true).create_new(true).open(CLAIM);
-    let mut file = made.with_context(|| format!("{CLAIM}: another checkout takes it just now"))?;
-    let ours = checkout.root().display().to_string();
-    file.write_all(ours.as_bytes()).context(CLAIM)
+    std::fs::write(CLAIM, checkout.root().display().to_string()).context(CLAIM)
 }
 
 /// The other checkout that has a node on this machine, or had one that was never taken down.
