@@ -1,5 +1,6 @@
 //! What the cloud holds and how it behaves.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -33,11 +34,14 @@ pub struct Behaviour {
     pub refused_names: BTreeSet<String>,
     /// Permissions that every account lacks, for example `s3:PutBucketTagging`.
     pub missing_permissions: BTreeSet<&'static str>,
+    /// Buckets of which it tells nothing, because it asks for fewer calls.
+    pub throttled: BTreeSet<BucketName>,
     /// How many versions, and how many uploads, one batch of deletions takes.
     pub batch: usize,
-    /// How long a bucket is still told of as it was before it was made, changed or deleted: Amazon S3
-    /// keeps what it knows of buckets eventually consistent (User Guide, "Amazon S3 data consistency
-    /// model"). By the clock that is set.
+    /// How long a bucket is still told of as it was before it was made, deleted or set up anew: Amazon S3
+    /// keeps what it knows of buckets eventually consistent, though not of what is in them (User Guide,
+    /// "Amazon S3 data consistency model"). By the clock that is set; from the first change on, so that
+    /// what is changed again meanwhile is told of sooner.
     pub lag: Duration,
 }
 
@@ -52,6 +56,7 @@ impl Behaviour {
             enforces_session_policies: true,
             refused_names: BTreeSet::new(),
             missing_permissions: BTreeSet::new(),
+            throttled: BTreeSet::new(),
             batch: MOST_VERSIONS,
             lag: Duration::ZERO,
         }
@@ -206,7 +211,7 @@ pub(super) struct State {
     pub outage: Option<CloudError>,
     pub buckets: BTreeMap<BucketName, Bucket>,
     /// Buckets as they are still told of, and until when.
-    pub outdated: BTreeMap<BucketName, (Timestamp, Option<Bucket>)>,
+    pub lagging: BTreeMap<BucketName, (Timestamp, Option<Bucket>)>,
     pub sessions: BTreeMap<String, Session>,
     pub calls: Vec<Call>,
 }
@@ -219,7 +224,7 @@ impl State {
             now: Timestamp::constant(1_767_225_600, 0),
             outage: None,
             buckets: BTreeMap::new(),
-            outdated: BTreeMap::new(),
+            lagging: BTreeMap::new(),
             sessions: BTreeMap::new(),
             calls: Vec::new(),
         }
@@ -241,6 +246,9 @@ impl State {
             return Err(error.clone());
         }
         let permission = operation.permission();
+        if bucket.is_some_and(|bucket| self.behaviour.throttled.contains(bucket)) {
+            return Err(CloudError::Throttled { permission });
+        }
         if self.behaviour.missing_permissions.contains(permission) {
             let resource = bucket.map_or_else(|| "*".to_owned(), ToString::to_string);
             return Err(CloudError::AccessDenied {
@@ -259,7 +267,7 @@ impl State {
         bucket: &BucketName,
     ) -> Result<&mut Bucket, CloudError> {
         self.look(account, operation, bucket)?;
-        self.changes(bucket);
+        self.keep_telling(bucket);
         self.buckets
             .get_mut(bucket)
             .ok_or_else(|| CloudError::NoSuchBucket {
@@ -267,21 +275,41 @@ impl State {
             })
     }
 
-    /// From here on the bucket is told of as it was, for as long as the store lags.
-    pub fn changes(&mut self, bucket: &BucketName) {
+    /// From here on the bucket is told of as it is now, for as long as the store lags.
+    pub fn keep_telling(&mut self, bucket: &BucketName) {
         let lag = self.behaviour.lag;
-        if lag.is_zero() || self.outdated(bucket).is_some() {
+        if lag.is_zero() || self.before(bucket).is_some() {
             return;
         }
         let until = self.now.saturating_add(lag).unwrap_or(Timestamp::MAX);
         let before = self.buckets.get(bucket).cloned();
-        self.outdated.insert(bucket.clone(), (until, before));
+        self.lagging.insert(bucket.clone(), (until, before));
     }
 
-    /// What is told of the bucket, if that is not how it is.
-    fn outdated(&self, bucket: &BucketName) -> Option<&Option<Bucket>> {
-        let (until, before) = self.outdated.get(bucket)?;
+    /// The bucket as it was, while it is told of so.
+    fn before(&self, bucket: &BucketName) -> Option<&Option<Bucket>> {
+        let (until, before) = self.lagging.get(bucket)?;
         (self.now < *until).then_some(before)
+    }
+
+    /// The bucket as it is told of: with what is in it now.
+    fn told(&self, bucket: &BucketName) -> Option<Cow<'_, Bucket>> {
+        let now = self.buckets.get(bucket);
+        let Some(before) = self.before(bucket) else {
+            return now.map(Cow::Borrowed);
+        };
+        let (before, now) = (before.as_ref()?, now.cloned());
+        let Some(now) = now else {
+            return Some(Cow::Borrowed(before));
+        };
+        Some(Cow::Owned(Bucket {
+            objects: now.objects,
+            noncurrent: now.noncurrent,
+            delete_markers: now.delete_markers,
+            locked: now.locked,
+            uploads: now.uploads,
+            ..before.clone()
+        }))
     }
 
     /// The bucket as it is told of, if it is there and `account` reaches it.
@@ -290,13 +318,9 @@ impl State {
         account: &str,
         operation: Operation,
         bucket: &BucketName,
-    ) -> Result<&Bucket, CloudError> {
+    ) -> Result<Cow<'_, Bucket>, CloudError> {
         let shared = self.behaviour.shared_buckets;
-        let told = match self.outdated(bucket) {
-            Some(before) => before.as_ref(),
-            None => self.buckets.get(bucket),
-        };
-        match told {
+        match self.told(bucket) {
             None => Err(CloudError::NoSuchBucket {
                 bucket: bucket.clone(),
             }),

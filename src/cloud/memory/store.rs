@@ -22,7 +22,7 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     /// One call that changes a bucket, which has to be there.
-    fn on<T>(
+    fn change<T>(
         &self,
         operation: Operation,
         bucket: &BucketName,
@@ -34,7 +34,7 @@ impl MemoryStore {
     }
 
     /// One call that tells of a bucket, which has to be there.
-    fn of<T>(
+    fn read<T>(
         &self,
         operation: Operation,
         bucket: &BucketName,
@@ -42,7 +42,8 @@ impl MemoryStore {
     ) -> Result<T, CloudError> {
         let mut state = self.cloud.state();
         state.enter(&self.account, operation, Some(bucket))?;
-        state.look(&self.account, operation, bucket).map(told)
+        let bucket = state.look(&self.account, operation, bucket)?;
+        Ok(told(&bucket))
     }
 }
 
@@ -87,14 +88,14 @@ impl ObjectStore for MemoryStore {
                 RuleBody::Other(_) => RuleBody::Other(()),
             },
         };
-        self.of(Operation::LifecycleRules, bucket, |bucket| {
+        self.read(Operation::LifecycleRules, bucket, |bucket| {
             bucket.rules.iter().map(without_words).collect()
         })
     }
 
     async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError> {
         self.needs(Operation::BucketPolicy, Capability::BucketPolicy)?;
-        self.of(Operation::BucketPolicy, bucket, |bucket| {
+        self.read(Operation::BucketPolicy, bucket, |bucket| {
             bucket.policy.clone()
         })
     }
@@ -105,7 +106,7 @@ impl ObjectStore for MemoryStore {
         setting: &Setting,
     ) -> Result<Option<String>, CloudError> {
         self.needs(Operation::Deviation, setting.needs())?;
-        self.of(Operation::Deviation, bucket, |bucket| {
+        self.read(Operation::Deviation, bucket, |bucket| {
             let is_right = match setting {
                 Setting::PublicAccessBlock => bucket.public_access_blocked,
                 Setting::BucketOwnerEnforced => bucket.owner_enforced,
@@ -130,7 +131,7 @@ impl ObjectStore for MemoryStore {
     }
 
     async fn unclaimed(&self, bucket: &BucketName) -> Result<Unclaimed, CloudError> {
-        self.of(Operation::Unclaimed, bucket, |bucket| Unclaimed {
+        self.read(Operation::Unclaimed, bucket, |bucket| Unclaimed {
             created: bucket.created,
             empty: bucket.is_empty(),
         })
@@ -166,13 +167,13 @@ impl ObjectStore for MemoryStore {
         if tagged {
             new.tags = tags.clone();
         }
-        state.changes(bucket);
+        state.keep_telling(bucket);
         state.buckets.insert(bucket.clone(), new);
         Ok(Creation::Created { tagged })
     }
 
     async fn set_bucket_tags(&self, bucket: &BucketName, tags: &Tags) -> Result<(), CloudError> {
-        self.on(Operation::SetBucketTags, bucket, |bucket| {
+        self.change(Operation::SetBucketTags, bucket, |bucket| {
             bucket.tags.0.extend(tags.0.clone())
         })
     }
@@ -184,7 +185,7 @@ impl ObjectStore for MemoryStore {
     ) -> Result<(), CloudError> {
         let supports = self.cloud.state().behaviour.supports;
         let achievable = lifecycle::achievable(declared, supports);
-        self.on(Operation::SetLifecycleRules, bucket, |bucket| {
+        self.change(Operation::SetLifecycleRules, bucket, |bucket| {
             bucket.rules = lifecycle::merge(&bucket.rules, &achievable.apply);
         })?;
         match achievable.omitted.first().and_then(Effect::needs) {
@@ -195,7 +196,7 @@ impl ObjectStore for MemoryStore {
 
     async fn apply_setting(&self, name: &BucketName, setting: &Setting) -> Result<(), CloudError> {
         self.needs(Operation::ApplySetting, setting.needs())?;
-        self.on(Operation::ApplySetting, name, |bucket| match setting {
+        self.change(Operation::ApplySetting, name, |bucket| match setting {
             Setting::PublicAccessBlock => bucket.public_access_blocked = true,
             Setting::BucketOwnerEnforced => bucket.owner_enforced = true,
             Setting::Versioning(versioning) => bucket.versioning = Some(*versioning),
@@ -212,18 +213,18 @@ impl ObjectStore for MemoryStore {
 
     async fn contents(&self, bucket: &BucketName) -> Result<Contents, CloudError> {
         let page = self.cloud.state().behaviour.batch;
-        self.of(Operation::Contents, bucket, |bucket| bucket.contents(page))
+        self.read(Operation::Contents, bucket, |bucket| bucket.contents(page))
     }
 
     async fn empty_some(&self, bucket: &BucketName) -> Result<Batch, CloudError> {
         let most = self.cloud.state().behaviour.batch;
-        self.on(Operation::EmptySome, bucket, |bucket| {
+        self.change(Operation::EmptySome, bucket, |bucket| {
             bucket.empty_some(most)
         })
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<Removal, CloudError> {
-        let is_empty = self.on(Operation::DeleteBucket, bucket, |found| found.is_empty());
+        let is_empty = self.change(Operation::DeleteBucket, bucket, |found| found.is_empty());
         match is_empty {
             Ok(true) => {
                 self.cloud.state().buckets.remove(bucket);

@@ -175,7 +175,9 @@ impl Reason {
             Self::BucketNotEmpty => {
                 "The HubStorage is being deleted, and a bucket holds something: with deletionPolicy DeleteIfEmpty anything, with DeleteContents what the store does not let go."
             }
-            Self::Throttled => "The store asks for fewer calls.",
+            Self::Throttled => {
+                "The store asks for fewer calls. A HubStorage or StorageProvider that was Ready stays so meanwhile."
+            }
             Self::StoreFailed => "The store failed in a way that may pass.",
             Self::GuardMissing => {
                 "The admission policies that protect usernames and stamps are missing, changed or too new, so nothing is vended."
@@ -289,7 +291,7 @@ impl Reason {
                 "Empty the bucket, set deletionPolicy to Retain to keep it, or to DeleteContents to delete what the message names. Edits still count while the HubStorage is being deleted."
             }
             Self::Throttled => {
-                "Nothing: it is tried again with growing pauses. Raise driftCheckInterval if it stays."
+                "Nothing: it is tried again with growing pauses. Raise driftCheckInterval if it stays, or if hubstorage_controller_last_check_timestamp_seconds falls behind."
             }
             Self::StoreFailed => {
                 "Nothing if it passes; it is tried again with growing pauses. Otherwise the message and the store's own log."

@@ -23,8 +23,8 @@ pub struct BucketOutcome {
     pub plan: BucketPlan,
     /// The store that it was looked for at.
     pub location: String,
-    /// Whether the store told how the bucket is.
-    pub observed: bool,
+    /// Whether the store was asked how the bucket is, and did not tell.
+    pub unseen: bool,
     /// How it ended.
     pub step: Step,
     /// Whether the bucket exists and is ours.
@@ -48,7 +48,7 @@ impl BucketOutcome {
         Self {
             plan: BucketPlan::nothing(declared, None),
             location: target.location.clone(),
-            observed: false,
+            unseen: true,
             step: Step::from(error),
             ours: false,
             intent: remembered.intent,
@@ -69,7 +69,7 @@ impl BucketOutcome {
         };
         Self {
             location: target.location.clone(),
-            observed: true,
+            unseen: false,
             step,
             ours: is_ours(&plan),
             intent: remembered.intent,
@@ -138,7 +138,7 @@ pub async fn bucket(
     let mut outcome = BucketOutcome {
         plan,
         location: target.location.clone(),
-        observed: true,
+        unseen: false,
         step: Step::Done,
         ours: false,
         intent: intent.cloned(),

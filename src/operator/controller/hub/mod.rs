@@ -7,7 +7,8 @@
 //! 4. plan          (pure)          declared and observed → actions
 //! 5. apply         (API server for the intent, then store)
 //! 6. tell          (API server)    one event on each user pod that was missed
-//! 7. status        (pure, then API server)  conditions, one patch, only if anything changed
+//! 7. status        (pure, then API server)  conditions, one patch, only if anything changed; what stood
+//!                  there stands, where the store throttled the look at a hub that was in order
 //! ```
 //!
 //! A hub that is being deleted goes another way ([`delete`]).
@@ -121,7 +122,7 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         _ => missed::pods(&hub, context),
     };
     missed::tell(&hub, &missed, context).await;
-    match is_no_news(&hub, &outcomes) {
+    match is_no_news(&hub, &outcomes, context) {
         true => status::rewrite(&hub, &missed, context).await?,
         false => status::write(&hub, &step, &outcomes, &missed, context).await?,
     }
@@ -136,15 +137,20 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     )))
 }
 
-/// A store that throttles does answer: where nothing was found to do, and a hub was in order before, what
-/// was found then stands.
-fn is_no_news(hub: &HubStorage, outcomes: &[BucketOutcome]) -> bool {
-    let throttled = |outcome: &BucketOutcome| outcome.step.reason() == Reason::Throttled;
-    let stands = |outcome: &BucketOutcome| match outcome.observed {
-        true => outcome.step == Step::Done && outcome.plan.actions.is_empty(),
-        false => throttled(outcome),
+/// A store that throttles does answer: where a hub was in order before, nothing was found to do, and
+/// nothing that status tells of a bucket has changed, what was found then stands.
+fn is_no_news(hub: &HubStorage, outcomes: &[BucketOutcome], context: &Context) -> bool {
+    let throttled =
+        |outcome: &BucketOutcome| outcome.unseen && outcome.step.reason() == Reason::Throttled;
+    let steady = |outcome: &BucketOutcome| {
+        !outcome.unseen && outcome.step == Step::Done && outcome.plan.actions.is_empty()
     };
-    outcomes.iter().any(throttled) && outcomes.iter().all(stands) && retell::is_in_order(hub)
+    outcomes.iter().any(throttled)
+        && outcomes
+            .iter()
+            .all(|outcome| throttled(outcome) || steady(outcome))
+        && retell::is_in_order(hub)
+        && status::tells(hub, outcomes, context)
 }
 
 /// Observes all buckets, plans, writes intents down, acts. What a store turns out not to support
@@ -200,7 +206,7 @@ async fn looked(
                 "writing a capability into the StorageProvider's status",
             ))?;
     }
-    if outcomes.iter().all(|outcome| outcome.observed) {
+    if !outcomes.iter().any(|outcome| outcome.unseen) {
         let (namespace, now) = (hub.namespace().unwrap_or_default(), (context.clock)());
         context.metrics.checked(&namespace, &hub.name_any(), now);
     }

@@ -159,6 +159,20 @@ pub async fn write(
     put(hub, &status, context).await
 }
 
+/// Whether status tells of every bucket what these outcomes do, and of one that nobody could look at that
+/// it was as it is declared now.
+pub fn tells(hub: &HubStorage, outcomes: &[BucketOutcome], context: &Context) -> bool {
+    let before = hub.status.clone().unwrap_or_default();
+    let provider = context.provider(&hub.spec.provider_ref.name);
+    let is_of_now = |outcome: &BucketOutcome| {
+        let mut known = before.buckets.iter();
+        let known = known.find(|known| known.name == outcome.plan.name);
+        known.is_some_and(|known| known.applied_digest.as_ref() == Some(&outcome.plan.digest))
+    };
+    outcomes.iter().all(is_of_now)
+        && buckets(&before, outcomes, provider.as_deref()) == before.buckets
+}
+
 /// Says that nobody looks: what is known stays, as it was when somebody last did.
 ///
 /// # Errors

@@ -1,16 +1,18 @@
 //! `IsolationReady` and `InjectionReady`: what others have to bring about.
 
+use std::collections::BTreeSet;
+
 use hubstorage::certificates::{Address, WebhookState};
 use hubstorage::controller::hub as reconciler;
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::memory::{Behaviour, Bucket};
 use hubstorage_core::api::{ConditionType, Reason, StorageProvider};
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Statement};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 
-use crate::fixtures::{hub, hub_with, provider, scratch};
+use crate::fixtures::{hub, hub_with, persistent, provider, scratch};
 use crate::world::World;
 
 use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling};
@@ -227,6 +229,40 @@ fn grant(world: &World, statements: Value) {
 fn allow(sid: &str, principal: &str) -> Value {
     json!({"Sid": sid, "Effect": "Allow", "Principal": {"AWS": principal}, "Action": "s3:GetObject",
         "Resource": "arn:aws:s3:::earth-scratch/*"})
+}
+
+#[tokio::test]
+async fn what_others_statements_grant_is_named_though_another_bucket_is_throttled() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    world.settle().await;
+    let throttled = BTreeSet::from([persistent()]);
+    world
+        .cloud
+        .behave(|behaviour| behaviour.throttled = throttled);
+    grant(
+        &world,
+        json!([allow("OldHub", "arn:aws:iam::123456789012:user/hub")]),
+    );
+    // Beside ours, so that there is nothing to put right.
+    let ours = BTreeSet::from([Statement::DenyInsecureTransport]);
+    world.cloud.edit_by_hand(&scratch(), |bucket| {
+        let both = bucket.policy.with(&scratch(), &ours).unwrap();
+        bucket.policy = BucketPolicy::parse(&both).unwrap();
+    });
+    let writes = world.cloud.writes();
+
+    world.reconcile_hub(&hub()).await.unwrap();
+
+    assert_eq!(world.cloud.writes(), writes);
+    world.says(
+        &hub(),
+        IsolationReady,
+        "False",
+        Reason::OtherGrants,
+        &["OldHub"],
+    );
+    assert!(!world.is_ready(&hub()));
 }
 
 #[tokio::test]

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use hubstorage::providers::{Connect, ConnectError, VendingSide, refuse_moved};
 use hubstorage_cloud::memory::MemoryCloud;
 use hubstorage_cloud::{CloudError, Layer, Layered, ObjectStore, Operation};
-use hubstorage_core::api::{FINALIZER, HubStorage, StorageProvider};
+use hubstorage_core::api::{FINALIZER, HubStorage, Mode, StorageProvider};
 use hubstorage_core::names::BucketName;
 use kube::ResourceExt as _;
 
 use crate::api_server::{ApiServer, Faults};
 
 /// Stands between the controller and the store, and notes every promise that it breaks:
-/// a write without a finalizer, a bucket made without an intent in status.
+/// a call without a finalizer, a bucket made without an intent in status.
 #[derive(Clone)]
 pub struct Witness {
     server: ApiServer,
@@ -25,6 +25,7 @@ pub struct Witness {
 struct Seen {
     created: BTreeMap<BucketName, usize>,
     broken: Vec<String>,
+    reads_are_free: bool,
 }
 
 impl Witness {
@@ -45,6 +46,12 @@ impl Witness {
         self.seen.lock().unwrap().created.clear();
     }
 
+    /// From here on only writes need a finalizer: where the controller may still see a hub in mode Observe
+    /// that is in another one by now.
+    pub fn let_read(&self) {
+        self.seen.lock().unwrap().reads_are_free = true;
+    }
+
     /// Promises that were broken.
     pub fn broken(&self) -> Vec<String> {
         self.seen.lock().unwrap().broken.clone()
@@ -56,9 +63,14 @@ impl Witness {
 
     fn called(&self, call: Operation, bucket: &BucketName) {
         let hubs = self.server.list::<HubStorage>();
-        let is_held = |hub: &HubStorage| hub.finalizers().contains(&FINALIZER.to_owned());
-        // Whoever only looks leaves nothing behind, as mode Observe does.
-        if call.is_write() && !hubs.iter().any(is_held) {
+        let reads_are_free = self.seen.lock().unwrap().reads_are_free;
+        // Whoever only observes leaves nothing behind, and needs no finalizer for that.
+        let may = |hub: &HubStorage| match hub.spec.mode {
+            Mode::Observe if !call.is_write() => true,
+            _ => hub.finalizers().contains(&FINALIZER.to_owned()),
+        };
+        let is_free = reads_are_free && !call.is_write();
+        if !is_free && !hubs.iter().any(may) {
             self.note(format!(
                 "{call} {bucket} was called while no HubStorage held the finalizer"
             ));

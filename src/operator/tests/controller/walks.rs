@@ -124,6 +124,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 async fn walk(behaviour: Behaviour, steps: &[Step], last: &Value) -> World {
     let mut world = World::new(behaviour).with(&hub());
+    world.witness.let_read();
     let mut plan = FaultPlan::none();
     for step in steps {
         match step {
@@ -132,7 +133,7 @@ async fn walk(behaviour: Behaviour, steps: &[Step], last: &Value) -> World {
             Step::LookAgain => {
                 let key = ObjectRef::from_obj(&hub());
                 if world.controller.context.stores.hubs.get(&key).is_some() {
-                    // It fails where what it writes was made from an old version.
+                    // What fails here was made to, and is tried again.
                     let _ = world.controller.reconcile(&hub()).await;
                 }
             }
@@ -214,6 +215,7 @@ fn every_walk_ends_like_a_fresh_installation(behaviour: &Behaviour) {
                 made.values().all(|times| *times == 1),
                 "made twice: {made:?}"
             );
+            prop_assert!(fresh.is_ready(&hub()), "{:?}", fresh.hub(&hub()).status);
             prop_assert_eq!(end(&walked), end(&fresh));
             Ok(())
         })

@@ -23,6 +23,8 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, store};
 use kube::runtime::watcher;
 use kube::{Resource, ResourceExt as _};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -484,6 +486,17 @@ impl World {
             reason,
             words,
         );
+    }
+
+    /// When hubs were last compared with the store, as the metrics tell it.
+    pub fn last_check(&self) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.controller.context.metrics.register(&mut registry);
+        encode(&mut text, &registry).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| line.contains("last_check_timestamp_seconds{"));
+        lines.collect()
     }
 
     pub fn is_ready(&self, hub: &HubStorage) -> bool {
