@@ -31,9 +31,10 @@ impl Node {
         let directory = directory(test);
         let ca = directory.join("ca.crt");
         publish(&ca, &authority.pem());
+        let [listen, metrics_listen] = free_addresses(host);
         let config = Config {
-            listen: free_address(host),
-            metrics_listen: free_address(host),
+            listen,
+            metrics_listen,
             share_port: true,
             ..config(broker.address, ca)
         };
@@ -57,10 +58,11 @@ impl Node {
     }
 }
 
-/// An address that nobody else has: the usual ports may be taken by the agent of a node here.
-fn free_address(host: &str) -> SocketAddr {
-    let listener = std::net::TcpListener::bind((host, 0)).unwrap();
-    listener.local_addr().unwrap()
+/// Two addresses that are free: the usual ports may be taken by the agent of a node here. Nobody else is
+/// on this host, so they stay free.
+fn free_addresses(host: &str) -> [SocketAddr; 2] {
+    let listeners = [(); 2].map(|()| std::net::TcpListener::bind((host, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
 }
 
 async fn ask_on(mut stream: TcpStream, address: SocketAddr) -> Answer {
