@@ -59,8 +59,8 @@ func kstatus(object *unstructured.Unstructured) (verdict, error) {
 	return verdict{Status: string(result.Status), Message: result.Message}, nil
 }
 
-// Argo CD opens these libraries and no others to a health check (its util/lua), and takes what the
-// script returns.
+// Argo CD opens these libraries to a health check, and an `os` that is cut down (its util/lua), and takes
+// what the script returns.
 func health(object *unstructured.Unstructured, script string) (verdict, error) {
 	state := lua.NewState(lua.Options{SkipOpenLibs: true})
 	defer state.Close()

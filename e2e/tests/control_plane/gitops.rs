@@ -57,6 +57,16 @@ impl Seen {
 
     async fn hub_is(&self, flux: &str, argo: &str, why: &str) {
         self.is(&self.hub.current().await, flux, argo, why).await;
+        let wait = [
+            "wait",
+            "--for=condition=Ready",
+            "--timeout=0",
+            "-n",
+            &self.hub.namespace,
+            "hs/hub",
+        ];
+        let waited = self.hub.platform.kubectl(wait).await.unwrap();
+        assert_eq!(waited.status.success(), flux == "Current", "{waited:?}");
     }
 }
 
@@ -77,6 +87,18 @@ async fn flux_and_argo_cd_tell_who_has_to_do_something() {
         .await;
     seen.hub_is("Failed", "Degraded", "spec.providerRef.name")
         .await;
+    let mut storage = hub.storage();
+    storage["spec"]["mode"] = json!("Paused");
+    hub.apply(&storage).await;
+    hub.until_condition("hs/hub", "Stalled", "True", "Paused")
+        .await;
+    seen.hub_is("Failed", "Suspended", "nothing is put right")
+        .await;
+    hub.apply(&hub.storage()).await;
+    hub.until_condition("hs/hub", "Stalled", "True", "ProviderNotFound")
+        .await;
+    seen.hub_is("Failed", "Degraded", "spec.providerRef.name")
+        .await;
 
     let mut unreachable = hub.provider();
     unreachable["spec"]["s3"]["endpoint"] = json!("http://127.0.0.1:9");
@@ -89,6 +111,11 @@ async fn flux_and_argo_cd_tell_who_has_to_do_something() {
     hub.apply(&hub.provider()).await;
     hub.until_ready().await;
     seen.hub_is("Current", "Healthy", "as declared").await;
+    let mut edited = hub.current().await;
+    let generation = edited["metadata"]["generation"].as_i64().unwrap();
+    edited["metadata"]["generation"] = json!(generation + 1);
+    seen.is(&edited, "InProgress", "Progressing", "not looked at")
+        .await;
     let provider = hub.get(&["hsp", &hub.namespace, "-o=json"]).await;
     let provider = serde_json::from_str(&provider).unwrap();
     seen.is(&provider, "Current", "Healthy", "").await;
