@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// How often all hubs, or all users, are counted: a list of them is work for the API server, which the
 /// operator asks too.
-const LOOKS_EVERY: Duration = Duration::from_secs(5);
+const COUNTS_EVERY: Duration = Duration::from_secs(5);
 
 /// Nothing was written for so long: everything has come to rest.
 const REST: Duration = Duration::from_secs(20);
@@ -152,7 +152,7 @@ impl Bench {
             step.now(&format!("{ready} of {} are ready", options.hubs));
             Ok(ready >= options.hubs)
         };
-        wait::until_looking(LOOKS_EVERY, "every hub to be Ready", PATIENCE, all_ready).await?;
+        wait::until_looking(COUNTS_EVERY, "every hub to be Ready", PATIENCE, all_ready).await?;
         let took = began.elapsed();
         step.done(&format!("{} are ready", options.hubs));
         let step = self.progress.step("pods", "creating");
@@ -162,7 +162,7 @@ impl Bench {
             step.now(&format!("{users} of {} users are known", options.pods));
             Ok(users >= options.pods)
         };
-        wait::until_looking(LOOKS_EVERY, "every user to be known", PATIENCE, all_known).await?;
+        wait::until_looking(COUNTS_EVERY, "every user to be known", PATIENCE, all_known).await?;
         step.done(&format!("{} users are known", options.pods));
         self.until_rest().await?;
         Ok(took)
