@@ -4,7 +4,7 @@
 E2E = cargo run --package hubstorage-e2e --bin e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test bench prerequisites
+.PHONY: help up down status demo test bench soak prerequisites
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: prerequisites ## Every test, tier by tier, and the counts (starts the plat
 
 bench: prerequisites ## Memory and times with 500 hubs, into docs/benchmarks.md (takes half an hour)
 	@HUBSTORAGE_PROFILE=release $(E2E) bench
+
+soak: prerequisites ## Tests with generated cases, again and again, into docs/soak.md (takes an hour)
+	@$(E2E) soak
 
 prerequisites:
 	@e2e/prerequisites.sh

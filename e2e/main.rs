@@ -16,6 +16,8 @@ use hubstorage_e2e::{Platform, down, process, status, tiers, up};
 
 mod bench;
 mod demo;
+mod page;
+mod soak;
 mod spawn_times;
 
 /// The local platform: Kubernetes, MinIO, Python and the operator's processes on this machine.
@@ -61,6 +63,8 @@ enum Command {
     },
     /// Memory and times with many hubs, beside their budgets; brings the platform up if needed
     Bench(bench::Options),
+    /// Tests with generated cases, again and again with other cases
+    Soak(soak::Options),
     /// Every test, in tiers; brings the platform up if needed
     Test {
         /// Only these tiers
@@ -137,6 +141,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             spawn_times::measure(&Platform::load()?, rounds.get()).await?;
         }
         Command::Bench(options) => bench::run(&checkout, options).await?,
+        Command::Soak(options) => soak::run(&checkout, options).await?,
         Command::Test { only } => return tiers::run(&checkout, &only).await,
         Command::Node => kubernetes::run_node().await?,
         Command::Forward { routes } => forward(routes).await?,

@@ -13,11 +13,14 @@ use kube::Client;
 
 use super::Options;
 use super::observe::Memory;
+use crate::page::{Part, today};
 
-/// The page, relative to the checkout, and between which lines of it the table stands.
-const PAGE: &str = "docs/benchmarks.md";
-const BEGIN: &str = "<!-- begin: many hubs -->";
-const END: &str = "<!-- end: many hubs -->";
+/// Where the table stands.
+const PART: Part = Part {
+    page: "docs/benchmarks.md",
+    begin: "<!-- begin: many hubs -->",
+    end: "<!-- end: many hubs -->",
+};
 
 type OfProcesses = Vec<(&'static str, Memory)>;
 
@@ -59,16 +62,12 @@ impl Report {
         measured: Measured,
     ) -> Result<Self> {
         let kubernetes = client.apiserver_version().await?.git_version;
-        let day = k8s_openapi::jiff::Timestamp::now()
-            .to_string()
-            .chars()
-            .take(10)
-            .collect::<String>();
         let cores = std::thread::available_parallelism()?;
         let profile = operator::profile(Extent::of(&platform.checkout).context("the extent")?);
         let where_ = format!(
-            "{day}, {cores} cores shared with Kubernetes {kubernetes} and MinIO {}; the operator as host processes, \
+            "{}, {cores} cores shared with Kubernetes {kubernetes} and MinIO {}; the operator as host processes, \
              built as {profile}. {} HubStorages with two buckets each, {} pods of as many users, a check every minute.",
+            today(),
             minio::version(),
             options.hubs,
             options.pods,
@@ -143,7 +142,7 @@ impl Report {
             (
                 format!("{hubs} hubs from nothing to Ready"),
                 "",
-                seconds(measured.created),
+                format!("{}, to within 5 s", seconds(measured.created)),
             ),
         ];
         let mut table = format!(
@@ -158,18 +157,8 @@ impl Report {
 
     /// Puts the table into the page, in place of the last one.
     pub fn write(&self, checkout: &Checkout) -> Result<()> {
-        let path = checkout.path(PAGE);
-        let page = std::fs::read_to_string(&path).context(PAGE)?;
-        let page = replaced(&page, &self.table())
-            .with_context(|| format!("{PAGE} lacks the lines {BEGIN} and {END}"))?;
-        std::fs::write(&path, page).context(PAGE)
+        PART.write(checkout, &self.table())
     }
-}
-
-fn replaced(page: &str, table: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
 }
 
 fn of(processes: &OfProcesses, name: &str, field: impl Fn(&Memory) -> u64) -> String {
@@ -205,17 +194,6 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_table_replaces_the_last_one_and_nothing_else() {
-        let page = format!("# Benchmarks\n\n{BEGIN}\nold\n{END}\n\nMore.\n");
-        let new = replaced(&page, "new\n").unwrap();
-        assert_eq!(
-            new,
-            format!("# Benchmarks\n\n{BEGIN}\nnew\n{END}\n\nMore.\n")
-        );
-        assert_eq!(replaced("# Benchmarks\n", "new\n"), None);
-    }
 
     #[test]
     fn writes_are_told_one_by_one() {
