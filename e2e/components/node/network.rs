@@ -25,8 +25,9 @@ pub struct Network;
 /// the machine's, so there is one node at a time.
 const CLAIM: &str = "/run/hubstorage-e2e.claim";
 
-/// Held by whoever looks at the claim to take it.
-const LOCK: &str = "/run/hubstorage-e2e.lock";
+/// The folder of the claim, locked by whoever looks at it to take it: a file of our own for that could
+/// never be removed.
+const LOCKED: &str = "/run";
 
 /// What the machine was like before.
 const BEFORE: &str = "machine.json";
@@ -108,7 +109,7 @@ impl Component for Network {
 /// Lets nobody else look at the claim or change it, until the file is dropped: between a look and a
 /// claim, another `up` could clean up after the same node and start its own.
 pub async fn alone_with_the_claim() -> Result<File> {
-    let lock = File::create(LOCK).context(LOCK)?;
+    let lock = File::open(LOCKED).context(LOCKED)?;
     wait_for_lock(&lock).await?;
     Ok(lock)
 }
