@@ -39,6 +39,8 @@ pub enum MinioUser {
     Manage,
     /// May only be narrowed; its key is `serve`'s.
     Vend,
+    /// Whoever works in the store by hand, and is limited to no bucket.
+    Hand,
 }
 
 impl MinioUser {
@@ -48,6 +50,7 @@ impl MinioUser {
             Self::Root => "root",
             Self::Manage => "hubstorage-manage",
             Self::Vend => "hubstorage-vend",
+            Self::Hand => "hand",
         }
     }
 }

@@ -258,6 +258,7 @@ fn store_settings(command: &mut Command, platform: &Platform) -> Result<()> {
     };
     keys("MINIO", "MANAGE", platform.minio_key(MinioUser::Manage)?);
     keys("MINIO", "VEND", platform.minio_key(MinioUser::Vend)?);
+    keys("MINIO", "HAND", platform.minio_key(MinioUser::Hand)?);
     keys("MOTO", "MANAGE", moto::key("manage"));
     keys("MOTO", "VEND", moto::key("vend"));
     if platform.pid("rgw").is_ok()

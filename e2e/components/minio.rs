@@ -44,6 +44,7 @@ pub struct Keys {
     root: String,
     manage: String,
     vend: String,
+    hand: String,
 }
 
 impl Keys {
@@ -65,6 +66,7 @@ impl Keys {
             MinioUser::Root => &self.root,
             MinioUser::Manage => &self.manage,
             MinioUser::Vend => &self.vend,
+            MinioUser::Hand => &self.hand,
         };
         AccessKey {
             id: user.name().to_owned(),
@@ -88,6 +90,7 @@ impl Keys {
             root: secret(),
             manage: secret(),
             vend: secret(),
+            hand: secret(),
         };
         files::make_private_folder(&checkout.run("minio"))?;
         files::write_private(
@@ -168,30 +171,27 @@ async fn build_program(site: &Site, (module, version): (&str, &str)) -> Result<(
     site.link(&format!("bin/{name}"), &folder.join(name))
 }
 
-/// Makes the two users that are the operator's.
+/// Makes the two users that are the operator's, and the one of the tests.
 pub async fn make_users(site: &Site) -> Result<()> {
     let keys = Keys::load(&site.checkout)?;
     for user in [MinioUser::Manage, MinioUser::Vend] {
-        make_user(site, &keys.of(user)).await?;
+        let key = keys.of(user);
+        make_policy(site, &key.id).await?;
+        make_user(site, &key, &key.id).await?;
     }
-    Ok(())
+    // One of MinIO's own policies: everything that is no administration.
+    make_user(site, &keys.of(MinioUser::Hand), "readwrite").await
 }
 
-/// Makes a user, and a policy of the same name: the example's, for the buckets of this platform.
-async fn make_user(site: &Site, key: &AccessKey) -> Result<()> {
-    let name = key.id.as_str();
+/// Makes the policy of an operator's user, with its name: the example's, for the buckets of this
+/// platform.
+async fn make_policy(site: &Site, name: &str) -> Result<()> {
     let role = name.trim_start_matches("hubstorage-");
     let example = format!("docs/examples/minio-{role}-policy.json");
     let text = std::fs::read_to_string(site.checkout.path(&example)).context(example.clone())?;
     let policy = site.checkout.run(&format!("minio/{role}-policy.json"));
     files::write_private(&policy, for_buckets(&text, &BUCKETS).context(example)?)?;
     let policy = policy.display().to_string();
-    // Access key and secret go to its standard input, as arguments can be seen by everybody.
-    let input = format!("{}\n{}\n", key.id, key.secret);
-    succeed(
-        mc(site, &["admin", "user", "add", "local"], &input).await?,
-        "user add",
-    )?;
     succeed(
         mc(
             site,
@@ -200,13 +200,20 @@ async fn make_user(site: &Site, key: &AccessKey) -> Result<()> {
         )
         .await?,
         "policy create",
-    )?;
-    let attach = mc(
-        site,
-        &["admin", "policy", "attach", "local", name, "--user", name],
-        "",
     )
-    .await?;
+}
+
+/// Makes a user who may do what the policy allows.
+async fn make_user(site: &Site, key: &AccessKey, policy: &str) -> Result<()> {
+    // Access key and secret go to its standard input, as arguments can be seen by everybody.
+    let input = format!("{}\n{}\n", key.id, key.secret);
+    succeed(
+        mc(site, &["admin", "user", "add", "local"], &input).await?,
+        "user add",
+    )?;
+    let name = key.id.as_str();
+    let attach = ["admin", "policy", "attach", "local", policy, "--user", name];
+    let attach = mc(site, &attach, "").await?;
     // What it answers when the policy is attached already.
     if said(&attach).contains("already in effect") {
         return Ok(());

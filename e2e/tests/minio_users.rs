@@ -154,11 +154,16 @@ async fn neither_user_reaches_a_bucket_beyond_the_names_in_its_policy() {
         as_owner(&["mb", &format!("local/{bucket}")]).await;
     }
 
-    for user in [MinioUser::Manage, MinioUser::Vend] {
+    // Writes an object, and lists: the managing user lists only, to say what a bucket holds.
+    let users = [
+        (MinioUser::Manage, "AccessDenied OK"),
+        (MinioUser::Vend, "OK OK"),
+    ];
+    for (user, reaches) in users {
         let key = platform.minio_key(user).unwrap();
         let answers = async |bucket: &str| said(&platform, &key, REACH, &[bucket]).await;
 
-        assert_eq!(answers(&within).await, "OK OK", "{user:?}");
+        assert_eq!(answers(&within).await, reaches, "{user:?}");
         let refused = "AccessDenied AccessDenied";
         assert_eq!(answers(&beyond).await, refused, "{user:?}");
     }

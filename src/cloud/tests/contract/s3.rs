@@ -30,6 +30,8 @@ pub struct Settings {
     store: &'static Store,
     endpoint: Url,
     manage: Key,
+    /// Of whoever works in the store by hand; the managing one, where that may do everything.
+    hand: Option<Key>,
     vend: Key,
     /// Where the stranger is a user.
     stranger: Option<Key>,
@@ -83,6 +85,7 @@ impl Settings {
             store,
             endpoint: Url::parse(&endpoint).map_err(|_| format!("a URL like {endpoint:?}"))?,
             manage: key("MANAGE")?,
+            hand: key("HAND").ok(),
             vend: key("VEND")?,
             stranger: match store.stranger {
                 Stranger::OtherUser => Some(key("STRANGER")?),
@@ -111,7 +114,7 @@ pub struct S3World {
 
 impl S3World {
     pub fn new(settings: Settings) -> Self {
-        let keys = settings.manage.for_sdk();
+        let keys = settings.hand.as_ref().unwrap_or(&settings.manage).for_sdk();
         let by_hand = client(&settings.endpoint, settings.store.region, keys);
         Self {
             settings,
@@ -129,7 +132,7 @@ impl S3World {
         &self.settings.endpoint
     }
 
-    /// What the managing identity does by hand.
+    /// What somebody of the managing identity's account does by hand.
     pub fn by_hand(&self) -> &Client {
         &self.by_hand
     }
