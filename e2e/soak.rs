@@ -108,7 +108,9 @@ impl Soaked {
             .iter()
             .find(|program| program.package == package && program.name == name)
             .with_context(|| format!("{package} has no test program {name}"))?;
-        let output = program.command().arg(self.filter).output().await?;
+        let mut command = program.command();
+        command.arg(self.filter).env("HUBSTORAGE_SOAK", "1");
+        let output = command.output().await?;
         let printed = String::from_utf8_lossy(&output.stdout);
         let tally = printed.lines().filter_map(Tally::of_line).sum::<Tally>();
         let tally = tally.ended(output.status.success());
