@@ -1,6 +1,7 @@
 //! Keeps the guard's state current.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
@@ -8,8 +9,10 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::state::SETTLING;
 use super::{Document, GuardKind, GuardState, Observed, documents, judge};
 use crate::informer::Informer;
 use crate::pulse::{Cadence, Pulses};
@@ -52,6 +55,7 @@ async fn follow(client: Client, cadence: Cadence, state: watch::Sender<GuardStat
     let mut changes = std::pin::pin!(futures::stream::select(policies, bindings));
     let mut look = tokio::time::interval(cadence.patience / LOOKS);
     let mut seen = Seen::new();
+    let mut settling = Settling::default();
     loop {
         let mut unread = None;
         tokio::select! {
@@ -67,10 +71,11 @@ async fn follow(client: Client, cadence: Cadence, state: watch::Sender<GuardStat
                 None => return,
             },
             _ = look.tick() => {}
+            () = settling.over() => {}
         }
         let known = seen.state().map(|known| match pulses.check() {
             Err(why) => GuardState::Missing { why },
-            Ok(()) => known,
+            Ok(()) => settling.state(known, Timestamp::now()),
         });
         if let Some(now) = unread.or(known) {
             state.send_if_modified(|before| {
@@ -98,6 +103,50 @@ fn events(
         .whole()
         .events()
         .map(move |event| (kind, event))
+}
+
+/// Holds a guard back that will be in force in a moment: a hub that is called ready before has users
+/// whose first pods are older than the guard, and get no credentials until they are restarted.
+#[derive(Debug, Default)]
+struct Settling {
+    /// The moment that is waited for, by the API server's clock, and until when, by ours.
+    held: Option<(Timestamp, Instant)>,
+    /// Whether it is held now.
+    is_holding: bool,
+}
+
+impl Settling {
+    /// The state to tell of. Nothing is held for longer than [`SETTLING`], however far apart the clocks
+    /// are.
+    fn state(&mut self, known: GuardState, now: Timestamp) -> GuardState {
+        let GuardState::InForce { since } = known else {
+            *self = Self::default();
+            return known;
+        };
+        let left = since.duration_since(now).min(SETTLING);
+        let until = match self.held {
+            Some((held, until)) if held == since => until,
+            _ => Instant::now() + Duration::try_from(left).unwrap_or_default(),
+        };
+        self.held = Some((since, until));
+        self.is_holding = Instant::now() < until;
+        match self.is_holding {
+            true => GuardState::Missing {
+                why: format!(
+                    "the admission policies were changed just now, and are in force from {since} on"
+                ),
+            },
+            false => known,
+        }
+    }
+
+    /// Ends when what is held is to be told; never, if nothing is.
+    async fn over(&self) {
+        match self.held {
+            Some((_, until)) if self.is_holding => sleep_until(until).await,
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 /// The guard's objects as they were last seen.
@@ -213,6 +262,38 @@ mod tests {
             both_listed().state(),
             Some(GuardState::InForce { .. })
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guard_that_will_be_in_force_in_a_moment_is_told_of_then() {
+        let mut settling = Settling::default();
+        let (soon, now) = (GuardState::InForce { since: at(4) }, at(0));
+        let told = settling.state(soon.clone(), now);
+        let GuardState::Missing { why } = told else {
+            panic!("{told:?}");
+        };
+        assert!(why.contains(&at(4).to_string()), "{why}");
+
+        let began = Instant::now();
+        settling.over().await;
+        assert_eq!(began.elapsed(), Duration::from_secs(4));
+        assert_eq!(settling.state(soon.clone(), at(4)), soon);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_behind_holds_nothing_back_for_longer() {
+        let mut settling = Settling::default();
+        let (soon, now) = (GuardState::InForce { since: at(3600) }, at(0));
+        assert_ne!(settling.state(soon.clone(), now), soon);
+        settling.over().await;
+        assert_eq!(settling.state(soon.clone(), at(5)), soon);
+    }
+
+    #[tokio::test]
+    async fn a_guard_that_is_in_force_already_is_told_of_at_once() {
+        let since = at(0);
+        let told = Settling::default().state(GuardState::InForce { since }, at(1));
+        assert_eq!(told, GuardState::InForce { since });
     }
 
     #[test]
