@@ -60,6 +60,14 @@ impl Site {
         files::link(target, &link)
     }
 
+    /// Fails if there is no `.run/NAME`.
+    pub fn has(&self, name: &str) -> Result<()> {
+        let path = self.checkout.run(name);
+        std::fs::metadata(&path)
+            .map(drop)
+            .with_context(|| path.display().to_string())
+    }
+
     /// A file of the cluster's certificates and keys, as text for a command line.
     pub fn pki(&self, name: &str) -> String {
         self.checkout

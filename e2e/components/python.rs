@@ -33,10 +33,7 @@ impl Component for Python {
     }
 
     async fn ready(&self, site: &Site) -> Result<()> {
-        let python = site.checkout.run("python/bin/python");
-        std::fs::metadata(&python)
-            .map(drop)
-            .with_context(|| python.display().to_string())
+        site.has("python/bin/python")
     }
 }
 

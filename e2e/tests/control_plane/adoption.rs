@@ -118,14 +118,7 @@ async fn a_hub_with_a_bucket_typed_variables_and_one_shared_identity_moves_over(
         message.contains(&bucket) && message.contains("OldHub"),
         "{message}"
     );
-    let done = hub
-        .get(&[
-            "events",
-            "--field-selector=reason=BucketAdopted",
-            "-o=jsonpath={.items[*].message}",
-        ])
-        .await;
-    assert_eq!(done, take_over);
+    assert_eq!(hub.events("BucketAdopted").await, take_over);
     assert_eq!(contents(&hub, &bucket).await, before);
 
     // Injected, while the shared identity still works.
@@ -168,16 +161,10 @@ async fn a_bucket_that_was_opened_by_hand_is_closed_again_and_keys_go_on_working
     hub.as_owner(&make(&beside)).await;
     let put = format!("s3.put_object(Bucket='{bucket}', Key='jane/a', Body=b'a')\n");
     hub.as_owner(&format!("{put}{}", open(&bucket))).await;
-    hub.until("the event", async || {
-        let events = hub.get(&[
-            "events",
-            "--field-selector=reason=DriftCorrected",
-            "-o=jsonpath={.items[*].message}",
-        ]);
-        events
-            .await
-            .contains("found no statement HubStorageDenyAnonymous")
-    })
+    hub.until_event(
+        "DriftCorrected",
+        "found no statement HubStorageDenyAnonymous",
+    )
     .await;
     let statements = format!(
         "print(*sorted(s['Sid'] for s in json.loads(s3.get_bucket_policy(Bucket='{bucket}')['Policy'])['Statement']))"

@@ -80,15 +80,10 @@ async fn a_bucket_with_versions_markers_and_an_unfinished_upload_goes_with_its_h
     delete(&hub).await;
     until_gone(&hub).await;
     assert!(!exists(&hub, &bucket).await);
-    hub.until("the event", async || {
-        let events = hub.get(&[
-            "events",
-            "--field-selector=reason=BucketDeleted",
-            "-o=jsonpath={.items[*].message}",
-        ]);
-        let events = events.await;
-        events.contains("6 versions and delete markers, 1 unfinished uploads")
-    })
+    hub.until_event(
+        "BucketDeleted",
+        "6 versions and delete markers, 1 unfinished uploads",
+    )
     .await;
     hub.remove().await;
 }

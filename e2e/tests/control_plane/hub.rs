@@ -246,6 +246,20 @@ impl Hub {
         panic!("{object} never had {type_}={status} ({reason}); last seen: {last}");
     }
 
+    /// What the events of the namespace with this reason say.
+    pub async fn events(&self, reason: &str) -> String {
+        let selector = format!("--field-selector=reason={reason}");
+        self.get(&["events", &selector, "-o=jsonpath={.items[*].message}"])
+            .await
+    }
+
+    /// Waits until an event with this reason says `words`.
+    pub async fn until_event(&self, reason: &str, words: &str) {
+        let what = format!("an event {reason} that says {words:?}");
+        self.until(&what, async || self.events(reason).await.contains(words))
+            .await;
+    }
+
     /// Waits until something holds.
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let what = format!("{what} in {}", self.namespace);

@@ -58,16 +58,10 @@ async fn a_rule_removed_by_hand_comes_back_with_an_event_and_a_foreign_rule_surv
         hub.as_owner(&ids).await == wanted
     })
     .await;
-    hub.until("the event", async || {
-        let events = hub.get(&[
-            "events",
-            "--field-selector=reason=DriftCorrected",
-            "-o=jsonpath={.items[*].message}",
-        ]);
-        events
-            .await
-            .contains("found no rule to expire objects after 7 days")
-    })
+    hub.until_event(
+        "DriftCorrected",
+        "found no rule to expire objects after 7 days",
+    )
     .await;
     hub.remove().await;
 }
@@ -99,15 +93,8 @@ async fn a_bucket_deleted_by_hand_is_created_again_and_the_loss_is_said() {
     hub.as_owner(&format!("s3.delete_bucket(Bucket='{bucket}')"))
         .await;
 
-    hub.until("the event", async || {
-        let events = hub.get(&[
-            "events",
-            "--field-selector=reason=DriftCorrected",
-            "-o=jsonpath={.items[*].message}",
-        ]);
-        events.await.contains("it was gone, with all data in it")
-    })
-    .await;
+    hub.until_event("DriftCorrected", "it was gone, with all data in it")
+        .await;
     hub.until_ready().await;
     let tags = format!("print(len(s3.get_bucket_tagging(Bucket='{bucket}')['TagSet']))");
     assert_eq!(hub.as_owner(&tags).await, "2");
@@ -166,14 +153,6 @@ async fn deleting_the_hub_leaves_bucket_rules_and_data() {
          len(s3.get_bucket_lifecycle_configuration(Bucket='{bucket}')['Rules']))"
     );
     assert_eq!(hub.as_owner(&left).await, "1 3");
-    hub.until("the event", async || {
-        let events = hub.get(&[
-            "events",
-            "--field-selector=reason=BucketRetained",
-            "-o=jsonpath={.items[*].message}",
-        ]);
-        events.await.contains(&bucket)
-    })
-    .await;
+    hub.until_event("BucketRetained", &bucket).await;
     hub.remove().await;
 }

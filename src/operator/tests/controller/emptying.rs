@@ -49,6 +49,14 @@ async fn delete(world: &mut World) {
     world.reconcile_hub(&hub()).await.unwrap();
 }
 
+/// Deletes the hub and comes to rest, in a store that stays as it is.
+async fn delete_and_change_nothing(world: &mut World) {
+    let before = world.inventory();
+    delete(world).await;
+    world.settle().await;
+    assert_eq!(world.inventory(), before);
+}
+
 fn told(world: &World, reason: &str, words: &[&str]) -> bool {
     let events = world.server.events_of(reason);
     events
@@ -75,9 +83,7 @@ async fn an_empty_bucket_goes_and_the_one_to_retain_stays() {
 #[tokio::test]
 async fn a_bucket_that_holds_something_holds_its_hub_and_says_what_and_the_ways_out() {
     let mut world = world_with("DeleteIfEmpty", fill).await;
-    let before = world.inventory();
-    delete(&mut world).await;
-    world.settle().await;
+    delete_and_change_nothing(&mut world).await;
     let words = [
         "earth-scratch",
         "more than",
@@ -87,7 +93,6 @@ async fn a_bucket_that_holds_something_holds_its_hub_and_says_what_and_the_ways_
     ];
     world.says(&hub(), Ready, "False", Reason::BucketNotEmpty, &words);
     world.says(&hub(), Stalled, "True", Reason::BucketNotEmpty, &words);
-    assert_eq!(world.inventory(), before);
     assert_eq!(world.cloud.count(Operation::EmptySome), 0);
     world.stays_as_it_is().await;
 
@@ -224,11 +229,8 @@ async fn a_bucket_whose_tag_names_somebody_else_by_now_is_left_alone_and_said() 
                 .insert(OWNER_TAG.into(), "there/mars/mars".into()),
         );
     });
-    let before = world.inventory();
-    delete(&mut world).await;
-    world.settle().await;
+    delete_and_change_nothing(&mut world).await;
     assert!(is_gone(&world));
-    assert_eq!(world.inventory(), before);
     assert!(told(
         &world,
         "BucketRetained",
@@ -242,12 +244,9 @@ async fn a_bucket_whose_tag_was_removed_is_not_touched_until_somebody_decides() 
     world.cloud.edit_by_hand(&scratch(), |bucket| {
         drop(bucket.tags.0.remove(OWNER_TAG));
     });
-    let before = world.inventory();
-    delete(&mut world).await;
-    world.settle().await;
+    delete_and_change_nothing(&mut world).await;
     let words = ["bears no owner tag", "here/earth/earth", "Retain"];
     world.says(&hub(), Stalled, "True", Reason::BucketOwnedByOthers, &words);
-    assert_eq!(world.inventory(), before);
 }
 
 #[tokio::test]
@@ -277,12 +276,9 @@ async fn a_store_that_does_not_answer_is_waited_for_and_the_way_out_is_told() {
 #[tokio::test]
 async fn without_a_provider_everything_stays_and_is_said() {
     let mut world = world_with("DeleteContents", fill).await;
-    let before = world.inventory();
     world.server.delete(&provider());
-    delete(&mut world).await;
-    world.settle().await;
+    delete_and_change_nothing(&mut world).await;
     assert!(is_gone(&world));
-    assert_eq!(world.inventory(), before);
     assert!(told(
         &world,
         "BucketRetained",
