@@ -7,6 +7,7 @@
 //! use [`Platform`] (what is running and how to reach it), [`Notebook`] (where a user's code runs),
 //! [`jupyterhub::Hub`] and [`HostPod`] (a user pod whose code runs as a process on this machine).
 
+pub mod authorisation;
 pub mod cache;
 pub mod certificates;
 pub mod checkout;

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use hubstorage_e2e::{HostPod, Platform, ServiceAccount};
+use hubstorage_e2e::{HostPod, Platform, ServiceAccount, authorisation};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -48,7 +48,12 @@ subjects: [{{kind: ServiceAccount, name: hub, namespace: {name}}}]
 "#
         );
         platform.apply(&manifest).await.unwrap();
-        Self { platform, name }
+        let namespace = Self { platform, name };
+        let client = platform.client().await.unwrap();
+        authorisation::until_it_may_create_pods(&client, &namespace.hub())
+            .await
+            .unwrap();
+        namespace
     }
 
     fn hub(&self) -> ServiceAccount {

@@ -21,11 +21,13 @@ pub enum CloudError {
     },
     /// The store does not know the access key, or the secret does not match it.
     #[error(
-        "endpoint {endpoint} does not accept the access key ({code}); correct the credentials' Secret"
+        "endpoint {endpoint} does not accept the access key of {keys} ({code}); correct it there"
     )]
     CredentialsRejected {
         /// The endpoint.
         endpoint: String,
+        /// Where the key stands.
+        keys: String,
         /// The store's error code.
         code: String,
     },

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Patch, PatchParams};
@@ -13,10 +13,13 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::authorisation;
 use crate::files;
+use crate::host_pod;
 use crate::kubeconfig::{self, Identity};
 use crate::service_account_token;
 use crate::site::Site;
+use crate::wait;
 
 /// The account's name, and its role's.
 pub const ACCOUNT: &str = "hub";
@@ -54,19 +57,14 @@ pub async fn ensure(client: &Client, namespace: &str) -> Result<()> {
     });
     apply(&bindings, ACCOUNT, binding).await?;
 
-    let default_is_there = async {
-        while accounts.get_opt("default").await?.is_none() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        anyhow::Ok(())
-    };
-    match tokio::time::timeout(DEFAULT_ACCOUNT_WITHIN, default_is_there).await {
-        Ok(outcome) => outcome,
-        Err(_) => bail!(
-            "ServiceAccount {namespace}/default was not made within {} s; does kube-controller-manager run?",
-            DEFAULT_ACCOUNT_WITHIN.as_secs()
-        ),
-    }
+    wait::until(
+        &format!("kube-controller-manager to make ServiceAccount {namespace}/default"),
+        DEFAULT_ACCOUNT_WITHIN,
+        async || Ok(accounts.get_opt("default").await?.is_some()),
+    )
+    .await?;
+    let account = host_pod::ServiceAccount::new(namespace, ACCOUNT);
+    authorisation::until_it_may_create_pods(client, &account).await
 }
 
 /// A kubeconfig of an account in `folder`, with a token that is made once for each life of the

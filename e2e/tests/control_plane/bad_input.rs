@@ -178,6 +178,11 @@ async fn a_hubs_fields_are_checked_one_by_one() {
             "the same env name stands in two buckets",
         ),
         (
+            json!([{"name": "a", "bucketName": "one"}, {"name": "b", "bucketName": "one"}]),
+            "spec",
+            "the same bucketName stands in two buckets",
+        ),
+        (
             bucket(json!({"env": [{"name": "AWS_PROFILE"}]})),
             "env[0].name",
             "AWS_ configure the SDKs",
@@ -198,15 +203,36 @@ async fn a_hubs_fields_are_checked_one_by_one() {
 }
 
 #[tokio::test]
+async fn before_there_is_a_bucket_a_wrong_reference_or_name_is_put_right_by_an_edit() {
+    let hub = Hub::namespace("corrected").await;
+    hub.apply(&hub.provider()).await;
+    let mut storage = hub.storage();
+    storage["spec"]["providerRef"]["name"] = json!("of-nobody");
+    storage["spec"]["buckets"][0]["bucketName"] = json!("of-somebody-else");
+    hub.apply(&storage).await;
+    hub.until_condition("hs/hub", "Stalled", "True", "ProviderNotFound")
+        .await;
+    storage["spec"]["providerRef"]["name"] = json!(hub.namespace);
+    hub.apply(&storage).await;
+    hub.until_condition("hs/hub", "Stalled", "True", "BucketNameNotAllowed")
+        .await;
+    let name = format!("{}-scratch", hub.namespace);
+    storage["spec"]["buckets"][0]["bucketName"] = json!(name);
+    hub.apply(&storage).await;
+    hub.until_ready().await;
+    assert_eq!(hub.bucket().await, name);
+    hub.remove().await;
+}
+
+#[tokio::test]
 async fn what_would_strand_data_cannot_be_edited() {
-    let hub = Hub::namespace("immutable").await;
-    hub.apply(&hub.storage()).await;
+    let hub = Hub::ready("immutable").await;
     let edits = [
         (
             "/spec/providerRef/name",
             json!("other"),
             "spec.providerRef",
-            "providerRef is immutable",
+            "immutable once there is a bucket",
         ),
         (
             "/spec/users",
@@ -217,8 +243,8 @@ async fn what_would_strand_data_cannot_be_edited() {
         (
             "/spec/buckets/0/bucketName",
             json!("other-name"),
-            "spec.buckets[0]",
-            "bucketName is immutable",
+            "spec.buckets[].bucketName",
+            "immutable once there is a bucket",
         ),
     ];
     for (pointer, value, field, message) in edits {

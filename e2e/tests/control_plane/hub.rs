@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use hubstorage_e2e::{HostPod, MinioUser, Platform, Python, Raised, ServiceAccount, wait};
+use hubstorage_e2e::{
+    HostPod, MinioUser, Platform, Python, Raised, ServiceAccount, authorisation, wait,
+};
 use k8s_openapi::api::core::v1::Pod;
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -148,6 +150,11 @@ impl Hub {
             "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.namespace}],
         }))
         .await;
+        let client = self.platform.client().await.unwrap();
+        let account = ServiceAccount::new(&self.namespace, account);
+        authorisation::until_it_may_create_pods(&client, &account)
+            .await
+            .unwrap();
     }
 
     /// Applies an object that is right.

@@ -16,11 +16,20 @@ use crate::CloudError;
 /// Messages are cut here: they end up in conditions, whose readers want one line.
 const MAX_MESSAGE: usize = 300;
 
+/// Who asks whom, as errors name both.
+#[derive(Debug)]
+pub(super) struct Parties {
+    /// The endpoint.
+    pub endpoint: String,
+    /// Where the keys stand.
+    pub keys: String,
+}
+
 /// What was asked, as errors name it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
-    /// The endpoint.
-    pub endpoint: &'a str,
+    /// Who asks whom.
+    pub parties: &'a Parties,
     /// The IAM action.
     pub permission: &'static str,
     /// The bucket; `None` where the call is about none.
@@ -69,7 +78,7 @@ impl Call<'_> {
             _ => match no_credentials(error) {
                 Some(cause) => CloudError::NoCredentials { cause },
                 None => CloudError::Unreachable {
-                    endpoint: self.endpoint.into(),
+                    endpoint: self.parties.endpoint.clone(),
                     cause: no_answer(error),
                 },
             },
@@ -91,7 +100,8 @@ impl Call<'_> {
                 | "AuthFailure",
                 _,
             ) => CloudError::CredentialsRejected {
-                endpoint: self.endpoint.into(),
+                endpoint: self.parties.endpoint.clone(),
+                keys: self.parties.keys.clone(),
                 code: code.into(),
             },
             ("NoSuchBucket", Some(bucket)) => CloudError::NoSuchBucket {
@@ -260,10 +270,17 @@ mod tests {
 
     use super::*;
 
+    fn parties() -> Parties {
+        Parties {
+            endpoint: "http://store".into(),
+            keys: "Secret manage".into(),
+        }
+    }
+
     fn refused(code: &str, status: u16) -> CloudError {
         let bucket = BucketName::parse("earth").unwrap();
         let call = Call {
-            endpoint: "http://store",
+            parties: &parties(),
             permission: "s3:CreateBucket",
             bucket: Some(&bucket),
         };
@@ -297,7 +314,7 @@ mod tests {
     fn what_a_store_says_of_its_own_trouble_is_left_out() {
         let bucket = BucketName::parse("earth").unwrap();
         let call = Call {
-            endpoint: "http://store",
+            parties: &parties(),
             permission: "s3:CreateBucket",
             bucket: Some(&bucket),
         };

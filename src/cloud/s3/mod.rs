@@ -16,6 +16,8 @@ pub use probe::S3Probe;
 pub use store::S3Store;
 pub use sts::StsSource;
 
+use errors::Parties;
+
 use std::fmt;
 
 use url::Url;
@@ -52,6 +54,8 @@ pub enum Addressing {
 pub enum Keys {
     /// Long-lived keys from a Secret.
     Static {
+        /// Where they stand, as errors name it.
+        from: String,
         /// `AWS_ACCESS_KEY_ID`.
         access_key_id: String,
         /// `AWS_SECRET_ACCESS_KEY`.
@@ -62,6 +66,16 @@ pub enum Keys {
 }
 
 impl S3Config {
+    fn parties(&self) -> Parties {
+        Parties {
+            endpoint: self.endpoint_name(),
+            keys: match &self.keys {
+                Keys::Static { from, .. } => from.clone(),
+                Keys::Ambient => "the process's own identity".to_owned(),
+            },
+        }
+    }
+
     /// The name of the endpoint in messages.
     fn endpoint_name(&self) -> String {
         match &self.endpoint {

@@ -21,7 +21,7 @@ use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
 use super::elements::UnknownElements;
-use super::errors::{Call, status};
+use super::errors::{Call, Parties, status};
 use super::{Addressing, S3Config, rules, transport};
 use crate::{Batch, CloudError, Contents, Creation, ObjectStore, Removal, Tags, Unclaimed};
 
@@ -32,7 +32,7 @@ const CLASSIC_REGION: &str = "us-east-1";
 #[derive(Debug)]
 pub struct S3Store {
     pub(super) client: Client,
-    endpoint: String,
+    parties: Parties,
     region: String,
     pub(super) is_aws: bool,
 }
@@ -62,7 +62,7 @@ impl S3Store {
             .build();
         Ok(Self {
             client: Client::from_conf(s3),
-            endpoint: config.endpoint_name(),
+            parties: config.parties(),
             region: config.region.clone(),
             is_aws: config.endpoint.is_none(),
         })
@@ -70,7 +70,7 @@ impl S3Store {
 
     pub(super) fn call<'a>(&'a self, permission: &'static str, bucket: &'a BucketName) -> Call<'a> {
         Call {
-            endpoint: &self.endpoint,
+            parties: &self.parties,
             permission,
             bucket: Some(bucket),
         }
@@ -79,7 +79,7 @@ impl S3Store {
     /// When the bucket was created, if it is one of ours: stores list only the caller's buckets.
     async fn listed(&self, bucket: &BucketName) -> Result<Option<Timestamp>, CloudError> {
         let call = Call {
-            endpoint: &self.endpoint,
+            parties: &self.parties,
             permission: "s3:ListAllMyBuckets",
             bucket: None,
         };
@@ -207,7 +207,7 @@ impl S3Store {
 impl ObjectStore for S3Store {
     async fn check_access(&self) -> Result<Option<String>, CloudError> {
         let call = Call {
-            endpoint: &self.endpoint,
+            parties: &self.parties,
             permission: "s3:ListAllMyBuckets",
             bucket: None,
         };

@@ -7,7 +7,7 @@ use aws_sdk_sts::Client;
 use hubstorage_core::policies::PolicyDocument;
 use jiff::Timestamp;
 
-use super::errors::Call;
+use super::errors::{Call, Parties};
 use super::{S3Config, S3Store, transport};
 use crate::{CloudError, Credential, CredentialSource, ObjectStore, Secret};
 
@@ -22,7 +22,7 @@ const SHORTEST: Duration = Duration::from_secs(900);
 #[derive(Debug)]
 pub struct StsSource {
     client: Client,
-    endpoint: String,
+    parties: Parties,
     role: String,
     /// The store of a compatible, which knows the same keys.
     store: Option<S3Store>,
@@ -54,7 +54,7 @@ impl StsSource {
         };
         Ok(Self {
             client: Client::new(&sdk),
-            endpoint: config.endpoint_name(),
+            parties: config.parties(),
             role,
             store,
         })
@@ -86,7 +86,7 @@ impl CredentialSource for StsSource {
         lifetime: Duration,
     ) -> Result<Credential, CloudError> {
         let call = Call {
-            endpoint: &self.endpoint,
+            parties: &self.parties,
             permission: "sts:AssumeRole",
             bucket: None,
         };
@@ -134,6 +134,7 @@ mod tests {
             addressing: Addressing::VirtualHost,
             ca_bundle: None,
             keys: Keys::Static {
+                from: "a Secret".into(),
                 access_key_id: "key".into(),
                 secret_access_key: Secret::new("secret"),
             },

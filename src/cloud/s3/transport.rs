@@ -121,6 +121,7 @@ async fn credentials(keys: &Keys, region: &str) -> Result<SharedCredentialsProvi
         Keys::Static {
             access_key_id,
             secret_access_key,
+            ..
         } => Ok(SharedCredentialsProvider::new(Credentials::from_keys(
             access_key_id,
             secret_access_key.expose(),

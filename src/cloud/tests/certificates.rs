@@ -69,6 +69,7 @@ async fn unreachable(endpoint: &str, trusted: &Authority) -> String {
         addressing: Addressing::Path,
         ca_bundle: Some(trusted.pem.clone().into_bytes()),
         keys: Keys::Static {
+            from: "a Secret".into(),
             access_key_id: "key".into(),
             secret_access_key: Secret::new("secret"),
         },

@@ -42,6 +42,7 @@ fn config(endpoint: &str) -> S3Config {
         addressing: Addressing::Path,
         ca_bundle: None,
         keys: Keys::Static {
+            from: "a Secret".into(),
             access_key_id: "key".into(),
             secret_access_key: Secret::new("secret"),
         },

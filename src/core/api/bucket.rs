@@ -16,14 +16,13 @@ use crate::policies::Access;
     .message("with management AccessOnly somebody else keeps the bucket: take lifecycle, versioning, encryption, publicAccess, insecureTransport and objectOwnership away"))]
 #[x_kube(validation = Rule::new("!has(self.management) || self.management != 'AccessOnly' || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain'")
     .message("with management AccessOnly the bucket is never deleted: deletionPolicy must be Retain"))]
-#[x_kube(validation = Rule::new("has(self.bucketName) == has(oldSelf.bucketName) && (!has(self.bucketName) || self.bucketName == oldSelf.bucketName)")
-    .message("bucketName is immutable: data does not move by itself; add a second bucket, copy, then remove this one"))]
 pub struct Bucket {
     /// Name of this bucket within the hub, for example scratch.
     #[schemars(length(min = 1, max = 32), pattern(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// Name in the store. Default: made of the namespace, this name and a hash. Immutable.
+    /// Name in the store. Default: made of the namespace, this name and a hash. Immutable once the
+    /// bucket is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 63), pattern(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub bucket_name: Option<String>,

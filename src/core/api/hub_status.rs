@@ -19,7 +19,9 @@ pub struct HubStorageStatus {
     pub conditions: Vec<Condition>,
 
     /// The buckets as they are in the store.
+    // As many as the spec may name, and as many again that it named before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub buckets: Vec<BucketStatus>,
 

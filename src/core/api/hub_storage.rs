@@ -26,6 +26,10 @@ use crate::names::PrefixScheme;
     doc = "HubStorage is the storage of one JupyterHub: buckets, access and what user pods are given.",
     selectable = ".spec.providerRef.name",
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a HubStorage may have at most 63 characters: it goes into bucket tags"),
+    validation = Rule::new("self.spec.providerRef == oldSelf.spec.providerRef || !has(oldSelf.status) || !has(oldSelf.status.buckets) || oldSelf.status.buckets.size() == 0")
+        .message("spec.providerRef is immutable once there is a bucket: data does not move by itself; make a new HubStorage"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.buckets) || self.spec.buckets.all(b, !oldSelf.status.buckets.exists(known, known.name == b.name) || oldSelf.spec.buckets.all(o, o.name != b.name || (has(o.bucketName) == has(b.bucketName) && (!has(b.bucketName) || o.bucketName == b.bucketName))))")
+        .message("spec.buckets[].bucketName is immutable once there is a bucket: data does not move by itself; add a second bucket, copy, then remove this one"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(
@@ -48,9 +52,11 @@ use crate::names::PrefixScheme;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.buckets.all(b, !has(b.env) || b.env.all(e, self.buckets.filter(other, has(other.env) && other.env.exists(f, f.name == e.name)).size() == 1))")
     .message("the same env name stands in two buckets: a variable can hold one location; rename one of them"))]
+#[x_kube(validation = Rule::new("self.buckets.all(b, !has(b.bucketName) || self.buckets.filter(other, has(other.bucketName) && other.bucketName == b.bucketName).size() == 1)")
+    .message("the same bucketName stands in two buckets: give each a bucket of its own"))]
 pub struct HubStorageSpec {
-    /// The StorageProvider that the buckets are at. Immutable: data does not move by itself.
-    #[x_kube(validation = Rule::new("self == oldSelf").message("providerRef is immutable: data does not move by itself; make a new HubStorage"))]
+    /// The StorageProvider that the buckets are at. Immutable once there is one: data does not move
+    /// by itself.
     pub provider_ref: NameReference,
 
     /// Enforce: the store is made what is declared, and kept so. Observe: what would be done is

@@ -128,7 +128,7 @@ impl Reason {
                 "Mode Observe: the store differs from what is declared; status.plan says what mode Enforce would do."
             }
             Self::Paused => {
-                "Mode Paused: nothing is compared with the store, and nothing is put right."
+                "Mode Paused: nothing is compared with the store, nothing is put right, and a check that is asked for waits."
             }
             Self::ProviderNotFound => {
                 "spec.providerRef names a StorageProvider that does not exist."
@@ -250,7 +250,7 @@ impl Reason {
             Self::Observing => "Read status.plan; if it is what you want, set mode to Enforce.",
             Self::Paused => "Set mode to Enforce or Observe.",
             Self::ProviderNotFound => {
-                "Create the StorageProvider, or make a new HubStorage with the right name: providerRef is immutable."
+                "Create the StorageProvider, or correct spec.providerRef.name; once there are buckets it cannot be changed: make a new HubStorage then."
             }
             Self::ProviderNotReady => "`kubectl describe hsp NAME` and follow its own reason.",
             Self::ProviderMoved => {

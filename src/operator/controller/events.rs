@@ -1,51 +1,70 @@
 //! Events: one for each thing that was done, one when `Ready` or `InjectionReady` changes, and one
 //! on each user pod that was missed; none while nothing does.
+//!
+//! An event is named by what it says of what: told again, by whichever replica and after whatever
+//! restart, it is the same event and counts on, and two notes never hide behind one of them. (The
+//! library's recorder tells repetitions by reason and object, and keeps the first note.)
 
 use hubstorage_core::api::{ConditionType, HubStorage, Reason, condition};
+use hubstorage_core::names::fingerprint;
 use hubstorage_core::plan::Action;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde_json::json;
 
 use super::ApiFailure;
+use crate::clock::Clock;
 
 /// Longest note that the API server takes, in bytes (`NoteLengthLimit`, events.k8s.io/v1).
 const LONGEST_NOTE: usize = 1024;
+
+/// Where events about objects without a namespace go (`kubectl describe` looks there).
+const NAMESPACE_OF_CLUSTER_SCOPED: &str = "default";
 
 /// Publishes events. One that cannot be published is logged and forgotten: nothing depends
 /// on it.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
     client: Client,
+    clock: Clock,
 }
+
+/// What an event says.
+struct Told {
+    kind: &'static str,
+    reason: String,
+    action: &'static str,
+    note: String,
+    related: Option<ObjectReference>,
+}
+
+const NORMAL: &str = "Normal";
+const WARNING: &str = "Warning";
 
 impl Events {
     /// Events of the controller.
-    pub fn new(client: Client) -> Self {
-        let reporter = Reporter {
-            controller: super::FIELD_MANAGER.to_owned(),
-            instance: None,
-        };
-        Self {
-            recorder: Recorder::new(client.clone(), reporter),
-            client,
-        }
+    pub fn new(client: Client, clock: Clock) -> Self {
+        Self { client, clock }
     }
 
     /// Tells of an action that was carried out. Drift is a warning: somebody changed the store.
     pub async fn done(&self, about: &ObjectReference, action: &Action) {
-        let type_ = match action.reason() {
-            Reason::DriftCorrected => EventType::Warning,
-            _ => EventType::Normal,
+        let kind = match action.reason() {
+            Reason::DriftCorrected => WARNING,
+            _ => NORMAL,
         };
-        let event = told(type_, action.reason(), action.verb(), action.to_string());
-        let secondary = Some(bucket(&action.bucket().to_string()));
-        self.publish(about, Event { secondary, ..event }).await;
+        let told = Told {
+            kind,
+            reason: action.reason().to_string(),
+            action: action.verb(),
+            note: action.to_string(),
+            related: Some(bucket(&action.bucket().to_string())),
+        };
+        self.tell(about, told).await;
     }
 
     /// Tells that a bucket stays in the store.
@@ -59,9 +78,14 @@ impl Events {
     }
 
     async fn ended(&self, about: &ObjectReference, reason: Reason, name: &str, note: &str) {
-        let event = told(EventType::Normal, reason, "Delete", note.to_owned());
-        let secondary = Some(bucket(name));
-        self.publish(about, Event { secondary, ..event }).await;
+        let told = Told {
+            kind: NORMAL,
+            reason: reason.to_string(),
+            action: "Delete",
+            note: note.to_owned(),
+            related: Some(bucket(name)),
+        };
+        self.tell(about, told).await;
     }
 
     /// Tells of `Ready`, if its status or reason is not what it was, and of `InjectionReady`, which
@@ -85,94 +109,134 @@ impl Events {
             if !is_news || is_said {
                 continue;
             }
-            let kind = match is.status.as_str() {
-                "False" => EventType::Warning,
-                _ => EventType::Normal,
+            // That what was asked for is under way is no cause for alarm.
+            let is_trouble = is.status == "False" && is.reason != Reason::Deleting.to_string();
+            let told = Told {
+                kind: if is_trouble { WARNING } else { NORMAL },
+                reason: is.reason.clone(),
+                action: "Reconcile",
+                note: is.message.clone(),
+                related: None,
             };
-            let event = told(kind, &is.reason, "Reconcile", is.message.clone());
-            self.publish(about, event).await;
+            self.tell(about, told).await;
             told_reason = Some(&is.reason);
         }
     }
 
-    /// Tells on a user's pod, seen at `now`, that the webhook did not see it; whether the event is
-    /// there now. It is named by the pod's UID: one for each pod, whoever publishes it and how
-    /// often.
-    pub async fn not_injected(
-        &self,
-        pod: &PartialObjectMeta<Pod>,
-        hub: &HubStorage,
-        now: Timestamp,
-    ) -> bool {
+    /// Tells on a user's pod that the webhook did not see it; whether the event is there now. It is
+    /// told once, however often it is asked for.
+    pub async fn not_injected(&self, pod: &PartialObjectMeta<Pod>, hub: &HubStorage) -> bool {
         let note = format!(
             "HubStorage {} gives this pod nothing: it was created while the webhook did not answer, or before it was \
              there. It has neither the environment nor credentials. Stop the server and start it again",
             hub.name_any()
         );
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let event = k8s_openapi::api::events::v1::Event {
+        let told = Told {
+            kind: WARNING,
+            reason: Reason::NotInjected.to_string(),
+            action: "Admit",
+            note,
+            // Without its version: that changes, and the event is still the same one.
+            related: Some(ObjectReference {
+                resource_version: None,
+                ..hub.object_ref(&())
+            }),
+        };
+        let event = self.event(&pod.object_ref(&()), told);
+        let created = self.create(&event).await;
+        log(&event, created).is_some()
+    }
+
+    async fn tell(&self, about: &ObjectReference, told: Told) {
+        let event = self.event(about, told);
+        let published = match self.create(&event).await {
+            Ok(Created::Now) => Ok(()),
+            Ok(Created::Before) => self.count_on(&event).await,
+            Err(error) => Err(error),
+        };
+        log(&event, published);
+    }
+
+    fn event(&self, about: &ObjectReference, told: Told) -> Event {
+        let Told {
+            kind,
+            reason,
+            action,
+            mut note,
+            related,
+        } = told;
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+        let uid = about.uid.as_deref().unwrap_or_default();
+        let other = related.as_ref().and_then(|other| other.name.as_deref());
+        let says = json!([uid, other, kind, reason, action, note]).to_string();
+        let namespace = about.namespace.as_deref();
+        Event {
             metadata: ObjectMeta {
-                name: Some(format!(
-                    "hubstorage-not-injected.{}",
-                    pod.uid().unwrap_or_default()
-                )),
-                namespace: Some(namespace.clone()),
+                name: Some(format!("hubstorage.{}", fingerprint(says.as_bytes()))),
+                namespace: Some(namespace.unwrap_or(NAMESPACE_OF_CLUSTER_SCOPED).to_owned()),
                 ..ObjectMeta::default()
             },
-            action: Some("Admit".to_owned()),
-            event_time: Some(MicroTime(now)),
+            action: Some(action.to_owned()),
+            event_time: Some(MicroTime((self.clock)())),
             note: Some(note),
-            reason: Some(Reason::NotInjected.to_string()),
-            regarding: Some(pod.object_ref(&())),
-            related: Some(hub.object_ref(&())),
+            reason: Some(reason),
+            regarding: Some(about.clone()),
+            related,
             reporting_controller: Some(super::FIELD_MANAGER.to_owned()),
             reporting_instance: Some(super::FIELD_MANAGER.to_owned()),
-            type_: Some("Warning".to_owned()),
-            ..Default::default()
-        };
-        let events = Api::namespaced(self.client.clone(), &namespace);
-        match events.create(&PostParams::default(), &event).await {
-            Ok(_) => true,
-            Err(kube::Error::Api(status)) if status.is_already_exists() => true,
-            Err(error) => {
-                let (name, error) = (pod.name_any(), ApiFailure::from(error));
-                tracing::warn!(namespace, pod = name, %error, "an event was not published");
-                false
-            }
+            type_: Some(kind.to_owned()),
+            ..Event::default()
         }
     }
 
-    async fn publish(&self, about: &ObjectReference, event: Event) {
-        if let Err(error) = self
-            .recorder
-            .publish(&event, about)
-            .await
-            .map_err(ApiFailure::from)
-        {
-            let reason = &event.reason;
-            tracing::warn!(reason, object = about.name, %error, "an event was not published");
+    fn api(&self, event: &Event) -> Api<Event> {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn create(&self, event: &Event) -> Result<Created, kube::Error> {
+        let created = self.api(event).create(&PostParams::default(), event).await;
+        match created {
+            Ok(_) => Ok(Created::Now),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Created::Before),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Told once more.
+    async fn count_on(&self, event: &Event) -> Result<(), kube::Error> {
+        let (api, name) = (self.api(event), event.name_any());
+        let told = api.get(&name).await?.series;
+        let times = told.map_or(1, |series| series.count);
+        let series = json!({"series": {"count": times + 1, "lastObservedTime": event.event_time}});
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(series))
+            .await
+            .map(drop)
     }
 }
 
-/// A bucket as the second object of an event: events of one reason about two buckets are not taken
-/// for the same one told again, which would keep the first one's note.
+/// When an event came to be.
+enum Created {
+    Now,
+    Before,
+}
+
+fn log<T>(event: &Event, published: Result<T, kube::Error>) -> Option<T> {
+    let (reason, about) = (&event.reason, &event.regarding);
+    published
+        .map_err(|error| {
+            let object = about.as_ref().and_then(|about| about.name.as_deref());
+            let error = ApiFailure::from(error);
+            tracing::warn!(reason, object, %error, "an event was not published");
+        })
+        .ok()
+}
+
+/// A bucket as the second object of an event.
 fn bucket(name: &str) -> ObjectReference {
     ObjectReference {
         kind: Some("Bucket".to_owned()),
         name: Some(name.to_owned()),
         ..ObjectReference::default()
-    }
-}
-
-/// An event with a note that the API server takes.
-fn told(type_: EventType, reason: impl ToString, action: &str, mut note: String) -> Event {
-    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
-    Event {
-        type_,
-        reason: reason.to_string(),
-        note: Some(note),
-        action: action.to_owned(),
-        secondary: None,
     }
 }

@@ -172,6 +172,7 @@ async fn reconcile_all(
     let mut guard = guard::watch(client.clone(), stop.clone());
     let mut webhook = certificates::maintain(client.clone(), stop.clone());
     let mut parts = parts::watch(&client, &cadence, pulses, stop.clone());
+    let clock = clock::system();
     let context = Arc::new(Context {
         connect: tenure.connections(Connections::new(client.clone(), watches.secrets.clone())),
         stores: watches.stores.clone(),
@@ -179,10 +180,10 @@ async fn reconcile_all(
         webhook: webhook.clone(),
         parts: parts.clone(),
         installation,
-        events: Events::new(client.clone()),
+        events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),
         metrics,
-        clock: clock::system(),
+        clock,
         hub_backoff: Backoff::default(),
         provider_backoff: Backoff::default(),
         client,

@@ -84,10 +84,10 @@ fn controller() -> Vec<Document> {
             FOLLOW,
         ),
         rule(
-            "Says what it did.",
+            "Says what it did, and counts on where it did the same before.",
             "events.k8s.io",
             &["events"],
-            &["create", "patch"],
+            &["create", "get", "patch"],
         ),
         rule(
             "Checks that the guard is in force.",

@@ -60,7 +60,9 @@ impl KeySource<'_> {
                 .map(str::to_owned);
             text.ok_or_else(|| self.problem(format!("Secret {namespace}/{name} has no key {key}")))
         };
+        let (provider, field) = (self.provider.name_any(), self.field);
         let keys = Keys::Static {
+            from: format!("Secret {namespace}/{name}, {field} of StorageProvider {provider}"),
             access_key_id: value("AWS_ACCESS_KEY_ID")?,
             secret_access_key: Redacted::new(value("AWS_SECRET_ACCESS_KEY")?),
         };

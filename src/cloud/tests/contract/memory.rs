@@ -36,6 +36,7 @@ impl Memory {
     fn rejecting(&self, code: &str) -> MemoryCloud {
         self.failing(CloudError::CredentialsRejected {
             endpoint: "memory".into(),
+            keys: "a Secret".into(),
             code: code.into(),
         })
     }

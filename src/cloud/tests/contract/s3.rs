@@ -49,6 +49,7 @@ struct Key {
 impl Key {
     fn for_store(&self) -> Keys {
         Keys::Static {
+            from: "a Secret".into(),
             access_key_id: self.id.clone(),
             secret_access_key: Secret::new(self.secret.clone()),
         }

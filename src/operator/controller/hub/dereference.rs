@@ -155,8 +155,7 @@ fn provider(hub: &HubStorage, context: &Context) -> Result<Arc<StorageProvider>,
         Step::stalled(
             Reason::ProviderNotFound,
             format!(
-                "spec.providerRef.name: there is no StorageProvider {name}. Create it, or make a new HubStorage with \
-                 the right name"
+                "spec.providerRef.name: there is no StorageProvider {name}. Create it, or correct the name"
             ),
         )
     })?;

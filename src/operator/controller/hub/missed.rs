@@ -75,7 +75,7 @@ pub async fn tell(hub: &HubStorage, missed: &[MissedPod], context: &Context) {
         if in_status && age(pod, now) >= EVENTS_LIVE {
             continue;
         }
-        if before.contains(&uid) || context.events.not_injected(pod, hub, now).await {
+        if before.contains(&uid) || context.events.not_injected(pod, hub).await {
             told.insert(uid);
         }
     }

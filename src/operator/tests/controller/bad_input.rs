@@ -391,12 +391,12 @@ async fn an_endpoint_that_does_not_answer() {
 async fn keys_that_the_store_does_not_take() {
     let error = CloudError::CredentialsRejected {
         endpoint: "store".to_owned(),
+        keys: "Secret hubstorage-system/manage".to_owned(),
         code: "SignatureDoesNotMatch".to_owned(),
     };
     let words = [
-        "does not accept the access key",
+        "does not accept the access key of Secret hubstorage-system/manage",
         "SignatureDoesNotMatch",
-        "correct the credentials' Secret",
     ];
     assert_store_trouble(error, Reason::CredentialsRejected, Stalled, &words).await;
 }
@@ -436,6 +436,7 @@ async fn a_hub_that_was_fine_keeps_its_buckets_in_status_while_the_store_is_in_t
         },
         CloudError::CredentialsRejected {
             endpoint: "store".to_owned(),
+            keys: "Secret hubstorage-system/manage".to_owned(),
             code: "InvalidAccessKeyId".to_owned(),
         },
         CloudError::AccessDenied {

@@ -240,3 +240,19 @@ async fn a_bucket_that_leaves_the_spec_stays_in_the_store() {
     assert_eq!(world.inventory(), before);
     assert!(world.is_ready(&hub()));
 }
+
+#[tokio::test]
+async fn another_change_of_the_same_bucket_is_an_event_of_its_own_and_the_same_one_counts_on() {
+    let mut world = settled(Behaviour::aws()).await;
+    for missing in [0, 1, 0] {
+        world
+            .cloud
+            .edit_by_hand(&scratch(), |bucket| drop(bucket.rules.remove(missing)));
+        world.settle().await;
+    }
+    let told = corrections(&world);
+    let times: Vec<i64> = told.iter().map(|event| event.times).collect();
+    assert_eq!(times, [1, 1, 2], "{told:?}");
+    assert_ne!(told[0].note, told[1].note);
+    assert_eq!(told[0].note, told[2].note);
+}

@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 
-use crate::fixtures::{hub, hub_with, persistent, provider, scratch};
+use crate::fixtures::{hub, hub_with, namespace, persistent, provider, scratch};
 use crate::world::World;
 
 use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling};
@@ -110,6 +110,32 @@ async fn a_probe_that_could_not_be_carried_out_is_unknown_and_says_why() {
         &["scratch", "s3:PutObject is missing"],
     );
     assert!(world.is_ready(&hub()));
+}
+
+#[tokio::test]
+async fn what_keeps_a_hub_from_having_a_bucket_is_why_nobody_knows() {
+    let mut world = World::new(Behaviour::aws()).with(&hub());
+    forbid_namespace(&world);
+    world.settle().await;
+    let (reason, words) = (Reason::NamespaceNotAllowed, ["spec.namespaces"]);
+    world.says(&hub(), IsolationReady, "Unknown", reason, &words);
+}
+
+#[tokio::test]
+async fn a_verdict_on_known_buckets_stands_while_nobody_gets_as_far_as_the_store() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    forbid_namespace(&world);
+    world.settle().await;
+    world.says(&hub(), Ready, "False", Reason::NamespaceNotAllowed, &[]);
+    let reason = Reason::MetadataServiceUntried;
+    world.says(&hub(), IsolationReady, "Unknown", reason, &[]);
+}
+
+fn forbid_namespace(world: &World) {
+    world.server.edit(&namespace("earth"), |namespace| {
+        namespace["metadata"]["labels"] = json!({"tier": "test"})
+    });
 }
 
 #[tokio::test]

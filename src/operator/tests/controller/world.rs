@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::clock::Clock;
 use hubstorage::controller::{
     Backoff, Context, Events, Metrics, Parts, Stores, UserPod, hub, provider, users,
 };
@@ -544,7 +545,8 @@ fn start(
     let (namespaces, namespaces_writer) = store();
     let (pods, pods_writer) = store();
     let client = server.client();
-    let clock = connection.cloud.clone();
+    let cloud = connection.cloud.clone();
+    let clock: Clock = Arc::new(move || cloud.now());
     let context = Context {
         connect: Arc::new(connection),
         stores: Stores {
@@ -558,10 +560,10 @@ fn start(
         webhook: webhook.subscribe(),
         parts: parts.subscribe(),
         installation: INSTALLATION.to_owned(),
-        events: Events::new(client.clone()),
+        events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),
         metrics: Metrics::default(),
-        clock: Arc::new(move || clock.now()),
+        clock,
         hub_backoff: Backoff::default(),
         provider_backoff: Backoff::default(),
         client,

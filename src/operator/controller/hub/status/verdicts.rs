@@ -50,18 +50,21 @@ pub(super) fn all(
     missed: &[MissedPod],
     context: &Context,
 ) -> Vec<Verdict> {
-    let names: Vec<&str> = outcomes
-        .iter()
-        .map(|outcome| outcome.plan.bucket.as_str())
-        .collect();
     let provider = context.provider(&hub.spec.provider_ref.name);
     // Where nobody got as far as the store, what was known stands.
-    let grants = match (outcomes, &hub.status) {
-        ([], Some(before)) => grants::known(&before.buckets),
-        _ => grants::seen(outcomes, hub.status.as_ref(), provider.as_deref()),
+    let (names, grants) = match (outcomes, &hub.status) {
+        ([], Some(before)) => (names(&before.buckets), grants::known(&before.buckets)),
+        _ => {
+            let names = outcomes
+                .iter()
+                .map(|outcome| outcome.plan.bucket.as_str())
+                .collect();
+            let grants = grants::seen(outcomes, hub.status.as_ref(), provider.as_deref());
+            (names, grants)
+        }
     };
     let mut parts = vec![buckets(step, outcomes), lifecycle(step, outcomes)];
-    parts.extend(from_memory(hub, &names, &grants, missed, context));
+    parts.extend(from_memory(hub, step, &names, &grants, missed, context));
     let mut verdicts = summary(step, &names, &parts);
     verdicts.extend(parts);
     verdicts
@@ -75,19 +78,22 @@ pub(super) fn again(
     missed: &[MissedPod],
     context: &Context,
 ) -> Vec<Verdict> {
-    let names: Vec<&str> = known
-        .iter()
-        .map(|bucket| bucket.bucket_name.as_str())
-        .collect();
-    let parts = from_memory(hub, &names, &grants::known(known), missed, context);
-    let mut verdicts = summary(&Step::Done, &names, &parts);
+    let (step, names) = (Step::Done, names(known));
+    let parts = from_memory(hub, &step, &names, &grants::known(known), missed, context);
+    let mut verdicts = summary(&step, &names, &parts);
     verdicts.extend(parts);
     verdicts
+}
+
+fn names(known: &[BucketStatus]) -> Vec<&str> {
+    let names = known.iter().map(|bucket| bucket.bucket_name.as_str());
+    names.collect()
 }
 
 /// The parts of which the store says nothing.
 fn from_memory(
     hub: &HubStorage,
+    step: &Step,
     buckets: &[&str],
     grants: &[String],
     missed: &[MissedPod],
@@ -98,6 +104,7 @@ fn from_memory(
     [
         isolation(
             hub,
+            step,
             provider.as_deref(),
             buckets,
             grants,
@@ -239,6 +246,7 @@ fn trouble(type_: ConditionType, first: &BucketOutcome, all: &[&BucketOutcome]) 
 
 fn isolation(
     hub: &HubStorage,
+    step: &Step,
     provider: Option<&StorageProvider>,
     buckets: &[&str],
     grants: &[String],
@@ -301,6 +309,10 @@ fn isolation(
         return verdict(Unknown, Reason::ProbeInconclusive, &message);
     }
     let is_tried = |bucket: &&str| found.iter().any(|probe| probe.bucket_name == **bucket);
+    // What keeps the hub from having a bucket keeps it from being tried, too.
+    if buckets.is_empty() && *step != Step::Done {
+        return not_reached(IsolationReady, step);
+    }
     if buckets.is_empty() || !buckets.iter().all(is_tried) {
         return verdict(
             Unknown,

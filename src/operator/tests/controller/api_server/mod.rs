@@ -28,6 +28,23 @@ pub struct Event {
     pub type_: String,
     pub about: String,
     pub note: String,
+    /// How often it was told so far, this time included.
+    pub times: i64,
+}
+
+impl Event {
+    /// As `event` stands.
+    fn told(event: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let regarding = &event["regarding"];
+        Self {
+            reason: text(&event["reason"]),
+            type_: text(&event["type"]),
+            about: format!("{} {}", text(&regarding["kind"]), text(&regarding["name"])),
+            note: text(&event["note"]),
+            times: event["series"]["count"].as_i64().unwrap_or(1),
+        }
+    }
 }
 
 /// The calls of everything in a world are counted together, by one plan that tests replace.

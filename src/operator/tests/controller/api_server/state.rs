@@ -1,6 +1,6 @@
 //! The objects, and what requests do to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use http::Method;
@@ -61,7 +61,7 @@ pub struct State {
     version: u64,
     uids: u64,
     pub events: Vec<Event>,
-    event_names: BTreeSet<String>,
+    recorded: BTreeMap<Key, Value>,
     pub writes: Vec<String>,
     pub misunderstood: Vec<String>,
 }
@@ -74,7 +74,7 @@ impl State {
             version: 0,
             uids: 0,
             events: Vec::new(),
-            event_names: BTreeSet::new(),
+            recorded: BTreeMap::new(),
             writes: Vec::new(),
             misunderstood: Vec::new(),
         }
@@ -107,9 +107,9 @@ impl State {
         }
         let is_event = asked.key.plural == "events" && asked.api_version == "events.k8s.io/v1";
         let (code, object) = match (&asked.method, asked.patch) {
-            (&Method::POST, _) | (&Method::PATCH, Some(PatchType::Merge)) if is_event => {
-                self.record(asked)
-            }
+            (&Method::POST, _) if is_event => self.record(asked),
+            (&Method::GET, _) if is_event => self.recorded(&asked.key),
+            (&Method::PATCH, Some(PatchType::Merge)) if is_event => self.count_on(asked),
             (&Method::GET, _) if !asked.key.name.is_empty() => match self.get(&asked.key) {
                 Some(object) => (200, object.clone()),
                 None => refuse(404, "NotFound", &format!("{} not found", asked.key)),
@@ -138,31 +138,52 @@ impl State {
         refuse(405, "MethodNotAllowed", why)
     }
 
-    /// A new event, or one that is told again: then the client sends all of it again.
+    /// A new event.
     fn record(&mut self, asked: &Asked) -> Answer {
         let event = &asked.body;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let note = text(&event["note"]);
-        if note.len() > 1024 {
+        let note_length = event["note"].as_str().map_or(0, str::len);
+        if note_length > 1024 {
             return refuse(422, "Invalid", "note: can have at most 1024 bytes");
         }
-        let name = text(&event["metadata"]["name"]);
-        let is_new = self.event_names.insert(name.clone());
-        if asked.method == Method::POST && !is_new {
+        let key = Key {
+            name: event["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            ..asked.key.clone()
+        };
+        if self.recorded.contains_key(&key) {
+            return refuse(409, "AlreadyExists", &format!("{key} already exists"));
+        }
+        self.recorded.insert(key, event.clone());
+        self.events.push(Event::told(event));
+        (201, event.clone())
+    }
+
+    fn recorded(&self, key: &Key) -> Answer {
+        match self.recorded.get(key) {
+            Some(event) => (200, event.clone()),
+            None => refuse(404, "NotFound", &format!("{key} not found")),
+        }
+    }
+
+    /// An event that is told again: of all its fields, only the series may change (events.k8s.io/v1).
+    fn count_on(&mut self, asked: &Asked) -> Answer {
+        let only_series = (asked.body.as_object())
+            .is_some_and(|fields| fields.keys().all(|field| field == "series"));
+        let Some(event) = self.recorded.get_mut(&asked.key) else {
+            return self.recorded(&asked.key);
+        };
+        if !only_series {
             return refuse(
-                409,
-                "AlreadyExists",
-                &format!("events {name} already exists"),
+                422,
+                "Invalid",
+                "an event's fields are immutable, but for its series",
             );
         }
-        let regarding = &event["regarding"];
-        self.events.push(Event {
-            reason: text(&event["reason"]),
-            type_: text(&event["type"]),
-            about: format!("{} {}", text(&regarding["kind"]), text(&regarding["name"])),
-            note,
-        });
-        (201, event.clone())
+        event["series"] = asked.body["series"].clone();
+        self.events.push(Event::told(event));
+        (200, event.clone())
     }
 
     fn apply(&mut self, asked: &Asked) -> Answer {
