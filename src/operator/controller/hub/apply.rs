@@ -221,7 +221,9 @@ fn without(action: Action, capability: Capability) -> Option<Action> {
     })
 }
 
-enum Failure {
+/// Why an action was not carried out.
+pub enum Failure {
+    /// The store did not do it.
     Store(CloudError),
     /// The bucket appeared between observing and creating: look again whose it is.
     Raced(String),
@@ -239,7 +241,10 @@ async fn act(target: &Target, action: &Action, intent: Option<&Intent>) -> Resul
     match action {
         Action::Create { bucket, .. } => match target.store.create_bucket(bucket, &tags).await? {
             Creation::Created { tagged: true } => Ok(()),
-            Creation::Created { tagged: false } => claim(target, bucket, intent, &tags).await,
+            Creation::Created { tagged: false } => match intent {
+                Some(intent) => claim(target, bucket, intent).await,
+                None => Err(not_by_us(bucket)),
+            },
             Creation::AlreadyThere => Err(Failure::Raced(format!(
                 "bucket {bucket} appeared while it was being created; looking whose it is"
             ))),
@@ -264,19 +269,19 @@ async fn act(target: &Target, action: &Action, intent: Option<&Intent>) -> Resul
 
 /// Marks a bucket as ours that was just created, if it was: in us-east-1, AWS answers the same
 /// when the account has had the bucket for long (CreateBucket, `BucketAlreadyOwnedByYou`).
-async fn claim(
-    target: &Target,
-    bucket: &BucketName,
-    intent: Option<&Intent>,
-    tags: &Tags,
-) -> Result<(), Failure> {
+pub async fn claim(target: &Target, bucket: &BucketName, intent: &Intent) -> Result<(), Failure> {
     let found = target.store.unclaimed(bucket).await?;
-    if intent.is_some_and(|intent| intent.explains(found.created, found.empty)) {
-        return tag(target, bucket, tags).await;
+    if !intent.explains(found.created, found.empty) {
+        return Err(not_by_us(bucket));
     }
-    Err(Failure::Raced(format!(
+    let tags = target.owner.creation_tags(&intent.nonce);
+    tag(target, bucket, &tags.into_iter().collect()).await
+}
+
+fn not_by_us(bucket: &BucketName) -> Failure {
+    Failure::Raced(format!(
         "bucket {bucket} was there before it was created; looking whose it is"
-    )))
+    ))
 }
 
 /// Marks a bucket as ours, unless somebody else's tag is on it by now.

@@ -3,7 +3,7 @@
 //! ```text
 //! 1. dereference   (memory only)   provider, namespace, rivals → Target, or why there is none
 //! 2. finalizer     (API server)    before the first call to a store
-//! 3. observe       (store)         each bucket as it is
+//! 3. observe       (store)         each bucket as it is; before that, what was begun for an earlier spec
 //! 4. plan          (pure)          declared and observed → actions
 //! 5. apply         (API server for the intent, then store)
 //! 6. tell          (API server)    one event on each user pod that was missed
@@ -16,6 +16,7 @@
 //! Mode Observe leaves out 2 and 5, and writes the plan to status; mode Paused does nothing but say so.
 
 mod apply;
+mod begun;
 mod claims;
 mod delete;
 mod dereference;
@@ -104,13 +105,7 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     }
     let (step, outcomes, interval) = match dereference::target(&hub, context).await {
         Ok(target) => {
-            let outcomes = if hub.spec.mode == Mode::Observe {
-                foresee::all(&hub, &target, context).await?
-            } else {
-                delete::hold(&mut hub, context).await?;
-                converge(&mut hub, &target, context).await?
-            };
-            let step = status::summarise(&outcomes);
+            let (step, outcomes) = look_and_act(&mut hub, &target, context).await?;
             (step, outcomes, target.drift_check_interval)
         }
         // Without a provider there is no interval of its own; ten minutes is its default.
@@ -135,6 +130,24 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         &context.hub_backoff,
         interval,
     )))
+}
+
+/// What mode Enforce or Observe does, and how it ended.
+async fn look_and_act(
+    hub: &mut HubStorage,
+    target: &Target,
+    context: &Context,
+) -> Result<(Step, Vec<BucketOutcome>), HubError> {
+    let outcomes = if hub.spec.mode == Mode::Observe {
+        foresee::all(hub, target, context).await?
+    } else {
+        delete::hold(hub, context).await?;
+        if let Err(error) = begun::follow_up(hub, target, context).await {
+            return Ok((Step::from(&error), Vec::new()));
+        }
+        converge(hub, target, context).await?
+    };
+    Ok((status::summarise(&outcomes), outcomes))
 }
 
 /// A store that throttles does answer: where a hub was in order before, nothing was found to do, and

@@ -112,6 +112,55 @@ impl Scenario {
     }
 }
 
+#[tokio::test]
+async fn a_creation_whose_answer_is_lost_is_followed_up_though_the_spec_does_not_name_it_any_more()
+{
+    let clean = World::new(Behaviour::minio()).with(&hub());
+    let creating = position_of_the_creation(clean).await;
+    for fault in Fault::ALL {
+        let mut world = World::new(Behaviour::minio()).with(&hub());
+        world.trial = format!("{fault:?}");
+        let plan = world.inject(FaultPlan::at(creating, fault));
+        while plan.calls().len() <= creating {
+            world.round().await;
+        }
+        let alone = json!([{"name": "persistent", "bucketName": "earth-persistent"}]);
+        let named = world.hub(&hub()).spec.buckets;
+        world
+            .server
+            .edit(&hub(), |hub| hub["spec"]["buckets"] = alone);
+        if plan.has_crashed() {
+            plan.restart();
+            world.restart();
+        }
+        world.settle().await;
+        world.stays_as_it_is().await;
+        let was_made = world.cloud.bucket(&scratch()).is_some();
+        assert_eq!(was_made, fault != Fault::Error);
+        let told = world.server.events_of("BucketRetained");
+        let is_told = told
+            .iter()
+            .any(|event| event.note.contains("earth-scratch"));
+        assert_eq!(is_told, was_made, "{}: {told:?}", world.trial);
+
+        world
+            .server
+            .edit(&hub(), |hub| hub["spec"]["buckets"] = json!(named));
+        world.settle().await;
+        world.ended_well();
+    }
+}
+
+async fn position_of_the_creation(mut world: World) -> usize {
+    let plan = world.inject(FaultPlan::none());
+    world.settle().await;
+    let calls = plan.calls();
+    let mut creations = calls.iter();
+    creations
+        .position(|call| call.contains("create_bucket") && call.contains(scratch().as_str()))
+        .unwrap_or_else(|| panic!("{calls:?}"))
+}
+
 fn on_aws() -> World {
     World::new(Behaviour::aws())
         .with(&hub())

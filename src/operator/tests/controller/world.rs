@@ -213,6 +213,11 @@ impl World {
     /// Reconciles one hub.
     pub async fn reconcile_hub(&mut self, hub: &HubStorage) -> Result<(), String> {
         self.controller.see(&self.server);
+        self.reconcile_hub_as_seen(hub).await
+    }
+
+    /// Reconciles one hub by what the watch has seen so far.
+    pub async fn reconcile_hub_as_seen(&mut self, hub: &HubStorage) -> Result<(), String> {
         let ended = self.controller.reconcile(hub).await;
         self.judge();
         ended

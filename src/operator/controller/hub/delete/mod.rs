@@ -26,7 +26,7 @@ use bucket::{Deletion, Outcome, with_way_out};
 use fate::{Fate, How, Why, fate};
 
 pub use finalizer::hold;
-pub use retained::left_out;
+pub use retained::{left_behind, left_out};
 
 /// Batches of deletions in one bucket between two writes of status. Then other hubs have their turn:
 /// five of a thousand versions take a store seconds.

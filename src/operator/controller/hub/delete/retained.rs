@@ -39,13 +39,18 @@ pub async fn left_out(
             && declared(hub, known, &owner).is_none()
     };
     for bucket in before.iter().filter(is_left_out) {
-        let note = format!(
-            "bucket {} stays in the store {} as it is, with data and rules: spec.buckets does not name {} any more. \
-             Name it again to go on with it, or delete it in the store if its data is no longer needed",
-            bucket.bucket_name, bucket.store, bucket.name
-        );
-        tell(hub, bucket, &note, context).await;
+        left_behind(hub, bucket, context).await;
     }
+}
+
+/// Tells of one of them.
+pub async fn left_behind(hub: &HubStorage, bucket: &BucketStatus, context: &Context) {
+    let note = format!(
+        "bucket {} stays in the store {} as it is, with data and rules: spec.buckets does not name {} any more. Name \
+         it again to go on with it, or delete it in the store if its data is no longer needed",
+        bucket.bucket_name, bucket.store, bucket.name
+    );
+    tell(hub, bucket, &note, context).await;
 }
 
 async fn tell(hub: &HubStorage, bucket: &BucketStatus, note: &str, context: &Context) {
