@@ -13,6 +13,9 @@ use crate::site::Site;
 /// Without symbols and debugging information, for what no debugger looks at: half the size.
 pub const LDFLAGS: &str = "-s -w";
 
+/// Each package is named as it is compiled: progress shows it.
+const NAMES_PACKAGES: &str = "-v";
+
 /// The beginning of a key: the toolchain that builds.
 pub async fn key() -> Result<Key> {
     let output = Command::new("go")
@@ -35,7 +38,7 @@ pub async fn installed(
     let make = async |folder: &Path, step: &Step| {
         run(site, step, name, |go| {
             go.env("GOBIN", folder)
-                .args(["install", "-trimpath"])
+                .args(["install", "-trimpath", NAMES_PACKAGES])
                 .args(flags)
                 .args(packages);
         })
@@ -73,7 +76,14 @@ pub async fn build(
 ) -> Result<()> {
     run(site, step, name, |go| {
         go.current_dir(site.checkout.path(source))
-            .args(["build", "-trimpath", "-ldflags", ldflags, "-o"])
+            .args([
+                "build",
+                "-trimpath",
+                NAMES_PACKAGES,
+                "-ldflags",
+                ldflags,
+                "-o",
+            ])
             .arg(output)
             .arg(".")
             .args(more);

@@ -35,6 +35,7 @@ pub mod progress;
 pub mod python;
 pub mod running;
 pub mod service_account_token;
+mod shell;
 pub mod site;
 pub mod static_checks;
 pub mod status;

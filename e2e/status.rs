@@ -11,6 +11,7 @@ use crate::existing::Existing;
 use crate::extent::{self, Extent};
 use crate::ports::Ports;
 use crate::process::Record;
+use crate::shell;
 
 /// The table. Says where secrets are, never what they are.
 pub fn table(checkout: &Checkout) -> Result<String> {
@@ -81,7 +82,8 @@ pub fn table(checkout: &Checkout) -> Result<String> {
         writeln!(table)?;
         writeln!(
             table,
-            "kubectl      export KUBECONFIG=$PWD/.run/kubeconfig; alias kubectl=$PWD/.run/bin/kubectl"
+            "shell        . {}  gives it kubectl, helm and mc, which knows the store as `local`",
+            shell::FILE
         )?;
         writeln!(
             table,

@@ -12,6 +12,7 @@ use crate::extent::{Extent, USE_KUBECONFIG};
 use crate::ports::Ports;
 use crate::process::Record;
 use crate::progress::Progress;
+use crate::shell;
 use crate::site::Site;
 use crate::{certificates, down, existing, files, prerequisites};
 
@@ -65,7 +66,8 @@ pub async fn up(checkout: &Checkout, wanted: Extent) -> Result<()> {
     let site = Site::new(checkout.clone(), wanted, ports, progress)?;
     bring_up(&site, &components).await.context(
         "the platform is not up (`make up` tries again, `make down` stops what was started)",
-    )
+    )?;
+    shell::write(checkout, &site.ports)
 }
 
 /// Takes down what is left of another checkout's node: addresses, links and rules are the machine's,

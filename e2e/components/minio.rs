@@ -268,10 +268,7 @@ pub async fn client(
     arguments: &[&str],
     input: &str,
 ) -> Result<Output> {
-    let session = session_token
-        .map(|token| format!(":{token}"))
-        .unwrap_or_default();
-    let host = format!("http://{}:{}{session}@{address}", key.id, key.secret);
+    let host = host_variable(address, key, session_token);
     let mut command = Command::new(checkout.run("bin/mc"));
     command
         .env_clear()
@@ -282,6 +279,14 @@ pub async fn client(
         .arg("--quiet")
         .args(arguments);
     run_with_input(command, input.as_bytes()).await
+}
+
+/// What the client is told in `MC_HOST_<name>` of a store.
+pub fn host_variable(address: SocketAddr, key: &AccessKey, session_token: Option<&str>) -> String {
+    let session = session_token
+        .map(|token| format!(":{token}"))
+        .unwrap_or_default();
+    format!("http://{}:{}{session}@{address}", key.id, key.secret)
 }
 
 fn said(output: &Output) -> String {

@@ -34,11 +34,13 @@ pub async fn demo(platform: &Platform) -> Result<()> {
     let mut tell = Narrator::new(platform);
     stage.clear().await?;
     stage.set().await?;
-    let told = story(&stage, &mut tell).await;
-    // What the demo made goes in any case; its bucket too, which the operator itself would keep.
-    let cleared = stage.clear().await;
-    told?;
-    cleared?;
+    if let Err(error) = story(&stage, &mut tell).await {
+        // What it made stays, to be looked at; the next demo begins by clearing it away.
+        tell.the_failure();
+        return Err(error);
+    }
+    // Its bucket too, which the operator itself would keep.
+    stage.clear().await?;
     tell.the_end();
     Ok(())
 }

@@ -35,6 +35,19 @@ impl<'p> Narrator<'p> {
     /// The last line.
     pub fn the_end(&self) {
         println!("\n{}", self.paint("1;32", "Every step did what it should."));
+        println!(
+            "The platform still runs: `make status` tells how to reach it, `make down` stops it."
+        );
+    }
+
+    /// The last lines, if a step did not do what it should.
+    pub fn the_failure(&self) {
+        let failed = format!("Step {} did not do what it should.", self.chapter);
+        println!("\n{}", self.paint("1;31", &failed));
+        println!(
+            "What it made is still there: `make status` tells how to look, and where the logs are. `make demo` begins \
+             anew, `make down` stops everything."
+        );
     }
 
     /// kubectl as the platform engineer.

@@ -1,5 +1,6 @@
 //! S3 and its compatibles.
 
+mod account;
 mod addresses;
 mod contents;
 mod elements;

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use async_trait::async_trait;
+use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::types::{
@@ -20,6 +21,7 @@ use hubstorage_core::names::BucketName;
 use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
+use super::account::Account;
 use super::elements::UnknownElements;
 use super::errors::{Call, Parties, status};
 use super::{Addressing, S3Config, rules, transport};
@@ -35,6 +37,8 @@ pub struct S3Store {
     parties: Parties,
     region: String,
     pub(super) is_aws: bool,
+    /// On Amazon, where buckets have to be those of one account: which, and who is asked.
+    account: Option<(Account, aws_sdk_sts::Client)>,
 }
 
 /// A bucket's lifecycle configuration as it is.
@@ -48,24 +52,48 @@ struct Lifecycle {
 }
 
 impl S3Store {
-    /// Prepares the client; nothing is called yet.
+    /// Prepares the client for buckets of our own account, on Amazon: those of another one are refused,
+    /// whatever their policy allows. Nothing is called yet; [`ObjectStore::check_access`] goes before
+    /// every other call, since it learns which account that is.
     ///
     /// # Errors
     /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`].
     pub async fn connect(config: &S3Config) -> Result<Self, CloudError> {
         let sdk = transport::connect(config).await?;
+        let is_aws = config.endpoint.is_none();
+        let account = is_aws.then(|| (Account::default(), aws_sdk_sts::Client::new(&sdk)));
+        Ok(Self::over(&sdk, config, account))
+    }
+
+    /// The same for buckets of any account.
+    ///
+    /// # Errors
+    /// As [`S3Store::connect`].
+    pub async fn of_any_account(config: &S3Config) -> Result<Self, CloudError> {
+        let sdk = transport::connect(config).await?;
+        Ok(Self::over(&sdk, config, None))
+    }
+
+    fn over(
+        sdk: &SdkConfig,
+        config: &S3Config,
+        account: Option<(Account, aws_sdk_sts::Client)>,
+    ) -> Self {
         // Checksum trailers, the SDK's default, are refused by compatibles of before 2025.
-        let s3 = Builder::from(&sdk)
+        let mut s3 = Builder::from(sdk)
             .force_path_style(config.addressing == Addressing::Path)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
-        Ok(Self {
-            client: Client::from_conf(s3),
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        if let Some((account, _)) = &account {
+            s3 = s3.interceptor(account.clone());
+        }
+        Self {
+            client: Client::from_conf(s3.build()),
             parties: config.parties(),
             region: config.region.clone(),
             is_aws: config.endpoint.is_none(),
-        })
+            account,
+        }
     }
 
     pub(super) fn call<'a>(&'a self, permission: &'static str, bucket: &'a BucketName) -> Call<'a> {
@@ -211,6 +239,9 @@ impl ObjectStore for S3Store {
             permission: "s3:ListAllMyBuckets",
             bucket: None,
         };
+        if let Some((account, sts)) = &self.account {
+            account.learn(sts, &self.parties).await?;
+        }
         let listed = self.client.list_buckets().max_buckets(1).send().await;
         let owner = listed.map_err(|error| call.failed(&error))?.owner;
         Ok(owner

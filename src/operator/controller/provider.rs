@@ -118,8 +118,8 @@ async fn look(provider: &StorageProvider, first: &Home, context: &Context) -> Re
     {
         (status.store, status.account) = (None, None);
     }
-    let store = context.connect.store(&asked).await;
-    let store = store.map_err(|error| Step::from(&error))?;
+    let side = context.connect.managing(&asked).await;
+    let store = side.map_err(|error| Step::from(&error))?.ours;
     let account = store.check_access().await;
     let account = account.map_err(|error| Step::from(&error))?;
     // An ambient identity may become another one without a new connection.

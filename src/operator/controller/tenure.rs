@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{Method, Request};
-use hubstorage_cloud::{CloudError, Layer, Layered, ObjectStore, Operation};
+use hubstorage_cloud::{CloudError, Layer, Layered, Operation};
 use hubstorage_core::api::StorageProvider;
 use hubstorage_core::names::BucketName;
 use kube::Client;
@@ -18,7 +18,7 @@ use kube::client::Body;
 use tokio::sync::watch;
 
 use crate::clock::Moment;
-use crate::providers::{Connect, ConnectError, VendingSide};
+use crate::providers::{Connect, ConnectError, ManagingSide, VendingSide};
 
 /// The time in which this process may write, by a clock that goes on while the machine is
 /// suspended; clones share it. Before it has begun nothing is held: the lease itself has to be
@@ -79,12 +79,12 @@ struct Held<C> {
 
 #[async_trait]
 impl<C: Connect> Connect for Held<C> {
-    async fn store(
-        &self,
-        provider: &StorageProvider,
-    ) -> Result<Arc<dyn ObjectStore>, ConnectError> {
-        let store = self.of.store(provider).await?;
-        Ok(Arc::new(Layered::new(store, self.tenure.clone())))
+    async fn managing(&self, provider: &StorageProvider) -> Result<ManagingSide, ConnectError> {
+        let ManagingSide { ours, others } = self.of.managing(provider).await?;
+        Ok(ManagingSide {
+            ours: Arc::new(Layered::new(ours, self.tenure.clone())),
+            others: Arc::new(Layered::new(others, self.tenure.clone())),
+        })
     }
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {
@@ -111,6 +111,7 @@ impl Layer for Tenure {
 mod tests {
     use super::*;
     use hubstorage_cloud::Tags;
+    use hubstorage_cloud::ObjectStore;
     use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
     use std::convert::Infallible;
     use std::time::Duration;

@@ -3,10 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use hubstorage_cloud::Layered;
-use hubstorage_cloud::ObjectStore;
 use hubstorage_cloud::budget::{Budget, Budgeted};
 use hubstorage_cloud::s3::{S3Probe, S3Store, StsSource};
+use hubstorage_cloud::{CloudError, Layered, ObjectStore};
 use hubstorage_core::api::{SYSTEM_NAMESPACE, StorageProvider, VENDING_NAMESPACE};
 use kube::{Client, ResourceExt as _};
 use moka::future::Cache;
@@ -14,33 +13,33 @@ use moka::future::Cache;
 use super::kept::{IDLE, Kept};
 use super::keys::KeySource;
 use super::s3::{config, invalid, s3_of};
-use super::{Connect, ConnectError, SecretVersions, VendingSide, refuse_moved};
+use super::{Connect, ConnectError, ManagingSide, SecretVersions, VendingSide, refuse_moved};
 
 /// Connections to real stores.
 pub struct Connections {
     client: Client,
     secrets: SecretVersions,
-    stores: Kept<ManagingSide>,
+    managing: Kept<Managing>,
     vending: Kept<VendingSide>,
     /// By the provider's UID. They outlast connections: with other keys it is the same store.
     budgets: Cache<String, Budget>,
 }
 
-/// The managing side of a provider.
+/// The managing side of a provider, as it is kept.
 #[derive(Clone)]
-struct ManagingSide {
-    store: Arc<dyn ObjectStore>,
+struct Managing {
+    side: ManagingSide,
     /// Whose its keys are, once the store has said so: they stay with their account.
     account: Arc<OnceLock<Option<String>>>,
 }
 
-impl ManagingSide {
+impl Managing {
     async fn account(&self) -> Result<Option<&str>, ConnectError> {
         let account = match self.account.get() {
             Some(known) => known,
             None => {
                 // Several may ask at the same time; none waits for one whose call hangs.
-                let told = self.store.check_access().await?;
+                let told = self.side.ours.check_access().await?;
                 self.account.get_or_init(|| told)
             }
         };
@@ -54,7 +53,7 @@ impl Connections {
         Self {
             client,
             secrets,
-            stores: Kept::default(),
+            managing: Kept::default(),
             vending: Kept::default(),
             budgets: Cache::builder().time_to_idle(IDLE).build(),
         }
@@ -70,10 +69,7 @@ impl Connections {
 
 #[async_trait]
 impl Connect for Connections {
-    async fn store(
-        &self,
-        provider: &StorageProvider,
-    ) -> Result<Arc<dyn ObjectStore>, ConnectError> {
+    async fn managing(&self, provider: &StorageProvider) -> Result<ManagingSide, ConnectError> {
         let s3 = s3_of(provider)?;
         // Keys of the one store are not shown to another.
         refuse_moved(provider, None)?;
@@ -85,21 +81,25 @@ impl Connect for Connections {
         };
         let make = async || {
             let (keys, version) = keys.read(&self.client).await?;
-            let connected = S3Store::connect(&config(provider, s3, keys)?).await;
-            let connected = connected.map_err(|error| invalid(provider, &error))?;
-            let side = ManagingSide {
-                store: Arc::new(Layered::new(
-                    Arc::new(connected),
-                    self.budget(provider).await,
-                )),
-                account: Arc::default(),
+            let config = config(provider, s3, keys)?;
+            let budget = self.budget(provider).await;
+            let within_budget = |connected: Result<S3Store, CloudError>| {
+                let store = connected.map_err(|error| invalid(provider, &error))?;
+                let store = Layered::new(Arc::new(store), budget.clone());
+                Ok::<Arc<dyn ObjectStore>, ConnectError>(Arc::new(store))
             };
-            Ok((version, side))
+            let side = ManagingSide {
+                ours: within_budget(S3Store::connect(&config).await)?,
+                others: within_budget(S3Store::of_any_account(&config).await)?,
+            };
+            let account = Arc::default();
+            Ok((version, Managing { side, account }))
         };
         let current = keys.current(&self.secrets);
-        let side = self.stores.get_or_make(provider, current, make).await?;
-        refuse_moved(provider, side.account().await?)?;
-        Ok(side.store)
+        let managing = self.managing.get_or_make(provider, current, make).await?;
+        // Whose the keys are is also what the store for our own buckets has to know.
+        refuse_moved(provider, managing.account().await?)?;
+        Ok(managing.side)
     }
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {

@@ -28,6 +28,15 @@ pub use error::ConnectError;
 pub use moved::refuse_moved;
 pub use secrets::SecretVersions;
 
+/// The managing side of a provider.
+#[derive(Clone)]
+pub struct ManagingSide {
+    /// For buckets that are ours to keep. On Amazon, those of another account are not.
+    pub ours: Arc<dyn ObjectStore>,
+    /// For buckets that somebody else keeps, in whatever account.
+    pub others: Arc<dyn ObjectStore>,
+}
+
 /// The vending side of a provider.
 #[derive(Clone)]
 pub struct VendingSide {
@@ -43,8 +52,7 @@ pub struct VendingSide {
 #[async_trait]
 pub trait Connect: Send + Sync {
     /// The managing side, at the store and in the account that the provider was first seen with.
-    async fn store(&self, provider: &StorageProvider)
-    -> Result<Arc<dyn ObjectStore>, ConnectError>;
+    async fn managing(&self, provider: &StorageProvider) -> Result<ManagingSide, ConnectError>;
 
     /// The vending side.
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError>;

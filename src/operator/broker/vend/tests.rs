@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hubstorage_cloud::ObjectStore;
 use hubstorage_cloud::Operation;
 use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
 use hubstorage_core::api::StorageProvider;
@@ -13,15 +12,19 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::*;
-use crate::providers::VendingSide;
+use crate::providers::{ManagingSide, VendingSide};
 
 /// Its keys are those of the Secret's version 7.
 struct InMemory(MemoryCloud);
 
 #[async_trait]
 impl Connect for InMemory {
-    async fn store(&self, _: &StorageProvider) -> Result<Arc<dyn ObjectStore>, ConnectError> {
-        Ok(Arc::new(self.0.store("manager")))
+    async fn managing(&self, _: &StorageProvider) -> Result<ManagingSide, ConnectError> {
+        let store = || Arc::new(self.0.store("manager"));
+        Ok(ManagingSide {
+            ours: store(),
+            others: store(),
+        })
     }
 
     async fn vending(&self, _: &StorageProvider) -> Result<VendingSide, ConnectError> {

@@ -31,8 +31,10 @@ use crate::providers::ConnectError;
 pub struct Target {
     /// The provider.
     pub provider: Arc<StorageProvider>,
-    /// The connection to its store.
+    /// The connection to its store, for buckets that are ours to keep.
     pub store: Arc<dyn ObjectStore>,
+    /// The same for buckets that somebody else keeps.
+    pub store_of_others: Arc<dyn ObjectStore>,
     /// Which store that is, as it stands in status.
     pub location: String,
     /// Whose the buckets are.
@@ -59,9 +61,9 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
     let buckets = declared(hub, &provider, &owner)?;
     pods_can_be_told(hub, &owner.namespace)?;
     policies_fit(hub, &buckets)?;
-    let store = context
+    let side = context
         .connect
-        .store(&provider)
+        .managing(&provider)
         .await
         .map_err(|error| Step::from(&error))?;
     let supports = Supports::ALL.without_all(provider.lacks());
@@ -69,7 +71,8 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
     let taken = claims::taken(hub, &buckets, &location, context);
     Ok(Target {
         provider,
-        store,
+        store: side.ours,
+        store_of_others: side.others,
         location,
         owner,
         buckets,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hubstorage_cloud::CloudError;
-use hubstorage_core::api::Capability;
+use hubstorage_core::api::{Capability, Management};
 use hubstorage_core::plan::{BucketPlan, Declared, Observed, Refusal, Remembered, plan_bucket};
 use hubstorage_core::supports::Supports;
 
@@ -39,7 +39,10 @@ pub async fn all(
             continue;
         }
         let remembered = remembered_of(declared);
-        let store = target.store.as_ref();
+        let store = match declared.management {
+            Management::Full => target.store.as_ref(),
+            Management::AccessOnly => target.store_of_others.as_ref(),
+        };
         let look = observe::bucket(store, declared, &remembered, &target.owner, supports).await;
         seen.push(look.map(|look| {
             supports = supports.without_all(look.lacking.iter().copied());

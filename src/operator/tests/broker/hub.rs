@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hubstorage::broker::{self, Metrics, Options, Outside, Readiness};
 use hubstorage::guard::GuardState;
-use hubstorage::providers::{Connect, ConnectError, VendingSide};
+use hubstorage::providers::{Connect, ConnectError, ManagingSide, VendingSide};
 use hubstorage::pulse::Cadence;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud};
-use hubstorage_cloud::{Credential, ObjectStore, Secret};
+use hubstorage_cloud::{Credential, Secret};
 use hubstorage_core::api::StorageProvider;
 use hubstorage_core::names::{BucketName, Username, hub_user_name};
 use jsonwebtoken::jwk::Jwk;
@@ -72,8 +72,12 @@ impl InMemory {
 
 #[async_trait]
 impl Connect for InMemory {
-    async fn store(&self, _: &StorageProvider) -> Result<Arc<dyn ObjectStore>, ConnectError> {
-        Ok(Arc::new(self.cloud.store("manager")))
+    async fn managing(&self, _: &StorageProvider) -> Result<ManagingSide, ConnectError> {
+        let store = || Arc::new(self.cloud.store("manager"));
+        Ok(ManagingSide {
+            ours: store(),
+            others: store(),
+        })
     }
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use hubstorage::providers::{Connect, ConnectError, VendingSide, refuse_moved};
+use hubstorage::providers::{Connect, ConnectError, ManagingSide, VendingSide, refuse_moved};
 use hubstorage_cloud::memory::MemoryCloud;
-use hubstorage_cloud::{CloudError, Layer, Layered, ObjectStore, Operation};
+use hubstorage_cloud::{CloudError, Layer, Layered, Operation};
 use hubstorage_core::api::{FINALIZER, HubStorage, Mode, StorageProvider};
 use hubstorage_core::names::BucketName;
 use kube::ResourceExt as _;
@@ -102,10 +102,7 @@ pub struct Connection {
 
 #[async_trait]
 impl Connect for Connection {
-    async fn store(
-        &self,
-        provider: &StorageProvider,
-    ) -> Result<Arc<dyn ObjectStore>, ConnectError> {
+    async fn managing(&self, provider: &StorageProvider) -> Result<ManagingSide, ConnectError> {
         if provider.spec.s3.is_none() {
             let provider = provider.name_any();
             return Err(ConnectError::Unsupported { provider });
@@ -118,12 +115,30 @@ impl Connect for Connection {
         };
         let watched = Layered::new(Arc::new(self.cloud.store(&account)), witnessed);
         let plan = self.faults.lock().unwrap().clone();
-        Ok(Arc::new(Layered::new(Arc::new(watched), plan)))
+        let ours = Arc::new(Layered::new(Arc::new(watched), plan));
+        let others = Arc::new(Layered::new(ours.clone(), ReadOnly));
+        Ok(ManagingSide { ours, others })
     }
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {
         let provider = provider.name_any();
         Err(ConnectError::NoVending { provider })
+    }
+}
+
+/// Nothing is written to what others keep.
+#[derive(Debug)]
+struct ReadOnly;
+
+impl Layer for ReadOnly {
+    async fn around<T: Send>(
+        &self,
+        operation: Operation,
+        bucket: Option<&BucketName>,
+        call: impl Future<Output = Result<T, CloudError>> + Send,
+    ) -> Result<T, CloudError> {
+        assert!(!operation.is_write(), "{operation} of {bucket:?}");
+        call.await
     }
 }
 

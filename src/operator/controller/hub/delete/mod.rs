@@ -168,7 +168,12 @@ async fn reach<'c>(
     Ok(Deletion {
         hub,
         owner,
-        store: context.connect.store(&provider).await.map_err(failed)?,
+        store: context
+            .connect
+            .managing(&provider)
+            .await
+            .map_err(failed)?
+            .ours,
         location,
         context,
     })
