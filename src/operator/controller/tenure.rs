@@ -110,8 +110,8 @@ impl Layer for Tenure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hubstorage_cloud::Tags;
     use hubstorage_cloud::ObjectStore;
+    use hubstorage_cloud::Tags;
     use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
     use std::convert::Infallible;
     use std::time::Duration;
