@@ -61,7 +61,7 @@ impl Site {
     }
 
     /// Fails if there is no `.run/NAME`.
-    pub fn has(&self, name: &str) -> Result<()> {
+    pub fn require(&self, name: &str) -> Result<()> {
         let path = self.checkout.run(name);
         std::fs::metadata(&path)
             .map(drop)

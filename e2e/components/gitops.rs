@@ -33,6 +33,6 @@ impl Component for GitOps {
     }
 
     async fn ready(&self, site: &Site) -> Result<()> {
-        site.has("bin/gitops")
+        site.require("bin/gitops")
     }
 }

@@ -39,6 +39,6 @@ impl Component for Helm {
     }
 
     async fn ready(&self, site: &Site) -> Result<()> {
-        site.has("bin/helm")
+        site.require("bin/helm")
     }
 }

@@ -33,7 +33,7 @@ impl Component for Python {
     }
 
     async fn ready(&self, site: &Site) -> Result<()> {
-        site.has("python/bin/python")
+        site.require("python/bin/python")
     }
 }
 

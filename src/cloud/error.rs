@@ -20,13 +20,11 @@ pub enum CloudError {
         cause: String,
     },
     /// The store does not know the access key, or the secret does not match it.
-    #[error(
-        "endpoint {endpoint} does not accept the access key of {keys} ({code}); correct it there"
-    )]
+    #[error("endpoint {endpoint} does not accept the keys of {keys} ({code}); correct them there")]
     CredentialsRejected {
         /// The endpoint.
         endpoint: String,
-        /// Where the key stands.
+        /// Where they stand.
         keys: String,
         /// The store's error code.
         code: String,

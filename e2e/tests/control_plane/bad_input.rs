@@ -232,7 +232,7 @@ async fn what_would_strand_data_cannot_be_edited() {
             "/spec/providerRef/name",
             json!("other"),
             "spec.providerRef",
-            "immutable once there is a bucket",
+            "immutable once a bucket is there",
         ),
         (
             "/spec/users",
@@ -254,4 +254,49 @@ async fn what_would_strand_data_cannot_be_edited() {
         refused(&hub, storage, field, message).await;
     }
     hub.remove().await;
+}
+
+#[tokio::test]
+async fn a_creation_that_was_only_begun_fixes_no_name_and_a_bucket_that_is_there_does() {
+    let hub = Hub::namespace("begun").await;
+    let mut storage = hub.storage();
+    storage["spec"]["buckets"][0]["bucketName"] = json!("begun");
+    hub.apply(&storage).await;
+    // Without a provider, the controller leaves this as it is.
+    hub.until_condition("hs/hub", "Stalled", "True", "ProviderNotFound")
+        .await;
+    let known = json!({"name": "scratch", "bucketName": "begun", "store": "http://store"});
+    let mut begun = known.clone();
+    begun["creation"] = json!({"nonce": "n", "time": "2026-01-01T00:00:00Z"});
+    let corrected = |name: &str| {
+        let mut storage = storage.clone();
+        storage["spec"]["buckets"][0]["bucketName"] = json!(name);
+        storage
+    };
+
+    set_known(&hub, &begun).await;
+    hub.apply(&corrected("corrected")).await;
+    set_known(&hub, &known).await;
+    refused(
+        &hub,
+        corrected("again"),
+        "spec.buckets[].bucketName",
+        "immutable once there is a bucket",
+    )
+    .await;
+    hub.remove().await;
+}
+
+/// Makes status tell of one bucket.
+async fn set_known(hub: &Hub, bucket: &Value) {
+    let patch = json!({"status": {"buckets": [bucket]}}).to_string();
+    let to_status = [
+        "patch",
+        "-n",
+        &hub.namespace,
+        "hs/hub",
+        "--subresource=status",
+    ];
+    hub.kubectl(&[&to_status[..], &["--type=merge", "-p", &patch]].concat())
+        .await;
 }

@@ -282,7 +282,7 @@ async fn vending_keys_that_the_store_does_not_take_are_said_in_one_line_of_kubec
         .until_condition("hs/hub", "IsolationReady", "Unknown", "ProbeInconclusive")
         .await;
     assert!(
-        message.contains("does not accept the access key"),
+        message.contains("does not accept the keys of Secret hubstorage-vending/"),
         "{message}"
     );
     assert!(!message.contains("not-a-secret"), "{message}");

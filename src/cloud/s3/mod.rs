@@ -72,7 +72,7 @@ impl S3Config {
             endpoint: self.endpoint_name(),
             keys: match &self.keys {
                 Keys::Static { from, .. } => from.clone(),
-                Keys::Ambient => "the process's own identity".to_owned(),
+                Keys::Ambient => "the identity of its service account or machine".to_owned(),
             },
         }
     }

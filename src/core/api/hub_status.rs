@@ -19,10 +19,10 @@ pub struct HubStorageStatus {
     pub conditions: Vec<Condition>,
 
     /// The buckets as they are in the store.
-    // As many as the spec may name, and as many again that it named before.
+    // Those that the spec names, and creations that an earlier one began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "bucketName".into()]))]
     pub buckets: Vec<BucketStatus>,
 
     /// Buckets that exist and are ours, of those declared, for example 2/2.

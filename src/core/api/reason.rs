@@ -250,7 +250,7 @@ impl Reason {
             Self::Observing => "Read status.plan; if it is what you want, set mode to Enforce.",
             Self::Paused => "Set mode to Enforce or Observe.",
             Self::ProviderNotFound => {
-                "Create the StorageProvider, or correct spec.providerRef.name; once there are buckets it cannot be changed: make a new HubStorage then."
+                "Create the StorageProvider, or correct spec.providerRef.name; once there are buckets it cannot be changed: make a new HubStorage in another namespace then."
             }
             Self::ProviderNotReady => "`kubectl describe hsp NAME` and follow its own reason.",
             Self::ProviderMoved => {

@@ -149,12 +149,20 @@ impl Events {
 
     async fn tell(&self, about: &ObjectReference, told: Told) {
         let event = self.event(about, told);
-        let published = match self.create(&event).await {
-            Ok(Created::Now) => Ok(()),
-            Ok(Created::Before) => self.count_on(&event).await,
-            Err(error) => Err(error),
-        };
-        log(&event, published);
+        log(&event, self.publish(&event).await);
+    }
+
+    async fn publish(&self, event: &Event) -> Result<(), kube::Error> {
+        if let Created::Before = self.create(event).await? {
+            match self.count_on(event).await {
+                // It has lived its hour meanwhile.
+                Err(kube::Error::Api(status)) if status.is_not_found() => {
+                    self.create(event).await.map(drop)?;
+                }
+                counted => counted?,
+            }
+        }
+        Ok(())
     }
 
     fn event(&self, about: &ObjectReference, told: Told) -> Event {

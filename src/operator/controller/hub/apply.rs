@@ -241,10 +241,7 @@ async fn act(target: &Target, action: &Action, intent: Option<&Intent>) -> Resul
     match action {
         Action::Create { bucket, .. } => match target.store.create_bucket(bucket, &tags).await? {
             Creation::Created { tagged: true } => Ok(()),
-            Creation::Created { tagged: false } => match intent {
-                Some(intent) => claim(target, bucket, intent).await,
-                None => Err(not_by_us(bucket)),
-            },
+            Creation::Created { tagged: false } => claim(target, bucket, intent, &tags).await,
             Creation::AlreadyThere => Err(Failure::Raced(format!(
                 "bucket {bucket} appeared while it was being created; looking whose it is"
             ))),
@@ -269,19 +266,19 @@ async fn act(target: &Target, action: &Action, intent: Option<&Intent>) -> Resul
 
 /// Marks a bucket as ours that was just created, if it was: in us-east-1, AWS answers the same
 /// when the account has had the bucket for long (CreateBucket, `BucketAlreadyOwnedByYou`).
-pub async fn claim(target: &Target, bucket: &BucketName, intent: &Intent) -> Result<(), Failure> {
+pub async fn claim(
+    target: &Target,
+    bucket: &BucketName,
+    intent: Option<&Intent>,
+    tags: &Tags,
+) -> Result<(), Failure> {
     let found = target.store.unclaimed(bucket).await?;
-    if !intent.explains(found.created, found.empty) {
-        return Err(not_by_us(bucket));
+    if intent.is_some_and(|intent| intent.explains(found.created, found.empty)) {
+        return tag(target, bucket, tags).await;
     }
-    let tags = target.owner.creation_tags(&intent.nonce);
-    tag(target, bucket, &tags.into_iter().collect()).await
-}
-
-fn not_by_us(bucket: &BucketName) -> Failure {
-    Failure::Raced(format!(
+    Err(Failure::Raced(format!(
         "bucket {bucket} was there before it was created; looking whose it is"
-    ))
+    )))
 }
 
 /// Marks a bucket as ours, unless somebody else's tag is on it by now.

@@ -4,56 +4,95 @@
 //! named again.
 
 use hubstorage_cloud::CloudError;
-use hubstorage_core::api::{BucketStatus, HubStorage, OWNER_TAG};
+use hubstorage_core::api::{BucketStatus, HubStorage, Management};
 use hubstorage_core::names::BucketName;
-use hubstorage_core::plan::Intent;
+use hubstorage_core::plan::{Intent, Sighting};
+use jiff::{SignedDuration, Timestamp};
 
 use super::apply::{Failure, claim};
-use super::{Target, delete};
+use super::{Target, claims, delete, observe};
 use crate::controller::Context;
 
-/// Marks as ours, and tells of, what was created and is not named any more. Status forgets these
-/// intents when it is written next.
-///
-/// # Errors
-/// If the store fails; the intents have to stay in status then.
-pub async fn follow_up(
-    hub: &HubStorage,
-    target: &Target,
-    context: &Context,
-) -> Result<(), CloudError> {
+/// How long a bucket may take to be seen after it was asked for: a call goes on in the store when nobody
+/// waits for its answer any more, and some stores tell for a while of what was.
+const MAY_STILL_COME: SignedDuration = SignedDuration::from_mins(15);
+
+/// Most of them that status keeps: the list has a bound there.
+const MOST: usize = 32;
+
+/// What became of such a creation.
+enum Ended {
+    /// The bucket is there, and bears our tag.
+    Made,
+    /// There is none, or it is somebody else's.
+    Nothing,
+    /// Nobody can tell yet.
+    Open,
+}
+
+/// Marks as ours, and tells of, what was created and is not named any more. Those that nobody can tell of
+/// yet have to stay in status, and are looked at again.
+pub async fn follow_up(hub: &HubStorage, target: &Target, context: &Context) -> Vec<BucketStatus> {
     let known = hub.status.iter().flat_map(|status| &status.buckets);
+    let mut open = Vec::new();
     for bucket in known.filter(|known| known.store == target.location) {
         let Some(intent) = bucket.creation.as_ref().map(Intent::from) else {
             continue;
         };
-        let is_declared = (target.buckets.iter()).any(|d| d.bucket.as_str() == bucket.bucket_name);
-        if !is_declared && is_ours(bucket, &intent, target).await? {
-            delete::left_behind(hub, bucket, context).await;
+        let named = |by_name: bool| {
+            let is_it = move |name: &str| !by_name || name == bucket.name;
+            let mut declared = target.buckets.iter();
+            declared.any(|d| d.bucket.as_str() == bucket.bucket_name && is_it(&d.name))
+        };
+        if named(true) {
+            continue;
+        }
+        match end(bucket, &intent, hub, target, context).await {
+            Ok(Ended::Made) if named(false) => {}
+            Ok(Ended::Made) => delete::left_behind(hub, bucket, context).await,
+            Ok(Ended::Nothing) => {}
+            // What the store does not tell now, it may tell later; all other buckets go on.
+            Ok(Ended::Open) | Err(_) => open.push(bucket.clone()),
         }
     }
-    Ok(())
+    open.truncate(MOST);
+    open
 }
 
-/// Whether the bucket was created by this intent; it bears our tag from here on.
-async fn is_ours(
+async fn end(
     bucket: &BucketStatus,
     intent: &Intent,
+    hub: &HubStorage,
     target: &Target,
-) -> Result<bool, CloudError> {
+    context: &Context,
+) -> Result<Ended, CloudError> {
     // A name that no store takes is no bucket's.
     let Ok(name) = BucketName::parse(&bucket.bucket_name) else {
-        return Ok(false);
+        return Ok(Ended::Nothing);
     };
-    let Some(tags) = target.store.bucket_tags(&name).await? else {
-        return Ok(false);
-    };
-    if let Some(owner) = tags.get(OWNER_TAG) {
-        return Ok(owner == target.owner.to_string());
+    if claims::is_named_by_another(hub, &name, &target.location, context) {
+        return Ok(Ended::Nothing);
     }
-    match claim(target, &name, intent).await {
-        Ok(()) => Ok(true),
-        Err(Failure::Raced(_)) => Ok(false),
-        Err(Failure::Store(error)) => Err(error),
+    let store = target.store.as_ref();
+    match observe::sight(store, &name, Management::Full, &target.owner).await? {
+        Sighting::Ours { .. } => Ok(Ended::Made),
+        Sighting::OthersOwn { .. } => Ok(Ended::Nothing),
+        Sighting::Missing => Ok(match is_over(intent, (context.clock)()) {
+            true => Ended::Nothing,
+            false => Ended::Open,
+        }),
+        Sighting::Untagged { .. } => {
+            let tags = target.owner.creation_tags(&intent.nonce);
+            let tags = tags.into_iter().collect();
+            match claim(target, &name, Some(intent), &tags).await {
+                Ok(()) => Ok(Ended::Made),
+                Err(Failure::Raced(_)) => Ok(Ended::Nothing),
+                Err(Failure::Store(error)) => Err(error),
+            }
+        }
     }
+}
+
+fn is_over(intent: &Intent, now: Timestamp) -> bool {
+    now.duration_since(intent.time) > MAY_STILL_COME
 }

@@ -38,6 +38,23 @@ pub fn taken(
     taken.collect()
 }
 
+/// Whether another hub's spec names this bucket of the store `location`.
+pub fn is_named_by_another(
+    hub: &HubStorage,
+    bucket: &BucketName,
+    location: &str,
+    context: &Context,
+) -> bool {
+    let names_it = |other: &HubStorage| {
+        let owner = super::owner(other, context);
+        let mut buckets = other.spec.buckets.iter();
+        other.uid() != hub.uid()
+            && is_at(other, location, context)
+            && buckets.any(|named| owner.bucket_name(named).as_ref() == Ok(bucket))
+    };
+    !context.stores.hubs.state_filter(names_it).is_empty()
+}
+
 fn is_at(hub: &HubStorage, location: &str, context: &Context) -> bool {
     let provider = context.provider(&hub.spec.provider_ref.name);
     let s3 = provider

@@ -155,11 +155,14 @@ fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step
 fn provider(hub: &HubStorage, context: &Context) -> Result<Arc<StorageProvider>, Step> {
     let name = &hub.spec.provider_ref.name;
     let provider = context.provider(name).ok_or_else(|| {
+        // The reference is immutable once there is a bucket.
+        let or = match hub.status.as_ref().is_some_and(|s| !s.buckets.is_empty()) {
+            true => "",
+            false => ", or correct the name",
+        };
         Step::stalled(
             Reason::ProviderNotFound,
-            format!(
-                "spec.providerRef.name: there is no StorageProvider {name}. Create it, or correct the name"
-            ),
+            format!("spec.providerRef.name: there is no StorageProvider {name}. Create it{or}"),
         )
     })?;
     let namespace = hub.namespace().unwrap_or_default();
@@ -214,7 +217,7 @@ fn declared(
 ) -> Result<Vec<Declared>, Step> {
     let mut buckets: Vec<Declared> = Vec::with_capacity(hub.spec.buckets.len());
     for bucket in &hub.spec.buckets {
-        let declared = declared_bucket(bucket, provider, owner)?;
+        let declared = declared_bucket(hub, bucket, provider, owner)?;
         if let Some(first) = buckets.iter().find(|first| first.bucket == declared.bucket) {
             return Err(Step::stalled(
                 Reason::BucketNameInvalid,
@@ -231,6 +234,7 @@ fn declared(
 }
 
 fn declared_bucket(
+    hub: &HubStorage,
     bucket: &Bucket,
     provider: &StorageProvider,
     owner: &Owner,
@@ -244,11 +248,17 @@ fn declared_bucket(
         .iter()
         .any(|pattern| BucketNamePattern::new(pattern).allows(&name))
     {
+        // The name is immutable once the bucket is there.
+        let mut known = hub.status.iter().flat_map(|status| &status.buckets);
+        let way_out = match known.any(|known| known.bucket_name == name.as_str()) {
+            true => "Add",
+            false => "Choose another bucketName, or add",
+        };
         return Err(Step::stalled(
             Reason::BucketNameNotAllowed,
             format!(
-                "{field}: StorageProvider {} lets hubs claim {}, and {name} is none of them. Choose another \
-                 bucketName, or add a pattern to its spec.bucketNames",
+                "{field}: StorageProvider {} lets hubs claim {}, and {name} is none of them. {way_out} a pattern to its \
+                 spec.bucketNames",
                 provider.name_any(),
                 patterns.join(", ")
             ),

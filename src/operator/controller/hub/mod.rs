@@ -31,7 +31,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubstorage_core::api::{Capability, HubStorage, Mode, Reason};
+use hubstorage_core::api::{BucketStatus, Capability, HubStorage, Mode, Reason};
 use hubstorage_core::plan::{Declared, Owner};
 use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
@@ -103,23 +103,24 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
         context.hub_backoff.succeeded(&key);
         return Ok(Requeue::await_change());
     }
-    let (step, outcomes, interval) = match dereference::target(&hub, context).await {
+    let (round, interval) = match dereference::target(&hub, context).await {
         Ok(target) => {
-            let (step, outcomes) = look_and_act(&mut hub, &target, context).await?;
-            (step, outcomes, target.drift_check_interval)
+            let round = look_and_act(&mut hub, &target, context).await?;
+            (round, target.drift_check_interval)
         }
         // Without a provider there is no interval of its own; ten minutes is its default.
-        Err(step) => (step, Vec::new(), Duration::from_secs(600)),
+        Err(step) => (Round::ended_early(step), Duration::from_secs(600)),
     };
+    let Round { step, .. } = &round;
     // Of two hubs in a namespace, the pods are the first one's.
     let missed = match step.reason() {
         Reason::SecondHubStorage => Vec::new(),
         _ => missed::pods(&hub, context),
     };
     missed::tell(&hub, &missed, context).await;
-    match is_no_news(&hub, &outcomes, context) {
+    match is_no_news(&hub, &round, context) {
         true => status::rewrite(&hub, &missed, context).await?,
-        false => status::write(&hub, &step, &outcomes, &missed, context).await?,
+        false => status::write(&hub, &round, &missed, context).await?,
     }
 
     context
@@ -132,27 +133,50 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     )))
 }
 
-/// What mode Enforce or Observe does, and how it ended.
+/// What came of one reconcile.
+pub struct Round {
+    /// How it ended.
+    pub step: Step,
+    /// What became of each declared bucket; empty where nobody got as far as the store.
+    pub outcomes: Vec<BucketOutcome>,
+    /// Creations for an earlier spec that nobody can tell of yet.
+    pub begun: Vec<BucketStatus>,
+}
+
+impl Round {
+    fn ended_early(step: Step) -> Self {
+        Self {
+            step,
+            outcomes: Vec::new(),
+            begun: Vec::new(),
+        }
+    }
+}
+
+/// What mode Enforce or Observe does.
 async fn look_and_act(
     hub: &mut HubStorage,
     target: &Target,
     context: &Context,
-) -> Result<(Step, Vec<BucketOutcome>), HubError> {
-    let outcomes = if hub.spec.mode == Mode::Observe {
-        foresee::all(hub, target, context).await?
+) -> Result<Round, HubError> {
+    let (outcomes, begun) = if hub.spec.mode == Mode::Observe {
+        (foresee::all(hub, target, context).await?, Vec::new())
     } else {
         delete::hold(hub, context).await?;
-        if let Err(error) = begun::follow_up(hub, target, context).await {
-            return Ok((Step::from(&error), Vec::new()));
-        }
-        converge(hub, target, context).await?
+        let begun = begun::follow_up(hub, target, context).await;
+        (converge(hub, target, context).await?, begun)
     };
-    Ok((status::summarise(&outcomes), outcomes))
+    Ok(Round {
+        step: status::summarise(&outcomes),
+        outcomes,
+        begun,
+    })
 }
 
 /// A store that throttles does answer: where a hub was in order before, nothing was found to do, and
 /// nothing that status tells of a bucket has changed, what was found then stands.
-fn is_no_news(hub: &HubStorage, outcomes: &[BucketOutcome], context: &Context) -> bool {
+fn is_no_news(hub: &HubStorage, round: &Round, context: &Context) -> bool {
+    let outcomes = &round.outcomes;
     let throttled =
         |outcome: &BucketOutcome| outcome.unseen && outcome.step.reason() == Reason::Throttled;
     let steady = |outcome: &BucketOutcome| {
@@ -163,7 +187,7 @@ fn is_no_news(hub: &HubStorage, outcomes: &[BucketOutcome], context: &Context) -
             .iter()
             .all(|outcome| throttled(outcome) || steady(outcome))
         && retell::is_in_order(hub)
-        && status::tells(hub, outcomes, context)
+        && status::tells(hub, round, context)
 }
 
 /// Observes all buckets, plans, writes intents down, acts. What a store turns out not to support

@@ -34,7 +34,7 @@ pub async fn bucket(
 ) -> Result<Look, CloudError> {
     let mut look = Look {
         observed: Observed {
-            sighting: sight(store, declared, owner).await?,
+            sighting: sight(store, &declared.bucket, declared.management, owner).await?,
             found: Found::default(),
         },
         lacking: BTreeSet::new(),
@@ -49,12 +49,16 @@ pub async fn bucket(
     Ok(look)
 }
 
-async fn sight(
+/// The first look at a bucket: whose it is.
+///
+/// # Errors
+/// Those of the store.
+pub async fn sight(
     store: &dyn ObjectStore,
-    declared: &Declared,
+    bucket: &BucketName,
+    management: Management,
     owner: &Owner,
 ) -> Result<Sighting, CloudError> {
-    let bucket = &declared.bucket;
     let tags = match store.bucket_tags(bucket).await {
         Ok(Some(tags)) => tags,
         Ok(None) => return Ok(Sighting::Missing),
@@ -69,7 +73,7 @@ async fn sight(
             owner: Some(other.to_owned()),
         }),
         // Whose it is does not matter then, so nobody asks what it holds.
-        None if declared.management == Management::AccessOnly => Ok(Sighting::Ours { nonce: None }),
+        None if management == Management::AccessOnly => Ok(Sighting::Ours { nonce: None }),
         None => {
             let unclaimed = store.unclaimed(bucket).await?;
             Ok(Sighting::Untagged {

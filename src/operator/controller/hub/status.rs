@@ -23,7 +23,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::missed::MissedPod;
-use super::{BucketOutcome, HubError, delete};
+use super::{BucketOutcome, HubError, Round, delete};
 use crate::controller::{Context, FIELD_MANAGER, Step};
 
 pub use deletion::deleting;
@@ -84,7 +84,9 @@ pub async fn record_intents(
     let mut buckets = before.buckets.clone();
     for (name, pending) in pending {
         let creation = Some(CreationIntent::from(&pending.intent));
-        let is_known = |bucket: &BucketStatus| bucket.bucket_name == pending.bucket.as_str();
+        let is_it = |bucket: &BucketStatus| {
+            bucket.name == *name && bucket.bucket_name == pending.bucket.as_str()
+        };
         let new = BucketStatus {
             name: name.clone(),
             bucket_name: pending.bucket.to_string(),
@@ -99,15 +101,17 @@ pub async fn record_intents(
             grants: Vec::new(),
             emptying: None,
         };
-        match buckets.iter_mut().find(|bucket| bucket.name == *name) {
-            Some(bucket) if is_known(bucket) => bucket.creation = creation,
-            Some(other) => *other = new,
+        match buckets.iter_mut().find(|bucket| is_it(bucket)) {
+            Some(bucket) => bucket.creation = creation,
             None => buckets.push(new),
         }
     }
     if buckets == before.buckets {
         return Ok(());
     }
+    // The list has a bound: what is told of now, and was named before, goes now.
+    let owner = super::owner(hub, context);
+    buckets.retain(|known| known.creation.is_some() || delete::is_declared(hub, known, &owner));
     let known = before.buckets.clone();
     let status = HubStorageStatus { buckets, ..before };
     *hub = patch(hub, &status, context)
@@ -123,11 +127,11 @@ pub async fn record_intents(
 /// If the API server fails.
 pub async fn write(
     hub: &HubStorage,
-    step: &Step,
-    outcomes: &[BucketOutcome],
+    round: &Round,
     missed: &[MissedPod],
     context: &Context,
 ) -> Result<(), HubError> {
+    let Round { step, outcomes, .. } = round;
     let before = hub.status.clone().unwrap_or_default();
     let verdicts = verdicts::all(hub, step, outcomes, missed, context);
     let generation = hub.metadata.generation.unwrap_or_default();
@@ -140,7 +144,7 @@ pub async fn write(
         buckets: if outcomes.is_empty() || is_observing {
             before.buckets.clone()
         } else {
-            buckets(&before, outcomes, provider.as_deref())
+            buckets(&before, round, provider.as_deref())
         },
         buckets_ready: None,
         plan: if is_observing {
@@ -161,7 +165,7 @@ pub async fn write(
 
 /// Whether status tells of every bucket what these outcomes do, and of one that nobody could look at that
 /// it was as it is declared now.
-pub fn tells(hub: &HubStorage, outcomes: &[BucketOutcome], context: &Context) -> bool {
+pub fn tells(hub: &HubStorage, round: &Round, context: &Context) -> bool {
     let before = hub.status.clone().unwrap_or_default();
     let provider = context.provider(&hub.spec.provider_ref.name);
     let is_of_now = |outcome: &BucketOutcome| {
@@ -169,8 +173,8 @@ pub fn tells(hub: &HubStorage, outcomes: &[BucketOutcome], context: &Context) ->
         let known = known.find(|known| known.name == outcome.plan.name);
         known.is_some_and(|known| known.applied_digest.as_ref() == Some(&outcome.plan.digest))
     };
-    outcomes.iter().all(is_of_now)
-        && buckets(&before, outcomes, provider.as_deref()) == before.buckets
+    round.outcomes.iter().all(is_of_now)
+        && buckets(&before, round, provider.as_deref()) == before.buckets
 }
 
 /// Says that nobody looks: what is known stays, as it was when somebody last did.
@@ -262,61 +266,58 @@ fn condition_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Cond
 
 fn buckets(
     before: &HubStorageStatus,
-    outcomes: &[BucketOutcome],
+    round: &Round,
     provider: Option<&StorageProvider>,
 ) -> Vec<BucketStatus> {
-    outcomes
-        .iter()
-        .filter_map(|outcome| {
-            let known = before.buckets.iter().find(|bucket| {
-                bucket.name == outcome.plan.name
-                    && bucket.bucket_name == outcome.plan.bucket.as_str()
-            });
-            let creation = outcome.intent.as_ref().map(CreationIntent::from);
-            if !outcome.ours && creation.is_none() {
-                // Not ours: users' pods must not be sent there. Not to be seen just now (an
-                // outage, keys or a permission of the managing identity): what was known stays,
-                // so that nothing changes for them, and no bucket is forgotten.
-                let is_foreign = outcome.plan.refusal.is_some();
-                return known.filter(|_| !is_foreign).cloned();
-            }
-            let rules = |effects: &[Effect]| effects.iter().map(ToString::to_string).collect();
-            let settings = |settings: &[Setting]| {
-                settings
-                    .iter()
-                    .filter(|s| s.says_something())
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-            };
-            let in_force = matches!(outcome.step, Step::Done);
-            Some(BucketStatus {
-                name: outcome.plan.name.clone(),
-                bucket_name: outcome.plan.bucket.to_string(),
-                creation,
-                store: outcome.location.clone(),
-                applied_digest: if in_force {
-                    Some(outcome.plan.digest.clone())
-                } else {
-                    known.and_then(|known| known.applied_digest.clone())
-                },
-                origin: outcome.plan.origin.filter(|_| outcome.ours),
-                created: outcome.created.filter(|_| outcome.ours).map(Time),
-                lifecycle: if in_force {
-                    rules(&outcome.plan.in_force)
-                } else {
-                    Vec::new()
-                },
-                settings: if in_force {
-                    settings(&outcome.plan.settings.apply)
-                } else {
-                    Vec::new()
-                },
-                omitted: outcome.plan.omitted(),
-                grants: grants::words(&outcome.plan.grants, provider),
-                emptying: None,
-            })
+    let declared = round.outcomes.iter().filter_map(|outcome| {
+        let known = before.buckets.iter().find(|bucket| {
+            bucket.name == outcome.plan.name && bucket.bucket_name == outcome.plan.bucket.as_str()
+        });
+        let creation = outcome.intent.as_ref().map(CreationIntent::from);
+        if !outcome.ours && creation.is_none() {
+            // Not ours: users' pods must not be sent there. Not to be seen just now (an
+            // outage, keys or a permission of the managing identity): what was known stays,
+            // so that nothing changes for them, and no bucket is forgotten.
+            let is_foreign = outcome.plan.refusal.is_some();
+            return known.filter(|_| !is_foreign).cloned();
+        }
+        let rules = |effects: &[Effect]| effects.iter().map(ToString::to_string).collect();
+        let settings = |settings: &[Setting]| {
+            settings
+                .iter()
+                .filter(|s| s.says_something())
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let in_force = matches!(outcome.step, Step::Done);
+        Some(BucketStatus {
+            name: outcome.plan.name.clone(),
+            bucket_name: outcome.plan.bucket.to_string(),
+            creation,
+            store: outcome.location.clone(),
+            applied_digest: if in_force {
+                Some(outcome.plan.digest.clone())
+            } else {
+                known.and_then(|known| known.applied_digest.clone())
+            },
+            origin: outcome.plan.origin.filter(|_| outcome.ours),
+            created: outcome.created.filter(|_| outcome.ours).map(Time),
+            lifecycle: if in_force {
+                rules(&outcome.plan.in_force)
+            } else {
+                Vec::new()
+            },
+            settings: if in_force {
+                settings(&outcome.plan.settings.apply)
+            } else {
+                Vec::new()
+            },
+            omitted: outcome.plan.omitted(),
+            grants: grants::words(&outcome.plan.grants, provider),
+            emptying: None,
         })
-        .collect()
+    });
+    declared.chain(round.begun.iter().cloned()).collect()
 }
 
 /// Server-side apply of the part of status that is ours; the parts of others stay.

@@ -216,7 +216,6 @@ async fn each_setting_that_was_changed_is_put_back_with_one_event_that_says_what
         assert_ne!(in_store(&world), right, "{found}");
         world.settle().await;
         assert_eq!(in_store(&world), right, "{found}");
-        // The recorder counts what is told again in the same event, by its note's first words.
         let told = world.server.events_of("DriftCorrected").split_off(before);
         assert_eq!(told.len(), 1, "{found}: {told:?}");
         assert_eq!(told[0].type_, "Warning");

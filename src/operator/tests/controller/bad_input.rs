@@ -9,6 +9,7 @@ use hubstorage_core::api::{
 use kube::ResourceExt as _;
 use serde_json::json;
 
+use crate::fault_injection::ROUNDS_UNTIL_NOTHING_COMES;
 use crate::fixtures::{
     hub, hub_with, hub_with_scratch_alone, namespace, provider, provider_with, scratch,
 };
@@ -37,6 +38,7 @@ fn assert_refused(
 }
 
 async fn assert_mended(mut world: World, hub: &HubStorage) {
+    world.rounds(ROUNDS_UNTIL_NOTHING_COMES).await;
     world.settle().await;
     assert!(world.is_ready(hub), "{:?}", world.hub(hub).status);
     world.stays_as_it_is().await;
@@ -395,7 +397,7 @@ async fn keys_that_the_store_does_not_take() {
         code: "SignatureDoesNotMatch".to_owned(),
     };
     let words = [
-        "does not accept the access key of Secret hubstorage-system/manage",
+        "does not accept the keys of Secret hubstorage-system/manage",
         "SignatureDoesNotMatch",
     ];
     assert_store_trouble(error, Reason::CredentialsRejected, Stalled, &words).await;

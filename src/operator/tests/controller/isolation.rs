@@ -132,6 +132,17 @@ async fn a_verdict_on_known_buckets_stands_while_nobody_gets_as_far_as_the_store
     world.says(&hub(), IsolationReady, "Unknown", reason, &[]);
 }
 
+#[tokio::test]
+async fn where_the_store_makes_no_bucket_there_is_nothing_to_be_tried() {
+    let mut world = World::new(Behaviour::aws()).with(&hub());
+    world.cloud.behave(|behaviour| {
+        behaviour.missing_permissions.insert("s3:CreateBucket");
+    });
+    world.settle().await;
+    let (reason, words) = (Reason::AccessDenied, ["s3:CreateBucket"]);
+    world.says(&hub(), IsolationReady, "Unknown", reason, &words);
+}
+
 fn forbid_namespace(world: &World) {
     world.server.edit(&namespace("earth"), |namespace| {
         namespace["metadata"]["labels"] = json!({"tier": "test"})

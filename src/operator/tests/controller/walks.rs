@@ -13,6 +13,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
+use crate::fault_injection::ROUNDS_UNTIL_NOTHING_COMES;
 use crate::fixtures::{PROVIDER, hub};
 use crate::world::{World, forget};
 
@@ -147,6 +148,7 @@ async fn walk(behaviour: Behaviour, steps: &[Step], last: &Value) -> World {
     }
     world.inject(FaultPlan::none());
     apply(&world, last);
+    world.rounds(ROUNDS_UNTIL_NOTHING_COMES).await;
     world.settle().await;
     world.stays_as_it_is().await;
     world

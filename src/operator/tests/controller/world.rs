@@ -249,6 +249,13 @@ impl World {
         failed
     }
 
+    /// So many rounds, whatever fails.
+    pub async fn rounds(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.round().await;
+        }
+    }
+
     /// Reconciles everything until a round changes nothing.
     pub async fn settle(&mut self) {
         let mut failed = Vec::new();

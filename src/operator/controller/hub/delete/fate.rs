@@ -80,6 +80,11 @@ pub fn fate(hub: &HubStorage, known: &BucketStatus, owner: &Owner) -> Fate {
     }
 }
 
+/// Whether the spec names this very bucket, as it is named within the hub.
+pub fn is_declared(hub: &HubStorage, known: &BucketStatus, owner: &Owner) -> bool {
+    declared(hub, known, owner).is_some()
+}
+
 /// The entry of the spec for this very bucket.
 pub fn declared<'h>(
     hub: &'h HubStorage,

@@ -52,17 +52,17 @@ pub(super) fn all(
 ) -> Vec<Verdict> {
     let provider = context.provider(&hub.spec.provider_ref.name);
     // Where nobody got as far as the store, what was known stands.
-    let (names, grants) = match (outcomes, &hub.status) {
-        ([], Some(before)) => (names(&before.buckets), grants::known(&before.buckets)),
-        _ => {
-            let names = outcomes
-                .iter()
-                .map(|outcome| outcome.plan.bucket.as_str())
-                .collect();
-            let grants = grants::seen(outcomes, hub.status.as_ref(), provider.as_deref());
-            (names, grants)
-        }
-    };
+    let known = hub.status.as_ref().map_or(&[][..], |s| &s.buckets);
+    let mut names = names(known);
+    let mut grants = grants::known(known);
+    if !outcomes.is_empty() {
+        let is_there = |outcome: &&BucketOutcome| {
+            outcome.ours || names.contains(&outcome.plan.bucket.as_str())
+        };
+        let there = outcomes.iter().filter(is_there);
+        names = there.map(|there| there.plan.bucket.as_str()).collect();
+        grants = grants::seen(outcomes, hub.status.as_ref(), provider.as_deref());
+    }
     let mut parts = vec![buckets(step, outcomes), lifecycle(step, outcomes)];
     parts.extend(from_memory(hub, step, &names, &grants, missed, context));
     let mut verdicts = summary(step, &names, &parts);
@@ -86,8 +86,8 @@ pub(super) fn again(
 }
 
 fn names(known: &[BucketStatus]) -> Vec<&str> {
-    let names = known.iter().map(|bucket| bucket.bucket_name.as_str());
-    names.collect()
+    let existing = known.iter().filter(|bucket| bucket.creation.is_none());
+    existing.map(|bucket| bucket.bucket_name.as_str()).collect()
 }
 
 /// The parts of which the store says nothing.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// A field, from the root: names, and `[key=value]` for an item of a list that is a map.
+/// A field, from the root: names, and `[key=value,…]` for an item of a list that is a map.
 pub type Path = Vec<String>;
 
 /// A field manager, and the subresource through which it applies.
@@ -72,13 +72,15 @@ pub fn taken_by_hand(owners: &mut Owners, before: &Value, after: &Value) {
     by_hand.extend(changed);
 }
 
-/// The key of the lists that are maps (`x-kubernetes-list-map-keys` of our kinds); all other
+/// The keys of the lists that are maps (`x-kubernetes-list-map-keys` of our kinds); all other
 /// lists are one value.
-fn key_of(list: &str) -> Option<&'static str> {
+fn keys_of(list: &str) -> Option<&'static [&'static str]> {
     match list {
-        "conditions" => Some("type"),
-        "buckets" | "capabilities" | "env" | "grants" | "sources" => Some("name"),
-        "ownerReferences" => Some("uid"),
+        "conditions" => Some(&["type"]),
+        // Of status; nothing applies those of the spec.
+        "buckets" => Some(&["name", "bucketName"]),
+        "capabilities" | "env" | "grants" | "sources" => Some(&["name"]),
+        "ownerReferences" => Some(&["uid"]),
         _ => None,
     }
 }
@@ -87,8 +89,10 @@ fn is_leaf(value: &Value) -> bool {
     !matches!(value, Value::Object(_) | Value::Array(_))
 }
 
-fn item(key: &str, item: &Value) -> String {
-    format!("[{key}={}]", item[key].as_str().unwrap_or_default())
+fn item<'k>(keys: impl IntoIterator<Item = &'k str>, item: &Value) -> String {
+    let of = |key| format!("{key}={}", item[key].as_str().unwrap_or_default());
+    let values: Vec<String> = keys.into_iter().map(of).collect();
+    format!("[{}]", values.join(","))
 }
 
 /// Every field of `value`, those that hold others included.
@@ -96,15 +100,15 @@ fn fields(value: &Value, path: &mut Path, found: &mut BTreeSet<Path>) {
     if !path.is_empty() {
         found.insert(path.clone());
     }
-    let key = path.last().and_then(|list| key_of(list));
-    let children: Vec<(String, &Value)> = match (value, key) {
+    let keys = path.last().and_then(|list| keys_of(list));
+    let children: Vec<(String, &Value)> = match (value, keys) {
         (Value::Object(map), _) => map
             .iter()
             .map(|(name, child)| (name.clone(), child))
             .collect(),
-        (Value::Array(items), Some(key)) => items
+        (Value::Array(items), Some(keys)) => items
             .iter()
-            .map(|child| (item(key, child), child))
+            .map(|child| (item(keys.iter().copied(), child), child))
             .collect(),
         _ => Vec::new(),
     };
@@ -127,23 +131,25 @@ fn at<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
 }
 
 fn is_item(name: &str, child: &Value) -> bool {
-    let (key, _) = name.trim_matches(['[', ']']).split_once('=').unwrap();
-    item(key, child) == name
+    let pairs = name.trim_matches(['[', ']']).split(',');
+    let keys = pairs.map(|pair| pair.split_once('=').unwrap().0);
+    item(keys, child) == name
 }
 
 fn merge(live: &mut Value, new: &Value, name: &str) {
-    match (live, new, key_of(name)) {
+    match (live, new, keys_of(name)) {
         (Value::Object(live), Value::Object(new), _) => {
             for (name, value) in new {
                 merge(live.entry(name.clone()).or_insert(Value::Null), value, name);
             }
         }
-        (Value::Array(live), Value::Array(new), Some(key)) => {
+        (Value::Array(live), Value::Array(new), Some(keys)) => {
             // In the order of the applied document, items of others behind: as
             // structured-merge-diff does, but for where exactly the others end up.
             let mut merged = Vec::new();
             for value in new {
-                let known = live.iter().position(|known| known[key] == value[key]);
+                let is_it = |known: &Value| keys.iter().all(|key| known[key] == value[key]);
+                let known = live.iter().position(is_it);
                 let mut item = known.map_or(Value::Null, |known| live.remove(known));
                 merge(&mut item, value, "");
                 merged.push(item);
