@@ -3,11 +3,12 @@
 //! nobody else would ever know whose it is, and it would be refused as somebody else's if it were
 //! named again.
 
-use hubstorage_cloud::CloudError;
+use hubstorage_cloud::{CloudError, Disposition};
 use hubstorage_core::api::{BucketStatus, HubStorage, Management};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{Intent, Sighting};
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
 
 use super::apply::{Failure, claim};
 use super::{Target, claims, delete, observe};
@@ -35,6 +36,7 @@ enum Ended {
 pub async fn follow_up(hub: &HubStorage, target: &Target, context: &Context) -> Vec<BucketStatus> {
     let known = hub.status.iter().flat_map(|status| &status.buckets);
     let mut open = Vec::new();
+    let mut answers = true;
     for bucket in known.filter(|known| known.store == target.location) {
         let Some(intent) = bucket.creation.as_ref().map(Intent::from) else {
             continue;
@@ -47,12 +49,22 @@ pub async fn follow_up(hub: &HubStorage, target: &Target, context: &Context) -> 
         if named(true) {
             continue;
         }
+        // A store that does not answer is asked once: those that the spec names are waiting.
+        if !answers {
+            open.push(bucket.clone());
+            continue;
+        }
         match end(bucket, &intent, hub, target, context).await {
             Ok(Ended::Made) if named(false) => {}
             Ok(Ended::Made) => delete::left_behind(hub, bucket, context).await,
             Ok(Ended::Nothing) => {}
-            // What the store does not tell now, it may tell later; all other buckets go on.
-            Ok(Ended::Open) | Err(_) => open.push(bucket.clone()),
+            Ok(Ended::Open) => open.push(bucket.clone()),
+            Err(error) => {
+                let (namespace, name) = (hub.namespace(), hub.name_any());
+                tracing::warn!(namespace, name, %error, "a creation was not followed up");
+                answers = error.disposition() == Disposition::Stall;
+                open.push(bucket.clone());
+            }
         }
     }
     open.truncate(MOST);
@@ -70,17 +82,25 @@ async fn end(
     let Ok(name) = BucketName::parse(&bucket.bucket_name) else {
         return Ok(Ended::Nothing);
     };
-    if claims::is_named_by_another(hub, &name, &target.location, context) {
-        return Ok(Ended::Nothing);
-    }
     let store = target.store.as_ref();
     match observe::sight(store, &name, Management::Full, &target.owner).await? {
         Sighting::Ours { .. } => Ok(Ended::Made),
         Sighting::OthersOwn { .. } => Ok(Ended::Nothing),
-        Sighting::Missing => Ok(match is_over(intent, (context.clock)()) {
-            true => Ended::Nothing,
-            false => Ended::Open,
-        }),
+        Sighting::Missing => {
+            // It may have been asked for until the spec was edited.
+            let observed = hub.status.as_ref().map(|status| status.observed_generation);
+            let is_edited = observed != hub.metadata.generation;
+            Ok(match is_over(intent, (context.clock)()) && !is_edited {
+                true => Ended::Nothing,
+                false => Ended::Open,
+            })
+        }
+        // It may be theirs as well: both were about to create it.
+        Sighting::Untagged { .. }
+            if claims::is_named_by_another(hub, &name, &target.location, context) =>
+        {
+            Ok(Ended::Nothing)
+        }
         Sighting::Untagged { .. } => {
             let tags = target.owner.creation_tags(&intent.nonce);
             let tags = tags.into_iter().collect();

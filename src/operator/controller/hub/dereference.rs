@@ -250,7 +250,9 @@ fn declared_bucket(
     {
         // The name is immutable once the bucket is there.
         let mut known = hub.status.iter().flat_map(|status| &status.buckets);
-        let way_out = match known.any(|known| known.bucket_name == name.as_str()) {
+        let way_out = match known
+            .any(|known| known.creation.is_none() && known.bucket_name == name.as_str())
+        {
             true => "Add",
             false => "Choose another bucketName, or add",
         };

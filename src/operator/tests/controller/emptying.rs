@@ -354,6 +354,20 @@ async fn a_bucket_that_leaves_the_spec_of_a_living_hub_stays_and_is_told_of_once
 }
 
 #[tokio::test]
+async fn a_bucket_that_another_entry_names_now_is_not_told_to_be_left_behind() {
+    let mut world = world_with("Retain", fill).await;
+    let renamed = json!({"buckets": [
+        {"name": "temporary", "bucketName": "earth-scratch"},
+        {"name": "more", "bucketName": "earth-more"},
+        {"name": "persistent", "bucketName": "earth-persistent"},
+    ]});
+    world.server.apply(&hub_with("earth", "earth", renamed));
+    world.settle().await;
+    assert!(world.is_ready(&hub()));
+    assert_eq!(world.server.events_of("BucketRetained"), []);
+}
+
+#[tokio::test]
 async fn what_is_left_behind_is_told_on_the_provider_too() {
     let mut world = world_with("Retain", fill).await;
     delete(&mut world).await;

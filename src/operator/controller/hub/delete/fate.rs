@@ -85,6 +85,15 @@ pub fn is_declared(hub: &HubStorage, known: &BucketStatus, owner: &Owner) -> boo
     declared(hub, known, owner).is_some()
 }
 
+/// Whether the spec names this bucket of the store, by whatever entry.
+pub fn is_named(hub: &HubStorage, known: &BucketStatus, owner: &Owner) -> bool {
+    let is_it = |named: &Bucket| {
+        let name = owner.bucket_name(named);
+        name.is_ok_and(|name| name.as_str() == known.bucket_name)
+    };
+    hub.spec.buckets.iter().any(is_it)
+}
+
 /// The entry of the spec for this very bucket.
 pub fn declared<'h>(
     hub: &'h HubStorage,

@@ -4,7 +4,7 @@
 use hubstorage_core::api::{BucketStatus, HubStorage, Origin};
 use kube::{Resource as _, ResourceExt as _};
 
-use super::fate::{Why, declared};
+use super::fate::{Why, is_named};
 use crate::controller::Context;
 use crate::controller::hub::owner;
 
@@ -13,11 +13,21 @@ use crate::controller::hub::owner;
 /// hub's namespace is being deleted, when the API server takes no new events there.
 pub async fn outlives(hub: &HubStorage, bucket: &BucketStatus, why: &Why, context: &Context) {
     let (namespace, name) = (hub.namespace().unwrap_or_default(), hub.name_any());
-    let note = format!(
-        "bucket {} of HubStorage {namespace}/{name} was left in the store {} as it is, with data and rules ({why}). \
-         Delete it there if its data is no longer needed",
-        bucket.bucket_name, bucket.store
-    );
+    if *why == Why::NotDeclared && is_named(hub, bucket, &owner(hub, context)) {
+        // By another entry, which tells what became of it.
+        return;
+    }
+    let (bucket_name, store) = (&bucket.bucket_name, &bucket.store);
+    let note = match bucket.creation {
+        None => format!(
+            "bucket {bucket_name} of HubStorage {namespace}/{name} was left in the store {store} as it is, with data and \
+             rules ({why}). Delete it there if its data is no longer needed"
+        ),
+        Some(_) => format!(
+            "the creation of bucket {bucket_name} of HubStorage {namespace}/{name} was begun, and how it ended is not \
+             known ({why}). Look for it in the store {store}, and delete it there if it is not needed"
+        ),
+    };
     tell(hub, bucket, &note, context).await;
 }
 
@@ -36,7 +46,7 @@ pub async fn left_out(
         known.creation.is_none()
             && known.origin != Some(Origin::AccessOnly)
             && !is_known_still
-            && declared(hub, known, &owner).is_none()
+            && !is_named(hub, known, &owner)
     };
     for bucket in before.iter().filter(is_left_out) {
         left_behind(hub, bucket, context).await;
