@@ -17,10 +17,9 @@ pub use probe::S3Probe;
 pub use store::S3Store;
 pub use sts::StsSource;
 
-use errors::Parties;
-
 use std::fmt;
 
+use errors::Parties;
 use url::Url;
 
 use crate::Secret;

@@ -60,18 +60,22 @@ impl S3Store {
     /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`].
     pub async fn connect(config: &S3Config) -> Result<Self, CloudError> {
         let sdk = transport::connect(config).await?;
-        let is_aws = config.endpoint.is_none();
-        let account = is_aws.then(|| (Account::default(), aws_sdk_sts::Client::new(&sdk)));
-        Ok(Self::over(&sdk, config, account))
+        Ok(Self::over(&sdk, config, Self::account(&sdk, config)))
     }
 
-    /// The same for buckets of any account.
+    /// The same, and beside it, over the same transport and credentials, one for buckets of any account.
     ///
     /// # Errors
     /// As [`S3Store::connect`].
-    pub async fn of_any_account(config: &S3Config) -> Result<Self, CloudError> {
+    pub async fn connect_both(config: &S3Config) -> Result<(Self, Self), CloudError> {
         let sdk = transport::connect(config).await?;
-        Ok(Self::over(&sdk, config, None))
+        let ours = Self::over(&sdk, config, Self::account(&sdk, config));
+        Ok((ours, Self::over(&sdk, config, None)))
+    }
+
+    fn account(sdk: &SdkConfig, config: &S3Config) -> Option<(Account, aws_sdk_sts::Client)> {
+        let is_aws = config.endpoint.is_none();
+        is_aws.then(|| (Account::default(), aws_sdk_sts::Client::new(sdk)))
     }
 
     fn over(

@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use hubstorage_cloud::Layered;
 use hubstorage_cloud::budget::{Budget, Budgeted};
 use hubstorage_cloud::s3::{S3Probe, S3Store, StsSource};
-use hubstorage_cloud::{CloudError, Layered, ObjectStore};
 use hubstorage_core::api::{SYSTEM_NAMESPACE, StorageProvider, VENDING_NAMESPACE};
 use kube::{Client, ResourceExt as _};
 use moka::future::Cache;
@@ -83,14 +83,12 @@ impl Connect for Connections {
             let (keys, version) = keys.read(&self.client).await?;
             let config = config(provider, s3, keys)?;
             let budget = self.budget(provider).await;
-            let within_budget = |connected: Result<S3Store, CloudError>| {
-                let store = connected.map_err(|error| invalid(provider, &error))?;
-                let store = Layered::new(Arc::new(store), budget.clone());
-                Ok::<Arc<dyn ObjectStore>, ConnectError>(Arc::new(store))
-            };
+            let connected = S3Store::connect_both(&config).await;
+            let (ours, others) = connected.map_err(|error| invalid(provider, &error))?;
+            let within_budget = |store| Arc::new(Layered::new(Arc::new(store), budget.clone()));
             let side = ManagingSide {
-                ours: within_budget(S3Store::connect(&config).await)?,
-                others: within_budget(S3Store::of_any_account(&config).await)?,
+                ours: within_budget(ours),
+                others: within_budget(others),
             };
             let account = Arc::default();
             Ok((version, Managing { side, account }))

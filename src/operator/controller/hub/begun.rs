@@ -41,12 +41,7 @@ pub async fn follow_up(hub: &HubStorage, target: &Target, context: &Context) -> 
         let Some(intent) = bucket.creation.as_ref().map(Intent::from) else {
             continue;
         };
-        let named = |by_name: bool| {
-            let is_it = move |name: &str| !by_name || name == bucket.name;
-            let mut declared = target.buckets.iter();
-            declared.any(|d| d.bucket.as_str() == bucket.bucket_name && is_it(&d.name))
-        };
-        if named(true) {
+        if delete::is_declared(hub, bucket, &target.owner) {
             continue;
         }
         // A store that does not answer is asked once: those that the spec names are waiting.
@@ -55,7 +50,8 @@ pub async fn follow_up(hub: &HubStorage, target: &Target, context: &Context) -> 
             continue;
         }
         match end(bucket, &intent, hub, target, context).await {
-            Ok(Ended::Made) if named(false) => {}
+            // By another entry, which goes on with it.
+            Ok(Ended::Made) if delete::is_named(hub, bucket, &target.owner) => {}
             Ok(Ended::Made) => delete::left_behind(hub, bucket, context).await,
             Ok(Ended::Nothing) => {}
             Ok(Ended::Open) => open.push(bucket.clone()),

@@ -95,12 +95,7 @@ impl Scenario {
     async fn strike(&self, k: usize, fault: Fault, trial: String) -> World {
         let mut world = self.begin().await;
         world.trial = trial;
-        let plan = world.inject(FaultPlan::at(k, fault));
-        while plan.calls().len() <= k {
-            let calls = plan.calls().len();
-            world.round().await;
-            assert!(plan.calls().len() > calls, "{}: never reached", world.trial);
-        }
+        let plan = reach(&mut world, k, fault).await;
         if plan.has_crashed() {
             plan.restart();
             world.restart();
@@ -113,6 +108,17 @@ impl Scenario {
     }
 }
 
+/// Goes on until call `k` has been made, at which `fault` strikes.
+async fn reach(world: &mut World, k: usize, fault: Fault) -> FaultPlan {
+    let plan = world.inject(FaultPlan::at(k, fault));
+    while plan.calls().len() <= k {
+        let calls = plan.calls().len();
+        world.round().await;
+        assert!(plan.calls().len() > calls, "{}: never reached", world.trial);
+    }
+    plan
+}
+
 /// The spec goes on without the bucket `scratch`, or with another name for its entry, whatever became of its
 /// creation, also where the store tells of buckets late. Nothing is left that nobody knows of.
 async fn assert_followed_up(fault: Fault, lag: Duration, buckets: &Value) {
@@ -121,12 +127,7 @@ async fn assert_followed_up(fault: Fault, lag: Duration, buckets: &Value) {
     let mut world = World::new(Behaviour::minio()).with(&hub());
     world.trial = format!("{fault:?}, a lag of {lag:?}, {buckets}");
     world.cloud.behave(|behaviour| behaviour.lag = lag);
-    let plan = world.inject(FaultPlan::at(creating, fault));
-    while plan.calls().len() <= creating {
-        let calls = plan.calls().len();
-        world.round().await;
-        assert!(plan.calls().len() > calls, "{}: never reached", world.trial);
-    }
+    let plan = reach(&mut world, creating, fault).await;
     let named = world.hub(&hub()).spec.buckets;
     let edit = |world: &World, buckets: Value| {
         let hub = hub();

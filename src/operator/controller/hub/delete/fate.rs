@@ -87,11 +87,13 @@ pub fn is_declared(hub: &HubStorage, known: &BucketStatus, owner: &Owner) -> boo
 
 /// Whether the spec names this bucket of the store, by whatever entry.
 pub fn is_named(hub: &HubStorage, known: &BucketStatus, owner: &Owner) -> bool {
-    let is_it = |named: &Bucket| {
-        let name = owner.bucket_name(named);
-        name.is_ok_and(|name| name.as_str() == known.bucket_name)
-    };
-    hub.spec.buckets.iter().any(is_it)
+    let mut named = hub.spec.buckets.iter();
+    named.any(|named| names(named, known, owner))
+}
+
+fn names(named: &Bucket, known: &BucketStatus, owner: &Owner) -> bool {
+    let name = owner.bucket_name(named);
+    name.is_ok_and(|name| name.as_str() == known.bucket_name)
 }
 
 /// The entry of the spec for this very bucket.
@@ -100,10 +102,6 @@ pub fn declared<'h>(
     known: &BucketStatus,
     owner: &Owner,
 ) -> Option<&'h Bucket> {
-    let is_its_name = |declared: &Bucket| {
-        let name = owner.bucket_name(declared);
-        name.is_ok_and(|name| name.as_str() == known.bucket_name)
-    };
     let mut named = hub.spec.buckets.iter().filter(|b| b.name == known.name);
-    named.find(|declared| is_its_name(declared))
+    named.find(|declared| names(declared, known, owner))
 }

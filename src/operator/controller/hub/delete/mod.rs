@@ -25,7 +25,7 @@ use crate::providers::ConnectError;
 use bucket::{Deletion, Outcome, with_way_out};
 use fate::{Fate, How, Why, fate};
 
-pub use fate::is_declared;
+pub use fate::{is_declared, is_named};
 pub use finalizer::hold;
 pub use retained::{left_behind, left_out};
 
