@@ -167,12 +167,13 @@ impl<S> Budgeted<S> {
 impl<S: CredentialSource> CredentialSource for Budgeted<S> {
     async fn assume(
         &self,
+        role: Option<&str>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,
     ) -> Result<Credential, CloudError> {
         self.budget
-            .spend(self.inner.assume(session, policy, lifetime))
+            .spend(self.inner.assume(role, session, policy, lifetime))
             .await
     }
 }

@@ -125,6 +125,29 @@ pub enum Disposition {
 }
 
 impl CloudError {
+    /// The same error, about this: for services whose calls are not about buckets.
+    #[must_use]
+    pub(crate) fn on(self, what: &str) -> Self {
+        match self {
+            Self::AccessDenied { permission, .. } => Self::AccessDenied {
+                permission,
+                resource: what.to_owned(),
+            },
+            Self::Failed {
+                permission,
+                code,
+                message,
+                ..
+            } => Self::Failed {
+                permission,
+                resource: what.to_owned(),
+                code,
+                message,
+            },
+            other => other,
+        }
+    }
+
     /// Whether trying again can help.
     pub fn disposition(&self) -> Disposition {
         match self {

@@ -135,10 +135,10 @@ impl Layer for FaultPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Behaviour, MemoryCloud};
+    use crate::memory::{Behaviour, MemoryCloud, MemoryStore};
     use crate::{Layered, ObjectStore as _, Tags};
 
-    fn faulty(plan: &FaultPlan) -> (MemoryCloud, Layered<FaultPlan>, BucketName) {
+    fn faulty(plan: &FaultPlan) -> (MemoryCloud, Layered<FaultPlan, MemoryStore>, BucketName) {
         let cloud = MemoryCloud::new(Behaviour::aws());
         let store = Layered::new(Arc::new(cloud.store("earth")), plan.clone());
         (cloud, store, BucketName::parse("earth-scratch").unwrap())

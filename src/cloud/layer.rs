@@ -7,12 +7,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::{Effect, Rule};
-use hubstorage_core::names::BucketName;
+use hubstorage_core::names::{BucketName, RoleName};
+use hubstorage_core::roles::{DeclaredRole, FoundRole};
 use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
 use crate::{
-    Batch, CloudError, Contents, Creation, ObjectStore, Operation, Removal, Tags, Unclaimed,
+    Batch, CloudError, Contents, Creation, ObjectStore, Operation, Removal, RolePart, RoleStore,
+    Tags, Unclaimed,
 };
 
 /// What is done around every call.
@@ -26,22 +28,51 @@ pub trait Layer: Send + Sync + Debug {
     ) -> impl Future<Output = Result<T, CloudError>> + Send;
 }
 
-/// A store with a layer around it.
-#[derive(Debug, Clone)]
-pub struct Layered<L> {
-    store: Arc<dyn ObjectStore>,
+/// A store, or its roles, with a layer around it.
+#[derive(Debug)]
+pub struct Layered<L, S: ?Sized> {
+    store: Arc<S>,
     layer: L,
 }
 
-impl<L> Layered<L> {
+impl<L: Clone, S: ?Sized> Clone for Layered<L, S> {
+    fn clone(&self) -> Self {
+        Self::new(self.store.clone(), self.layer.clone())
+    }
+}
+
+impl<L, S: ?Sized> Layered<L, S> {
     /// `store` within `layer`.
-    pub fn new(store: Arc<dyn ObjectStore>, layer: L) -> Self {
+    pub fn new(store: Arc<S>, layer: L) -> Self {
         Self { store, layer }
     }
 }
 
 #[async_trait]
-impl<L: Layer> ObjectStore for Layered<L> {
+impl<L: Layer, S: RoleStore + ?Sized> RoleStore for Layered<L, S> {
+    async fn role(&self, name: &RoleName) -> Result<Option<FoundRole>, CloudError> {
+        let call = self.store.role(name);
+        self.layer.around(Operation::Role, None, call).await
+    }
+
+    async fn create_role(&self, role: &DeclaredRole) -> Result<(), CloudError> {
+        let call = self.store.create_role(role);
+        self.layer.around(Operation::CreateRole, None, call).await
+    }
+
+    async fn change_role(&self, role: &DeclaredRole, part: RolePart) -> Result<(), CloudError> {
+        let call = self.store.change_role(role, part);
+        self.layer.around(Operation::ChangeRole, None, call).await
+    }
+
+    async fn delete_role(&self, name: &RoleName) -> Result<(), CloudError> {
+        let call = self.store.delete_role(name);
+        self.layer.around(Operation::DeleteRole, None, call).await
+    }
+}
+
+#[async_trait]
+impl<L: Layer, S: ObjectStore + ?Sized> ObjectStore for Layered<L, S> {
     async fn check_access(&self) -> Result<Option<String>, CloudError> {
         let call = self.store.check_access();
         self.layer.around(Operation::CheckAccess, None, call).await

@@ -16,6 +16,7 @@ mod error;
 mod layer;
 mod operation;
 mod probe;
+mod roles;
 mod tags;
 
 pub use contents::{Batch, Contents, RefusedDeletion, Removal};
@@ -24,6 +25,7 @@ pub use error::{CloudError, Disposition};
 pub use layer::{Layer, Layered};
 pub use operation::Operation;
 pub use probe::{IsolationProbe, ProbeVerdict};
+pub use roles::{RolePart, RoleStore};
 pub use tags::Tags;
 
 use std::time::Duration;
@@ -159,12 +161,14 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 /// The vending side of a store.
 #[async_trait]
 pub trait CredentialSource: Send + Sync + std::fmt::Debug {
-    /// Issues a credential that reaches what `policy` allows and the vending identity may.
+    /// Issues a credential that reaches what `policy` allows and `role` may, the ARN of a role that the
+    /// vending identity assumes. Without one, that identity itself is narrowed, where a store does that.
     ///
     /// `session` is the name under which the store logs its use: 2 to 64 characters of
     /// `[\w+=,.@-]`. Stores round `lifetime` up to their own minimum (900 s on AWS and MinIO).
     async fn assume(
         &self,
+        role: Option<&str>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,

@@ -2,7 +2,7 @@
 
 use strum::Display;
 
-/// The calls of [`crate::ObjectStore`] and [`crate::CredentialSource`].
+/// The calls of [`crate::ObjectStore`], [`crate::RoleStore`] and [`crate::CredentialSource`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "each is the method of the same name")]
@@ -21,6 +21,10 @@ pub enum Operation {
     Contents,
     EmptySome,
     DeleteBucket,
+    Role,
+    CreateRole,
+    ChangeRole,
+    DeleteRole,
     Assume,
 }
 
@@ -35,6 +39,9 @@ impl Operation {
                 | Self::ApplySetting
                 | Self::EmptySome
                 | Self::DeleteBucket
+                | Self::CreateRole
+                | Self::ChangeRole
+                | Self::DeleteRole
         )
     }
 
@@ -54,6 +61,11 @@ impl Operation {
             Self::Contents => "s3:ListBucketVersions",
             Self::EmptySome => "s3:DeleteObjectVersion",
             Self::DeleteBucket => "s3:DeleteBucket",
+            Self::Role => "iam:GetRole",
+            Self::CreateRole => "iam:CreateRole",
+            // One permission for each part; this one stands for all of them here.
+            Self::ChangeRole => "iam:PutRolePolicy",
+            Self::DeleteRole => "iam:DeleteRole",
             Self::Assume => "sts:AssumeRole",
         }
     }

@@ -44,7 +44,7 @@ impl fmt::Display for ProbeVerdict {
 #[async_trait]
 pub trait IsolationProbe: Send + Sync + fmt::Debug {
     /// Tries `session`, which was issued for `own` in `bucket`, on `foreign`, under which there is
-    /// no object.
+    /// no object; also whether it may assume `role` again, the one that it is of.
     ///
     /// With `writes` a tiny object is put, read and deleted under `own`; without, the own calls
     /// only read. Foreign calls that are rightly refused leave nothing behind; one that is not
@@ -52,6 +52,7 @@ pub trait IsolationProbe: Send + Sync + fmt::Debug {
     async fn probe(
         &self,
         bucket: &BucketName,
+        role: Option<&str>,
         session: &Credential,
         own: &Prefix,
         foreign: &Prefix,

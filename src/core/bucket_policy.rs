@@ -4,12 +4,13 @@
 //! others wrote is kept as the JSON that it was. Statements are compared by meaning: MinIO answers
 //! `"Principal":{"AWS":["*"]}` where `"*"` was written, and lists where single strings were.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
 
 use crate::names::BucketName;
+use crate::statements::{listed, meaning, principals, strings};
 
 /// Statements whose `Sid` starts with this are ours. Letters only: IAM takes nothing else.
 pub const SID_PREFIX: &str = "HubStorage";
@@ -110,11 +111,7 @@ impl BucketPolicy {
     }
 
     fn statements(&self) -> Vec<&Value> {
-        match self.document.get("Statement") {
-            Some(Value::Array(statements)) => statements.iter().collect(),
-            Some(single) => vec![single],
-            None => Vec::new(),
-        }
+        self.document.get("Statement").map_or_else(Vec::new, listed)
     }
 
     /// How our statements differ from `wanted`, in words; empty where they do not.
@@ -190,55 +187,4 @@ fn sid(statement: &Value) -> Option<&String> {
 
 fn is_ours(statement: &&Value) -> bool {
     sid(statement).is_some_and(|sid| sid.starts_with(SID_PREFIX))
-}
-
-/// One string, or a list of them.
-fn strings(value: &Value) -> BTreeSet<String> {
-    match value {
-        Value::Array(list) => list.iter().flat_map(strings).collect(),
-        Value::String(text) => BTreeSet::from([text.clone()]),
-        Value::Bool(is) => BTreeSet::from([is.to_string()]),
-        Value::Number(number) => BTreeSet::from([number.to_string()]),
-        Value::Null | Value::Object(_) => BTreeSet::new(),
-    }
-}
-
-/// `"*"`, or lists by kind of principal, of which `{"AWS": "*"}` means the same.
-fn principals(value: &Value) -> BTreeSet<String> {
-    match value {
-        Value::Object(kinds) => kinds.values().flat_map(strings).collect(),
-        other => strings(other),
-    }
-}
-
-/// What a statement means, however it is spelled; what is not compared here stays in `rest`.
-#[derive(Debug, PartialEq, Eq)]
-struct Meaning {
-    principals: BTreeSet<String>,
-    lists: BTreeMap<String, BTreeSet<String>>,
-    conditions: BTreeMap<(String, String), BTreeSet<String>>,
-}
-
-fn meaning(statement: &Value) -> Meaning {
-    let fields = statement.as_object().into_iter().flatten();
-    let lists = fields
-        .filter(|(name, _)| !["Principal", "Condition"].contains(&name.as_str()))
-        .map(|(name, value)| (name.clone(), strings(value)))
-        .collect();
-    let operators = statement["Condition"].as_object().into_iter().flatten();
-    let conditions = operators
-        .flat_map(|(operator, keys)| {
-            let keys = keys.as_object().into_iter().flatten();
-            keys.map(move |(key, value)| {
-                // Condition keys are not case-sensitive (IAM User Guide, "Condition").
-                let name = (operator.clone(), key.to_lowercase());
-                (name, strings(value))
-            })
-        })
-        .collect();
-    Meaning {
-        principals: principals(&statement["Principal"]),
-        lists,
-        conditions,
-    }
 }

@@ -8,6 +8,7 @@
 //! - [`lifecycle`]: the rules a bucket should have, merged with those of others.
 //! - [`policies`]: session policies, the boundary of what a vended credential reaches.
 //! - [`bucket_policy`]: our statements in a bucket's policy, and what others are granted by it.
+//! - [`roles`]: the role that a hub's sessions are of.
 //! - [`settings`]: everything else of a bucket that can be declared.
 //! - [`supports`]: what a store can do.
 //! - [`plan`]: declared and observed state to a list of actions.
@@ -22,5 +23,7 @@ pub mod lifecycle;
 pub mod names;
 pub mod plan;
 pub mod policies;
+pub mod roles;
 pub mod settings;
+mod statements;
 pub mod supports;

@@ -51,6 +51,9 @@ pub struct Reach {
     pub access: Access,
 }
 
+/// What sessions reach at most: buckets, and what users may do in each.
+pub type Ceiling = BTreeMap<BucketName, Access>;
+
 /// A session policy, as compact JSON of at most [`MAX_SESSION_POLICY`] characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PolicyDocument(String);
@@ -84,6 +87,29 @@ struct Statement {
     resource: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<Condition>,
+}
+
+impl Document {
+    /// The compact JSON of a document with these statements.
+    fn of(statement: Vec<Statement>) -> String {
+        let document = Self {
+            version: "2012-10-17",
+            statement,
+        };
+        // Strings and lists of strings: serialising them has no way to fail.
+        serde_json::to_string(&document).unwrap_or_default()
+    }
+}
+
+impl Statement {
+    fn allowing(action: &'static [&'static str], resource: Vec<String>) -> Self {
+        Self {
+            effect: "Allow",
+            action,
+            resource,
+            condition: None,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -120,12 +146,7 @@ impl PolicyDocument {
                 .map(|reach| format!("arn:aws:s3:::{}/{}/*", reach.bucket, reach.prefix))
                 .collect();
             if !resource.is_empty() {
-                statement.push(Statement {
-                    effect: "Allow",
-                    action,
-                    resource,
-                    condition: None,
-                });
+                statement.push(Statement::allowing(action, resource));
             }
         }
         let mut prefixes: BTreeMap<&BucketName, BTreeSet<&Prefix>> = BTreeMap::new();
@@ -146,28 +167,18 @@ impl PolicyDocument {
             let string_like = PrefixCondition {
                 prefixes: prefixes.collect(),
             };
+            let resource = buckets.into_iter().map(arn).collect();
             statement.push(Statement {
-                effect: "Allow",
-                action: &["s3:ListBucket"],
-                resource: buckets.into_iter().map(arn).collect(),
                 condition: Some(Condition { string_like }),
+                ..Statement::allowing(&["s3:ListBucket"], resource)
             });
         }
         // A statement of its own: this call has no prefix, so that the condition above would
         // never hold for it.
-        statement.push(Statement {
-            effect: "Allow",
-            action: &["s3:GetBucketLocation"],
-            resource: prefixes.keys().copied().map(arn).collect(),
-            condition: None,
-        });
+        let resource = prefixes.keys().copied().map(arn).collect();
+        statement.push(Statement::allowing(&["s3:GetBucketLocation"], resource));
 
-        let document = Document {
-            version: "2012-10-17",
-            statement,
-        };
-        // Strings and lists of strings: serialising them has no way to fail.
-        let json = serde_json::to_string(&document).unwrap_or_default();
+        let json = Document::of(statement);
         match json.len() {
             0 => Err(PolicyError::Empty),
             len if len > MAX_SESSION_POLICY => Err(PolicyError::TooLong(len)),
@@ -207,6 +218,26 @@ impl PolicyDocument {
     pub fn fingerprint(&self) -> String {
         crate::names::fingerprint(self.0.as_bytes())
     }
+}
+
+/// The policy of an identity whose sessions reach at most `ceiling`, as compact JSON. `ceiling` is not
+/// empty: no store takes a policy without statements.
+pub fn ceiling(ceiling: &Ceiling) -> String {
+    let mut statement = Vec::new();
+    for (access, action) in [(Access::ReadWrite, READ_WRITE), (Access::ReadOnly, READ)] {
+        let of_access = ceiling.iter().filter(|(_, granted)| **granted == access);
+        let resource: Vec<String> = of_access
+            .map(|(bucket, _)| format!("arn:aws:s3:::{bucket}/*"))
+            .collect();
+        if !resource.is_empty() {
+            statement.push(Statement::allowing(action, resource));
+        }
+    }
+    statement.push(Statement::allowing(
+        &["s3:ListBucket", "s3:GetBucketLocation"],
+        ceiling.keys().map(arn).collect(),
+    ));
+    Document::of(statement)
 }
 
 fn arn(bucket: &BucketName) -> String {

@@ -129,16 +129,64 @@ async fn amazon_without_a_role_for_vending_is_refused_and_with_one_it_is_taken()
         .unwrap()
         .remove("vending");
 
-    refused(
-        &hub,
-        amazon,
-        "spec.s3",
-        "vending.role.management must be Given without endpoint",
-    )
-    .await;
-    for taken in [with_role, without_vending] {
+    let mut managed = amazon.clone();
+    managed["spec"]["s3"]["vending"]["role"] = json!({
+        "management": "Managed",
+        "trustedPrincipal": "arn:aws:iam::123456789012:role/hubstorage-serve",
+        "permissionsBoundary": "arn:aws:iam::123456789012:policy/hubstorage-users",
+    });
+    let without = |field: &str| {
+        let mut managed = managed.clone();
+        let role = managed["spec"]["s3"]["vending"]["role"].as_object_mut();
+        role.unwrap().remove(field);
+        managed
+    };
+    let mut everybody = managed.clone();
+    everybody["spec"]["s3"]["vending"]["role"]["trustedPrincipal"] = json!("*");
+    let given_with_boundary = {
+        let mut given = with_role.clone();
+        given["spec"]["s3"]["vending"]["role"]["permissionsBoundary"] =
+            managed["spec"]["s3"]["vending"]["role"]["permissionsBoundary"].clone();
+        given
+    };
+    let cases = [
+        (
+            amazon,
+            "spec.s3",
+            "vending.role.management must be Managed or Given without endpoint",
+        ),
+        (
+            without("permissionsBoundary"),
+            "spec.s3",
+            "vending.role.permissionsBoundary must be set",
+        ),
+        (
+            without("trustedPrincipal"),
+            "spec.s3.vending.role",
+            "trustedPrincipal must be set with management Managed",
+        ),
+        (
+            everybody,
+            "spec.s3.vending.role.trustedPrincipal",
+            "should match",
+        ),
+        (
+            given_with_boundary,
+            "spec.s3.vending.role",
+            "permissionsBoundary goes with management Managed",
+        ),
+    ];
+    for (provider, field, message) in cases {
+        refused(&hub, provider, field, message).await;
+    }
+    let example = hub
+        .platform
+        .checkout
+        .path("docs/examples/aws-provider.yaml");
+    let example = std::fs::read_to_string(example).unwrap();
+    let taken = [with_role, managed, without_vending].map(|taken| taken.to_string());
+    for taken in taken.into_iter().chain([example]) {
         let dry_run = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
-        let taken = taken.to_string();
         let output = hub
             .platform
             .kubectl_with_input(dry_run, &taken)

@@ -5,6 +5,7 @@
 mod calls;
 mod policy;
 mod probe;
+mod roles;
 mod session;
 mod state;
 mod store;
@@ -13,14 +14,17 @@ pub use calls::Call;
 pub use probe::MemoryProbe;
 #[cfg(test)]
 pub(crate) use probe::names as probe_names;
+pub use roles::MemoryRoles;
 pub use session::{MemorySession, MemorySource, Refusal};
 pub use state::{Behaviour, Bucket};
 pub use store::MemoryStore;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hubstorage_core::names::BucketName;
+use hubstorage_core::names::{BucketName, RoleName};
+use hubstorage_core::roles::FoundRole;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{CloudError, Credential, Operation};
@@ -47,6 +51,14 @@ impl MemoryCloud {
     /// The managing side, as `account`.
     pub fn store(&self, account: &str) -> MemoryStore {
         MemoryStore {
+            cloud: self.clone(),
+            account: account.to_owned(),
+        }
+    }
+
+    /// The roles, as `account` manages them.
+    pub fn roles(&self, account: &str) -> MemoryRoles {
+        MemoryRoles {
             cloud: self.clone(),
             account: account.to_owned(),
         }
@@ -130,6 +142,19 @@ impl MemoryCloud {
     /// Removes a bucket by hand, whatever it holds.
     pub fn remove_by_hand(&self, bucket: &BucketName) -> Option<Bucket> {
         self.state().buckets.remove(bucket)
+    }
+
+    /// A role as it is.
+    pub fn role(&self, name: &RoleName) -> Option<FoundRole> {
+        self.state().roles.get(name).cloned()
+    }
+
+    /// Changes the roles by hand: drift.
+    pub fn edit_roles_by_hand<T>(
+        &self,
+        edit: impl FnOnce(&mut BTreeMap<RoleName, FoundRole>) -> T,
+    ) -> T {
+        edit(&mut self.state().roles)
     }
 
     /// Every call so far, in order, those that failed included.

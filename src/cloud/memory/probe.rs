@@ -73,6 +73,7 @@ impl IsolationProbe for MemoryProbe {
     async fn probe(
         &self,
         bucket: &BucketName,
+        _: Option<&str>,
         session: &Credential,
         own: &Prefix,
         foreign: &Prefix,

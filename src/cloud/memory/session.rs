@@ -8,6 +8,7 @@ use hubstorage_core::policies::PolicyDocument;
 use jiff::SignedDuration;
 
 use super::policy::{Policy, Request};
+use super::roles::principal;
 use super::state::{Session, State};
 use super::{MemoryCloud, Operation};
 use crate::{CloudError, Credential, CredentialSource, Secret};
@@ -55,6 +56,7 @@ pub enum Refusal {
 impl CredentialSource for MemorySource {
     async fn assume(
         &self,
+        role: Option<&str>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,
@@ -78,6 +80,9 @@ impl CredentialSource for MemorySource {
         }
         let policy =
             Policy::parse(policy.as_str()).ok_or_else(|| invalid("the policy is malformed"))?;
+        let ceiling = role
+            .map(|role| state.assumed(&self.account, role))
+            .transpose()?;
         let lifetime =
             SignedDuration::try_from(lifetime.max(SHORTEST)).unwrap_or(SignedDuration::MAX);
         let expires = state
@@ -86,9 +91,14 @@ impl CredentialSource for MemorySource {
             .unwrap_or(jiff::Timestamp::MAX);
         let number = state.sessions.len() + 1;
         let token = format!("token-{number}-of-{session}");
-        state
-            .sessions
-            .insert(token.clone(), Session { policy, expires });
+        state.sessions.insert(
+            token.clone(),
+            Session {
+                policy,
+                ceiling,
+                expires,
+            },
+        );
         Ok(Credential {
             access_key_id: format!("MEMORY{number:08}"),
             secret_access_key: Secret::new(format!("secret-{number}")),
@@ -99,13 +109,32 @@ impl CredentialSource for MemorySource {
 }
 
 impl State {
+    /// The policy of a role that trusts this account.
+    fn assumed(&self, account: &str, arn: &str) -> Result<Policy, CloudError> {
+        let denied = || CloudError::AccessDenied {
+            permission: Operation::Assume.permission(),
+            resource: arn.to_owned(),
+        };
+        let role = self.roles.values().find(|role| role.arn == arn);
+        let role = role.ok_or_else(denied)?;
+        let trusted = role.trust["Statement"][0]["Principal"]["AWS"].as_array();
+        let is_trusted =
+            trusted.is_some_and(|trusted| trusted.contains(&principal(account).into()));
+        match is_trusted {
+            true => Policy::parse(&role.policy.to_string()).ok_or_else(denied),
+            false => Err(denied()),
+        }
+    }
+
     /// What a session may do: both its policy and the vending identity have to allow it.
     pub(super) fn permits(&self, token: &str, request: Request<'_>) -> Result<(), Refusal> {
         let session = self.sessions.get(token).ok_or(Refusal::ExpiredToken)?;
         if session.expires <= self.now {
             return Err(Refusal::ExpiredToken);
         }
-        let within = CEILING.contains(&request.action);
+        let role = session.ceiling.as_ref();
+        let within =
+            CEILING.contains(&request.action) && role.is_none_or(|role| role.allows(request));
         let narrowed = !self.behaviour.enforces_session_policies || session.policy.allows(request);
         if within && narrowed {
             Ok(())

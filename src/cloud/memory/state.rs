@@ -7,7 +7,8 @@ use std::time::Duration;
 use hubstorage_core::api::{Capability, Encryption, Versioning};
 use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::Rule;
-use hubstorage_core::names::BucketName;
+use hubstorage_core::names::{BucketName, RoleName};
+use hubstorage_core::roles::FoundRole;
 use hubstorage_core::supports::Supports;
 use jiff::Timestamp;
 
@@ -80,7 +81,8 @@ impl Behaviour {
                 .without(Capability::PublicAccessBlock)
                 .without(Capability::ObjectOwnership)
                 // No key management service is configured.
-                .without(Capability::Encryption),
+                .without(Capability::Encryption)
+                .without(Capability::Roles),
             tags_on_create: false,
             shared_buckets: true,
             refused_names: BTreeSet::from(["minio".to_owned()]),
@@ -201,6 +203,8 @@ impl Bucket {
 #[derive(Debug)]
 pub(super) struct Session {
     pub policy: Policy,
+    /// The policy of the role that it is of.
+    pub ceiling: Option<Policy>,
     pub expires: Timestamp,
 }
 
@@ -213,6 +217,11 @@ pub(super) struct State {
     /// Buckets as they are still told of, and until when.
     pub lagging: BTreeMap<BucketName, (Timestamp, Option<Bucket>)>,
     pub sessions: BTreeMap<String, Session>,
+    pub roles: BTreeMap<RoleName, FoundRole>,
+    /// Roles as they are still told of, and until when: IAM is eventually consistent.
+    pub lagging_roles: BTreeMap<RoleName, (Timestamp, Option<FoundRole>)>,
+    /// Also of those that are gone: no two have one id.
+    pub roles_made: u64,
     pub calls: Vec<Call>,
 }
 
@@ -226,6 +235,9 @@ impl State {
             buckets: BTreeMap::new(),
             lagging: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            lagging_roles: BTreeMap::new(),
+            roles_made: 0,
             calls: Vec::new(),
         }
     }
@@ -284,6 +296,26 @@ impl State {
         let until = self.now.saturating_add(lag).unwrap_or(Timestamp::MAX);
         let before = self.buckets.get(bucket).cloned();
         self.lagging.insert(bucket.clone(), (until, before));
+    }
+
+    /// From here on the role is told of as it is now, for as long as the store lags.
+    pub fn keep_telling_role(&mut self, name: &RoleName) {
+        let lag = self.behaviour.lag;
+        let is_lagging = (self.lagging_roles.get(name)).is_some_and(|(until, _)| self.now < *until);
+        if lag.is_zero() || is_lagging {
+            return;
+        }
+        let until = self.now.saturating_add(lag).unwrap_or(Timestamp::MAX);
+        let before = self.roles.get(name).cloned();
+        self.lagging_roles.insert(name.clone(), (until, before));
+    }
+
+    /// The role as it is told of.
+    pub fn told_role(&self, name: &RoleName) -> Option<&FoundRole> {
+        match self.lagging_roles.get(name) {
+            Some((until, before)) if self.now < *until => before.as_ref(),
+            _ => self.roles.get(name),
+        }
     }
 
     /// The bucket as it was, while it is told of so.

@@ -2,10 +2,13 @@
 
 mod account;
 mod addresses;
+mod answers;
 mod contents;
 mod elements;
 mod errors;
+mod managing;
 mod probe;
+mod roles;
 mod rules;
 mod settings;
 mod store;
@@ -13,7 +16,9 @@ mod sts;
 mod transport;
 
 pub use addresses::is_link_local;
+pub use managing::Managing;
 pub use probe::S3Probe;
+pub use roles::IamRoles;
 pub use store::S3Store;
 pub use sts::StsSource;
 

@@ -60,25 +60,22 @@ impl S3Store {
     /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`].
     pub async fn connect(config: &S3Config) -> Result<Self, CloudError> {
         let sdk = transport::connect(config).await?;
-        Ok(Self::over(&sdk, config, Self::account(&sdk, config)))
+        Ok(Self::over(&sdk, config))
     }
 
-    /// The same, and beside it, over the same transport and credentials, one for buckets of any account.
-    ///
-    /// # Errors
-    /// As [`S3Store::connect`].
-    pub async fn connect_both(config: &S3Config) -> Result<(Self, Self), CloudError> {
-        let sdk = transport::connect(config).await?;
-        let ours = Self::over(&sdk, config, Self::account(&sdk, config));
-        Ok((ours, Self::over(&sdk, config, None)))
-    }
-
-    fn account(sdk: &SdkConfig, config: &S3Config) -> Option<(Account, aws_sdk_sts::Client)> {
+    /// The same over a transport that is there.
+    pub(super) fn over(sdk: &SdkConfig, config: &S3Config) -> Self {
         let is_aws = config.endpoint.is_none();
-        is_aws.then(|| (Account::default(), aws_sdk_sts::Client::new(sdk)))
+        let account = is_aws.then(|| (Account::default(), aws_sdk_sts::Client::new(sdk)));
+        Self::of(sdk, config, account)
     }
 
-    fn over(
+    /// For buckets of whatever account.
+    pub(super) fn of_any_account(sdk: &SdkConfig, config: &S3Config) -> Self {
+        Self::of(sdk, config, None)
+    }
+
+    fn of(
         sdk: &SdkConfig,
         config: &S3Config,
         account: Option<(Account, aws_sdk_sts::Client)>,

@@ -23,7 +23,6 @@ const SHORTEST: Duration = Duration::from_secs(900);
 pub struct StsSource {
     client: Client,
     parties: Parties,
-    role: String,
     /// The store of a compatible, which knows the same keys.
     store: Option<S3Store>,
 }
@@ -34,19 +33,8 @@ impl StsSource {
     /// Compatibles answer STS at the store's own endpoint, AWS at the region's.
     ///
     /// # Errors
-    /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`], also for AWS without a
-    /// role.
-    pub async fn connect(config: &S3Config, role: Option<String>) -> Result<Self, CloudError> {
-        let role = match (role, &config.endpoint) {
-            (Some(role), _) => role,
-            (None, Some(_)) => NO_ROLE.into(),
-            // The CRD's own rule does not let this in; an object from before the rule might.
-            (None, None) => {
-                return Err(CloudError::NoCredentials {
-                    cause: "Amazon issues sessions for a role only; set spec.s3.vending.role to management Given and the role's arn".into(),
-                });
-            }
-        };
+    /// [`CloudError::InvalidCaBundle`] and [`CloudError::NoCredentials`].
+    pub async fn connect(config: &S3Config) -> Result<Self, CloudError> {
         let sdk = transport::connect(config).await?;
         let store = match config.endpoint {
             Some(_) => Some(S3Store::connect(config).await?),
@@ -55,23 +43,20 @@ impl StsSource {
         Ok(Self {
             client: Client::new(&sdk),
             parties: config.parties(),
-            role,
             store,
         })
     }
 
     /// MinIO's STS answers `AccessDenied` also to keys that it does not know; its store tells
     /// the two apart. On AWS it is about the role.
-    async fn refused(&self, error: CloudError) -> CloudError {
+    async fn refused(&self, error: CloudError, role: &str) -> CloudError {
         match (&error, &self.store) {
             (CloudError::AccessDenied { .. }, Some(store)) => match store.check_access().await {
                 Err(rejected @ CloudError::CredentialsRejected { .. }) => rejected,
-                _ => error,
+                _ if role == NO_ROLE => error,
+                _ => error.on(role),
             },
-            (CloudError::AccessDenied { permission, .. }, None) => CloudError::AccessDenied {
-                permission,
-                resource: self.role.clone(),
-            },
+            (CloudError::AccessDenied { .. }, None) => error.on(role),
             _ => error,
         }
     }
@@ -81,6 +66,7 @@ impl StsSource {
 impl CredentialSource for StsSource {
     async fn assume(
         &self,
+        role: Option<&str>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,
@@ -90,11 +76,21 @@ impl CredentialSource for StsSource {
             permission: "sts:AssumeRole",
             bucket: None,
         };
+        let role = match (role, &self.store) {
+            (Some(role), _) => role,
+            (None, Some(_)) => NO_ROLE,
+            // The CRD's own rule does not let this in; an object from before the rule might.
+            (None, None) => {
+                return Err(CloudError::NoCredentials {
+                    cause: "Amazon issues sessions for a role only; set spec.s3.vending.role to management Managed or Given".into(),
+                });
+            }
+        };
         let seconds = i32::try_from(lifetime.max(SHORTEST).as_secs()).unwrap_or(i32::MAX);
         let asked = self
             .client
             .assume_role()
-            .role_arn(&self.role)
+            .role_arn(role)
             .role_session_name(session)
             .policy(policy.as_str())
             .duration_seconds(seconds)
@@ -102,7 +98,7 @@ impl CredentialSource for StsSource {
             .await;
         let answer = match asked {
             Ok(answer) => answer,
-            Err(error) => return Err(self.refused(call.failed(&error)).await),
+            Err(error) => return Err(self.refused(call.failed(&error), role).await),
         };
         let issued = answer.credentials.and_then(|issued| {
             Some(Credential {
@@ -123,6 +119,9 @@ impl CredentialSource for StsSource {
 
 #[cfg(test)]
 mod tests {
+    use hubstorage_core::names::{BucketName, Prefix};
+    use hubstorage_core::policies::{Access, Reach};
+
     use super::*;
     use crate::s3::{Addressing, Keys};
 
@@ -139,8 +138,16 @@ mod tests {
                 secret_access_key: Secret::new("secret"),
             },
         };
+        let reach = Reach {
+            bucket: BucketName::parse("earth").unwrap(),
+            prefix: Prefix::escaped(b"bob"),
+            access: Access::ReadOnly,
+        };
+        let policy = PolicyDocument::allowing(&[reach]).unwrap();
 
-        let error = StsSource::connect(&config, None).await.unwrap_err();
+        let source = StsSource::connect(&config).await.unwrap();
+        let assumed = source.assume(None, "bob", &policy, SHORTEST).await;
+        let error = assumed.unwrap_err();
 
         assert!(
             error.to_string().contains("spec.s3.vending.role"),

@@ -28,6 +28,8 @@ mod observed;
 mod page;
 #[path = "contract/probing.rs"]
 mod probing;
+#[path = "contract/roles.rs"]
+mod roles;
 #[path = "contract/rules.rs"]
 mod rules;
 #[path = "contract/s3.rs"]
@@ -93,6 +95,10 @@ const CONTRACT: &[(&str, Check)] = contract![
     rules::a_rule_removed_by_hand_is_seen_and_put_back,
     rules::a_rule_changed_by_hand_is_seen,
     rules::an_effect_that_the_store_cannot_do_is_named_and_the_others_are_in_force,
+    roles::a_role_reads_back_as_declared_and_is_made_once,
+    roles::what_was_changed_in_a_role_is_seen_and_put_back,
+    roles::a_role_that_is_deleted_is_gone_and_another_one_of_its_name_is_told_from_it,
+    roles::a_session_of_a_role_is_held_to_the_role_and_to_its_own_policy,
     settings::a_setting_that_the_store_can_do_is_set_and_found,
     settings::a_setting_that_the_store_cannot_do_is_named_when_it_is_set_at_the_latest,
     settings::versioning_that_was_changed_is_seen,

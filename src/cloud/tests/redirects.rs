@@ -59,12 +59,12 @@ async fn answers(endpoint: &str) -> [CloudError; 3] {
     };
     let policy = PolicyDocument::allowing(&[own]).unwrap();
     let store = S3Store::connect(&config(endpoint)).await.unwrap();
-    let source = StsSource::connect(&config(endpoint), None).await.unwrap();
+    let source = StsSource::connect(&config(endpoint)).await.unwrap();
     [
         store.check_access().await.unwrap_err(),
         store.bucket_tags(&bucket).await.unwrap_err(),
         source
-            .assume("bob", &policy, Duration::from_secs(900))
+            .assume(None, "bob", &policy, Duration::from_secs(900))
             .await
             .unwrap_err(),
     ]

@@ -23,6 +23,8 @@ pub enum ConditionType {
     BucketsReady,
     /// Every bucket has the lifecycle rules that are declared and possible.
     LifecycleApplied,
+    /// The role is there that users' sessions are of; only where the operator makes it.
+    RoleReady,
     /// Users cannot reach each other's data.
     IsolationReady,
     /// New user pods are given what they need.

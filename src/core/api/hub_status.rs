@@ -39,6 +39,10 @@ pub struct HubStorageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_check_request: Option<String>,
 
+    /// The role that users' sessions are of, where the operator makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleStatus>,
+
     /// Number of HubUser objects of this hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<i32>,
@@ -101,6 +105,25 @@ pub struct BucketStatus {
     pub emptying: Option<Emptying>,
 }
 
+/// The role that users' sessions are of.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleStatus {
+    /// Its name, which is written down before it is made.
+    pub name: String,
+    /// Where it is: the endpoint, or Amazon's region.
+    pub store: String,
+    /// Its ARN; absent while it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arn: Option<String>,
+    /// The store's own id of it, by which it is told from another role of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Digest of what was declared when it was last fully applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_digest: Option<String>,
+}
+
 /// How a bucket came to be ours.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -158,6 +181,9 @@ pub struct BucketVending {
     /// another identity, and are probed again. None where the identity is ambient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_version: Option<String>,
+    /// Id of the role whose session was probed, where the operator makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_id: Option<String>,
     /// What was found.
     pub verdict: IsolationVerdict,
     /// Which calls got through, or why nothing is known.

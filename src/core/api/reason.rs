@@ -67,6 +67,8 @@ pub enum Reason {
     Throttled,
     /// The store failed in another way.
     StoreFailed,
+    /// A role of the hub's name is somebody else's.
+    RoleOwnedByOthers,
     // About isolation.
     /// Admission policies that make stamps trustworthy are missing or changed.
     GuardMissing,
@@ -110,6 +112,14 @@ pub enum Reason {
     BucketRetained,
     /// A bucket was deleted with its HubStorage.
     BucketDeleted,
+    /// A role was created.
+    RoleCreated,
+    /// A role was made what it should be after an edit of the spec.
+    RoleConfigured,
+    /// A role was left behind.
+    RoleRetained,
+    /// A role was deleted.
+    RoleDeleted,
 }
 
 impl Reason {
@@ -165,6 +175,9 @@ impl Reason {
             }
             Self::BucketOwnedByOthers => {
                 "A bucket of this name exists and bears no tag of this HubStorage."
+            }
+            Self::RoleOwnedByOthers => {
+                "A role of the name that this HubStorage's role has is there, and bears no tag of this HubStorage."
             }
             Self::BucketExists => {
                 "An earlier HubStorage of the same name left this bucket, and adoption is Never."
@@ -227,6 +240,14 @@ impl Reason {
                 "A bucket and its data were left in the store: its HubStorage was deleted, or does not name it any more."
             }
             Self::BucketDeleted => "The HubStorage was deleted, and its bucket with it.",
+            Self::RoleCreated => "The role was created that users' sessions are of.",
+            Self::RoleConfigured => "The role was made what is declared.",
+            Self::RoleRetained => {
+                "The role of a HubStorage was left behind: nobody knows how to reach it, or the HubStorage only observes."
+            }
+            Self::RoleDeleted => {
+                "The role was deleted: its HubStorage was, or the StorageProvider has roles made no more."
+            }
         }
     }
 
@@ -243,6 +264,9 @@ impl Reason {
             | Self::BucketAdopted
             | Self::BucketConfigured
             | Self::BucketDeleted
+            | Self::RoleCreated
+            | Self::RoleConfigured
+            | Self::RoleDeleted
             | Self::LifecycleRulesSet => return None,
             Self::PartlyApplied => {
                 "Nothing, or use a setting of the store itself: MinIO purges unfinished uploads by `mc admin config set … api stale_uploads_expiry=24h`."
@@ -280,6 +304,9 @@ impl Reason {
             Self::AccessDenied => "Add the permission to the identity's policy.",
             Self::BucketOwnedByOthers => {
                 "Choose another bucketName. If the bucket is yours, tag it hubstorage.io/owner with the value that the message gives."
+            }
+            Self::RoleOwnedByOthers => {
+                "Delete the role. If it is yours, tag it hubstorage.io/owner with the value that the message gives."
             }
             Self::BucketExists => {
                 "Set adoption to IfOwned to go on with the data that is there, or choose another bucketName."
@@ -337,6 +364,7 @@ impl Reason {
             Self::DriftCorrected => {
                 "Find out who changed it: the operator will put it back every time."
             }
+            Self::RoleRetained => "Delete the role; the event names it.",
             Self::BucketRetained => {
                 "Delete the bucket in the store if its data is no longer needed, or name it in the spec again; the event names it."
             }

@@ -101,8 +101,10 @@ fn default_drift_check_interval() -> String {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.caBundle) || has(self.endpoint)")
     .message("caBundle goes with endpoint: Amazon's own endpoints have public certificates"))]
-#[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.vending) || (has(self.vending.role) && has(self.vending.role.management) && self.vending.role.management == 'Given')")
-    .message("vending.role.management must be Given without endpoint, which is Amazon S3: it issues sessions for a role only; set vending.role to management Given and the role's arn"))]
+#[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.vending) || (has(self.vending.role) && has(self.vending.role.management) && self.vending.role.management in ['Given', 'Managed'])")
+    .message("vending.role.management must be Managed or Given without endpoint, which is Amazon S3: it issues sessions for a role only; set vending.role to management Managed, with trustedPrincipal and permissionsBoundary, or to Given, with the role's arn"))]
+#[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.vending) || !has(self.vending.role) || !has(self.vending.role.management) || self.vending.role.management != 'Managed' || has(self.vending.role.permissionsBoundary)")
+    .message("vending.role.permissionsBoundary must be set with management Managed on Amazon S3: without it whoever may make roles may make one that reaches everything"))]
 pub struct S3Provider {
     /// Region of the buckets, for example us-west-2. Stores without regions take us-east-1.
     #[schemars(length(min = 1, max = 64), pattern(r"^[a-z0-9-]+$"))]
@@ -218,19 +220,44 @@ pub struct Vending {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.management == 'Given') == has(self.arn)")
     .message("arn must be set with management Given, and only then"))]
+#[x_kube(validation = Rule::new("(self.management == 'Managed') == has(self.trustedPrincipal)")
+    .message("trustedPrincipal must be set with management Managed, and only then: it is the ARN of the identity in vending.credentials, which assumes the roles"))]
+#[x_kube(validation = Rule::new("self.management == 'Managed' || !has(self.permissionsBoundary)")
+    .message("permissionsBoundary goes with management Managed: a given role has its own"))]
 pub struct VendingRole {
     /// None: the store has no roles (MinIO), sessions narrow the vending identity itself.
-    /// Given: the role in arn; Amazon S3 has to have one.
+    /// Managed: the managing identity makes and keeps a role for each hub, under the path
+    /// /hubstorage/, which reaches that hub's buckets and nothing else. Given: the role in arn, for
+    /// all hubs. Amazon S3 has to have one of the two.
     #[serde(default)]
     pub management: RoleManagement,
 
-    /// ARN of the role.
+    /// ARN of the role, with management Given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 20, max = 2048),
         pattern(r"^arn:[a-z-]+:iam::[0-9a-zA-Z_-]*:role/.+$")
     )]
     pub arn: Option<String>,
+
+    /// ARN of the one identity that may assume the roles, with management Managed: that of
+    /// vending.credentials, for example arn:aws:iam::123456789012:role/hubstorage-serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 20, max = 2048),
+        pattern(r"^arn:[a-z-]+:iam::[0-9a-zA-Z_-]*:(role|user)/[^*]+$")
+    )]
+    pub trusted_principal: Option<String>,
+
+    /// ARN of the policy that every role gets as its permissions boundary: what no session may ever
+    /// exceed, whatever the roles' own policies say. Needed on Amazon S3; not every other store has
+    /// boundaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 20, max = 2048),
+        pattern(r"^arn:[a-z-]+:iam::[0-9a-zA-Z_-]*:policy/.+$")
+    )]
+    pub permissions_boundary: Option<String>,
 }
 
 /// Who makes the role.
@@ -241,6 +268,8 @@ pub enum RoleManagement {
     None,
     /// Somebody else.
     Given,
+    /// The operator, one for each hub.
+    Managed,
 }
 
 /// Google Cloud Storage.
@@ -337,6 +366,8 @@ pub enum Capability {
     Encryption,
     /// A policy on the bucket.
     BucketPolicy,
+    /// Roles that are made through the IAM API.
+    Roles,
 }
 
 impl Capability {
@@ -351,11 +382,18 @@ impl Capability {
             Self::Versioning => "keep versions",
             Self::Encryption => "encrypt a bucket by default in this way",
             Self::BucketPolicy => "take a policy on a bucket",
+            Self::Roles => "make roles",
         }
     }
 }
 
 impl StorageProvider {
+    /// The role that sessions are of, as the spec says it; none where nothing is vended.
+    pub fn vending_role(&self) -> Option<&VendingRole> {
+        let vending = self.spec.s3.as_ref()?.vending.as_ref()?;
+        Some(&vending.role)
+    }
+
     /// What the store was found unable to do under the present spec; another one is tried again.
     pub fn lacks(&self) -> impl Iterator<Item = Capability> {
         let known = self.status.iter().flat_map(|status| &status.capabilities);

@@ -6,10 +6,12 @@
 mod bucket;
 mod object;
 mod prefix;
+mod role;
 
 pub use bucket::{BucketName, BucketNamePattern, InvalidBucketName};
 pub use object::{hub_user_name, session_name};
 pub use prefix::{InvalidUsername, Prefix, PrefixScheme, UnsafeRawName, Username};
+pub use role::{ROLE_PATH, RoleName, is_arn_of_ours};
 
 use sha2::{Digest, Sha256};
 

@@ -70,6 +70,19 @@ pub enum Action {
     },
 }
 
+/// Something that is done to a store: how events, metrics and mode Observe tell of it, which say its
+/// [`fmt::Display`].
+pub trait Deed: fmt::Display {
+    /// What is done, in one word: for events and metrics.
+    fn verb(&self) -> &'static str;
+
+    /// The reason of the event that tells of it once it is done.
+    fn reason(&self) -> Reason;
+
+    /// Kind and name of what it is done to.
+    fn object(&self) -> (&'static str, &str);
+}
+
 impl Action {
     /// The bucket that it is about.
     pub fn bucket(&self) -> &BucketName {
@@ -80,10 +93,10 @@ impl Action {
             | Self::Configure { bucket, .. } => bucket,
         }
     }
+}
 
-    /// What is done, in one word: for events and metrics. Each setting has a word of its own, or
-    /// the event of one would be counted as that of another told again.
-    pub fn verb(&self) -> &'static str {
+impl Deed for Action {
+    fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "CreateBucket",
             Self::Tag { .. } => "TagBucket",
@@ -92,8 +105,7 @@ impl Action {
         }
     }
 
-    /// The reason of the event that tells of this action once it is done.
-    pub fn reason(&self) -> Reason {
+    fn reason(&self) -> Reason {
         match self {
             Self::Create {
                 cause: Cause::Drift,
@@ -120,6 +132,10 @@ impl Action {
             Self::SetLifecycle { .. } => Reason::LifecycleRulesSet,
             Self::Configure { .. } => Reason::BucketConfigured,
         }
+    }
+
+    fn object(&self) -> (&'static str, &str) {
+        ("Bucket", self.bucket().as_str())
     }
 }
 

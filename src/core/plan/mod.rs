@@ -10,7 +10,7 @@ mod ownership;
 use jiff::Timestamp;
 use serde_json::json;
 
-pub use action::{Action, Cause, TagCause};
+pub use action::{Action, Cause, Deed, TagCause};
 pub use ownership::{Intent, Owner, Refusal, Sighting, Standing, stand};
 
 use crate::api::{Adoption, Management, Origin};

@@ -16,11 +16,13 @@ use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::names::{BucketName, BucketNamePattern, Prefix, Username, hub_user_name};
 use hubstorage_core::policies::{Access, Reach};
+use hubstorage_core::roles::{RoleMissing, session_role};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 
+use super::issuer::{Issuer, vending_secret};
 use crate::guard::GuardState;
 
 pub use denied::Denied;
@@ -56,9 +58,8 @@ pub struct Grantee {
     pub hub_user: String,
     /// The provider that issues.
     pub provider: StorageProvider,
-    /// resourceVersion of the Secret with the keys to issue with, those that the store was tried
-    /// with; none where the identity is ambient.
-    pub secret_version: Option<String>,
+    /// With what it issues, and was tried.
+    pub issuer: Issuer,
 }
 
 /// What the user of this pod may have.
@@ -79,8 +80,8 @@ pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied
     let hub_user = hub_user_name(&hub.name_any(), &user);
     refuse_suspended(world, namespace, &hub_user, &user)?;
     let provider = provider_of(world, hub)?;
-    let secret_version = secret_version(world, &provider)?;
-    let reaches = reaches(hub, &provider, secret_version.as_deref(), &prefix)?;
+    let issuer = issuer(world, hub, &provider)?;
+    let reaches = reaches(hub, &provider, &issuer, &prefix)?;
     Ok(Grantee {
         user,
         prefix,
@@ -89,7 +90,7 @@ pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied
         hub_uid: hub.uid().unwrap_or_default(),
         hub_user,
         provider,
-        secret_version,
+        issuer,
     })
 }
 
@@ -257,34 +258,33 @@ fn provider_of(world: &impl World, hub: &HubStorage) -> Result<StorageProvider, 
     Ok(provider.clone())
 }
 
-/// Which keys are vended with: the version of their Secret as it is now.
-fn secret_version(
+/// With what is vended: the version of the keys' Secret as it is now, and the role.
+fn issuer(
     world: &impl World,
+    hub: &HubStorage,
     provider: &StorageProvider,
-) -> Result<Option<String>, Denied> {
-    let Some(secret) = vending_secret(provider) else {
-        return Ok(None);
-    };
-    match world.vending_secret(secret) {
-        Some(version) => Ok(Some(version)),
-        None => Err(Denied::VendingSecretMissing {
+) -> Result<Issuer, Denied> {
+    let version = |secret: &str| {
+        let found = world.vending_secret(secret);
+        found.ok_or_else(|| Denied::VendingSecretMissing {
             secret: secret.to_owned(),
             provider: provider.name_any(),
-        }),
-    }
-}
-
-/// Name of the Secret with the vending keys; none where the identity is ambient.
-pub(super) fn vending_secret(provider: &StorageProvider) -> Option<&str> {
-    let vending = provider.spec.s3.as_ref()?.vending.as_ref()?;
-    vending.credentials.secret_name()
+        })
+    };
+    let missing = |RoleMissing| Denied::RoleMissing {
+        hub: hub.name_any(),
+    };
+    Ok(Issuer {
+        secret_version: vending_secret(provider).map(version).transpose()?,
+        role: session_role(hub, provider).map_err(missing)?,
+    })
 }
 
 /// What the grants come to, in buckets that exist and were seen to hold users apart.
 fn reaches(
     hub: &HubStorage,
     provider: &StorageProvider,
-    secret_version: Option<&str>,
+    issuer: &Issuer,
     prefix: &Prefix,
 ) -> Result<Vec<Reach>, Denied> {
     let granting: Vec<(&Bucket, Access)> = hub
@@ -301,7 +301,7 @@ fn reaches(
     let mut reaches = BTreeSet::new();
     let mut why = Vec::new();
     for (bucket, access) in granting {
-        match vendable(hub, provider, secret_version, &bucket.name) {
+        match vendable(hub, provider, issuer, &bucket.name) {
             Ok(bucket) => {
                 _ = reaches.insert(Reach {
                     bucket,
@@ -325,11 +325,11 @@ fn reaches(
 fn vendable(
     hub: &HubStorage,
     provider: &StorageProvider,
-    secret_version: Option<&str>,
+    issuer: &Issuer,
     name: &str,
 ) -> Result<BucketName, String> {
     let bucket = bucket_in_store(hub, provider, name)?;
-    let verdict = verdict(hub, provider, secret_version, name, &bucket)
+    let verdict = verdict(hub, provider, issuer, name, &bucket)
         .ok_or("whether the store holds users apart is still being tried")?;
     match verdict.verdict {
         IsolationVerdict::Isolated => Ok(bucket),
@@ -385,11 +385,11 @@ pub(super) fn bucket_in_store(
 }
 
 /// What the probe found about exactly this bucket at exactly this provider, with exactly these
-/// keys.
+/// keys and this role.
 pub(super) fn verdict<'h>(
     hub: &'h HubStorage,
     provider: &StorageProvider,
-    secret_version: Option<&str>,
+    issuer: &Issuer,
     name: &str,
     bucket: &BucketName,
 ) -> Option<&'h BucketVending> {
@@ -399,7 +399,7 @@ pub(super) fn verdict<'h>(
             && found.bucket_name == bucket.as_str()
             && Some(&found.provider_uid) == provider.metadata.uid.as_ref()
             && Some(found.provider_generation) == provider.metadata.generation
-            && found.secret_version.as_deref() == secret_version
+            && issuer.is_of(found)
     })
 }
 

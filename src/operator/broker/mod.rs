@@ -18,6 +18,7 @@
 pub mod audit;
 pub mod authorise;
 pub mod informers;
+mod issuer;
 pub mod keys;
 pub mod last_vend;
 pub mod limits;

@@ -20,6 +20,7 @@ use moka::future::Cache;
 
 use super::Metrics;
 use super::authorise::Grantee;
+use super::issuer::Issuer;
 use crate::clock::Clock;
 use crate::providers::{Connect, ConnectError};
 
@@ -98,8 +99,8 @@ struct Key {
     hub_uid: String,
     provider_uid: String,
     provider_generation: i64,
-    /// Sessions of former keys end with them at most stores.
-    secret_version: Option<String>,
+    /// Sessions of former keys and roles end with them at most stores.
+    issuer: Issuer,
     user: String,
     fingerprint: String,
 }
@@ -159,7 +160,7 @@ impl Vendor {
             hub_uid: grantee.hub_uid.clone(),
             provider_uid: grantee.provider.uid().unwrap_or_default(),
             provider_generation: grantee.provider.metadata.generation.unwrap_or_default(),
-            secret_version: grantee.secret_version.clone(),
+            issuer: grantee.issuer.clone(),
             user: grantee.user.as_str().to_owned(),
             fingerprint: fingerprint.clone(),
         };
@@ -258,11 +259,12 @@ async fn issue(
     policy: &PolicyDocument,
 ) -> Result<Credential, VendError> {
     let side = connect.vending(&grantee.provider).await?;
-    if side.secret_version != grantee.secret_version {
+    if side.secret_version != grantee.issuer.secret_version {
         return Err(VendError::KeysChanged);
     }
     let session = session_name(&grantee.prefix);
-    Ok(side.source.assume(&session, policy, LIFETIME).await?)
+    let role = grantee.issuer.role_arn();
+    Ok(side.source.assume(role, &session, policy, LIFETIME).await?)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use hubstorage_core::api::{ConditionType, HubStorage, Reason, condition};
 use hubstorage_core::names::fingerprint;
-use hubstorage_core::plan::Action;
+use hubstorage_core::plan::Deed;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
@@ -42,6 +42,8 @@ struct Told {
     related: Option<ObjectReference>,
 }
 
+const BUCKET: &str = "Bucket";
+
 const NORMAL: &str = "Normal";
 const WARNING: &str = "Warning";
 
@@ -52,7 +54,7 @@ impl Events {
     }
 
     /// Tells of an action that was carried out. Drift is a warning: somebody changed the store.
-    pub async fn done(&self, about: &ObjectReference, action: &Action) {
+    pub async fn done(&self, about: &ObjectReference, action: &impl Deed) {
         let kind = match action.reason() {
             Reason::DriftCorrected => WARNING,
             _ => NORMAL,
@@ -62,28 +64,37 @@ impl Events {
             reason: action.reason().to_string(),
             action: action.verb(),
             note: action.to_string(),
-            related: Some(bucket(&action.bucket().to_string())),
+            related: Some(object(action.object())),
         };
         self.tell(about, told).await;
     }
 
     /// Tells that a bucket stays in the store.
     pub async fn retained(&self, about: &ObjectReference, name: &str, note: &str) {
-        self.ended(about, Reason::BucketRetained, name, note).await;
+        let bucket = (BUCKET, name);
+        self.ended(about, Reason::BucketRetained, bucket, note)
+            .await;
+    }
+
+    /// Tells that a role stays in the store.
+    pub async fn role_retained(&self, about: &ObjectReference, name: &str, note: &str) {
+        let role = ("Role", name);
+        self.ended(about, Reason::RoleRetained, role, note).await;
     }
 
     /// Tells that a bucket was deleted.
     pub async fn deleted(&self, about: &ObjectReference, name: &str, note: &str) {
-        self.ended(about, Reason::BucketDeleted, name, note).await;
+        let bucket = (BUCKET, name);
+        self.ended(about, Reason::BucketDeleted, bucket, note).await;
     }
 
-    async fn ended(&self, about: &ObjectReference, reason: Reason, name: &str, note: &str) {
+    async fn ended(&self, about: &ObjectReference, reason: Reason, what: (&str, &str), note: &str) {
         let told = Told {
             kind: NORMAL,
             reason: reason.to_string(),
             action: "Delete",
             note: note.to_owned(),
-            related: Some(bucket(name)),
+            related: Some(object(what)),
         };
         self.tell(about, told).await;
     }
@@ -240,10 +251,10 @@ fn log<T>(event: &Event, published: Result<T, kube::Error>) -> Option<T> {
         .ok()
 }
 
-/// A bucket as the second object of an event.
-fn bucket(name: &str) -> ObjectReference {
+/// Something in the store as the second object of an event, by kind and name.
+fn object((kind, name): (&str, &str)) -> ObjectReference {
     ObjectReference {
-        kind: Some("Bucket".to_owned()),
+        kind: Some(kind.to_owned()),
         name: Some(name.to_owned()),
         ..ObjectReference::default()
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hubstorage_core::api::Reason;
-use hubstorage_core::plan::Action;
+use hubstorage_core::plan::Deed;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -102,7 +102,7 @@ impl Metrics {
     }
 
     /// An action was tried.
-    pub fn action(&self, action: &Action, succeeded: bool) {
+    pub fn action(&self, action: &impl Deed, succeeded: bool) {
         self.count(action.verb(), action.reason(), succeeded);
     }
 

@@ -80,10 +80,11 @@ struct Held<C> {
 #[async_trait]
 impl<C: Connect> Connect for Held<C> {
     async fn managing(&self, provider: &StorageProvider) -> Result<ManagingSide, ConnectError> {
-        let ManagingSide { ours, others } = self.of.managing(provider).await?;
+        let side = self.of.managing(provider).await?;
         Ok(ManagingSide {
-            ours: Arc::new(Layered::new(ours, self.tenure.clone())),
-            others: Arc::new(Layered::new(others, self.tenure.clone())),
+            ours: Arc::new(Layered::new(side.ours, self.tenure.clone())),
+            others: Arc::new(Layered::new(side.others, self.tenure.clone())),
+            roles: Arc::new(Layered::new(side.roles, self.tenure.clone())),
         })
     }
 

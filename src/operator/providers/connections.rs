@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use hubstorage_cloud::Layered;
 use hubstorage_cloud::budget::{Budget, Budgeted};
-use hubstorage_cloud::s3::{S3Probe, S3Store, StsSource};
+use hubstorage_cloud::s3::{self, S3Probe, StsSource};
 use hubstorage_core::api::{SYSTEM_NAMESPACE, StorageProvider, VENDING_NAMESPACE};
 use kube::{Client, ResourceExt as _};
 use moka::future::Cache;
@@ -83,12 +83,17 @@ impl Connect for Connections {
             let (keys, version) = keys.read(&self.client).await?;
             let config = config(provider, s3, keys)?;
             let budget = self.budget(provider).await;
-            let connected = S3Store::connect_both(&config).await;
-            let (ours, others) = connected.map_err(|error| invalid(provider, &error))?;
+            let connected = s3::Managing::connect(&config).await;
+            let s3::Managing {
+                ours,
+                others,
+                roles,
+            } = connected.map_err(|error| invalid(provider, &error))?;
             let within_budget = |store| Arc::new(Layered::new(Arc::new(store), budget.clone()));
             let side = ManagingSide {
                 ours: within_budget(ours),
                 others: within_budget(others),
+                roles: Arc::new(Layered::new(Arc::new(roles), budget.clone())),
             };
             let account = Arc::default();
             Ok((version, Managing { side, account }))
@@ -115,12 +120,9 @@ impl Connect for Connections {
         let make = async || {
             let (keys, version) = keys.read(&self.client).await?;
             let config = config(provider, s3, keys)?;
-            let role = &vending.role.arn;
-            let source = StsSource::connect(&config, role.clone())
-                .await
-                .map_err(|error| invalid(provider, &error))?;
-            let probe =
-                S3Probe::new(&config, role.clone()).map_err(|error| invalid(provider, &error))?;
+            let source = StsSource::connect(&config).await;
+            let source = source.map_err(|error| invalid(provider, &error))?;
+            let probe = S3Probe::new(&config).map_err(|error| invalid(provider, &error))?;
             let side = VendingSide {
                 source: Arc::new(Budgeted::new(source, self.budget(provider).await)),
                 probe: Arc::new(probe),

@@ -20,7 +20,7 @@ mod secrets;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hubstorage_cloud::{CredentialSource, IsolationProbe, ObjectStore};
+use hubstorage_cloud::{CredentialSource, IsolationProbe, ObjectStore, RoleStore};
 use hubstorage_core::api::StorageProvider;
 
 pub use connections::Connections;
@@ -35,6 +35,8 @@ pub struct ManagingSide {
     pub ours: Arc<dyn ObjectStore>,
     /// For buckets that somebody else keeps, in whatever account.
     pub others: Arc<dyn ObjectStore>,
+    /// For the roles of hubs.
+    pub roles: Arc<dyn RoleStore>,
 }
 
 /// The vending side of a provider.

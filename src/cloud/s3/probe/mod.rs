@@ -22,21 +22,18 @@ use crate::{CloudError, Credential, IsolationProbe, ProbeVerdict};
 pub struct S3Probe {
     wire: Wire,
     is_aws: bool,
-    role: String,
 }
 
 impl S3Probe {
     /// Prepares the probe; nothing is called yet. Of `config`, only the place of the store is
-    /// used, never its keys: every call is made with the canary's session. `role` is the one
-    /// that the vending identity assumes.
+    /// used, never its keys: every call is made with the canary's session.
     ///
     /// # Errors
     /// [`CloudError::InvalidCaBundle`].
-    pub fn new(config: &S3Config, role: Option<String>) -> Result<Self, CloudError> {
+    pub fn new(config: &S3Config) -> Result<Self, CloudError> {
         Ok(Self {
             wire: Wire::new(config)?,
             is_aws: config.endpoint.is_none(),
-            role: role.unwrap_or_else(|| super::sts::NO_ROLE.into()),
         })
     }
 
@@ -69,6 +66,7 @@ impl IsolationProbe for S3Probe {
     async fn probe(
         &self,
         bucket: &BucketName,
+        role: Option<&str>,
         session: &Credential,
         own: &Prefix,
         foreign: &Prefix,
@@ -79,7 +77,7 @@ impl IsolationProbe for S3Probe {
             session,
             own,
             foreign,
-            role: &self.role,
+            role: role.unwrap_or(super::sts::NO_ROLE),
         };
         let unknown = |step: &Step, cause: String| ProbeVerdict::Unknown {
             call: step.name,

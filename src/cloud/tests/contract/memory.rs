@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud, MemorySession, Refusal};
-use hubstorage_cloud::{CloudError, Credential, CredentialSource, IsolationProbe, ObjectStore};
+use hubstorage_cloud::{
+    CloudError, Credential, CredentialSource, IsolationProbe, ObjectStore, RoleStore,
+};
 use hubstorage_core::bucket_policy::BucketPolicy;
 use hubstorage_core::lifecycle::{Rule, RuleBody};
 use hubstorage_core::names::BucketName;
@@ -85,6 +87,18 @@ impl World for Memory {
 
     async fn store(&self) -> Box<dyn ObjectStore> {
         Box::new(self.cloud.store("earth"))
+    }
+
+    async fn roles(&self) -> Box<dyn RoleStore> {
+        Box::new(self.cloud.roles("earth"))
+    }
+
+    fn vending_principal(&self) -> String {
+        "arn:aws:iam::123456789012:user/earth".into()
+    }
+
+    fn other_principal(&self) -> String {
+        "arn:aws:iam::123456789012:user/mars".into()
     }
 
     async fn source(&self) -> Box<dyn CredentialSource> {

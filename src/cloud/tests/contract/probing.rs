@@ -1,8 +1,10 @@
 //! The negative probe tells a session that is held to its prefix from one that is not.
 
+use std::time::Duration;
+
 use hubstorage_cloud::{Credential, ProbeVerdict};
 use hubstorage_core::names::{BucketName, Prefix};
-use hubstorage_core::policies::Access;
+use hubstorage_core::policies::{Access, PolicyDocument, Reach};
 
 use crate::vending::vend;
 use crate::world::{Sessions, World, new_bucket};
@@ -22,10 +24,20 @@ async fn canaries(world: &dyn World) -> Canaries {
 }
 
 async fn verdict(world: &dyn World, canaries: &Canaries, session: &Credential) -> ProbeVerdict {
+    verdict_of(world, canaries, world.role().as_deref(), session).await
+}
+
+async fn verdict_of(
+    world: &dyn World,
+    canaries: &Canaries,
+    role: Option<&str>,
+    session: &Credential,
+) -> ProbeVerdict {
     let probe = world.probe().await;
     probe
         .probe(
             &canaries.bucket,
+            role,
             session,
             &canaries.own,
             &canaries.foreign,
@@ -38,6 +50,24 @@ async fn verdict(world: &dyn World, canaries: &Canaries, session: &Credential) -
 pub async fn of_a_limited_session(world: &dyn World) -> ProbeVerdict {
     let canaries = canaries(world).await;
     limited(world, &canaries).await
+}
+
+/// The same of one of this role.
+pub async fn of_a_session_of(world: &dyn World, bucket: &BucketName, role: &str) -> ProbeVerdict {
+    let canaries = Canaries {
+        bucket: bucket.clone(),
+        ..canaries(world).await
+    };
+    let own = Reach {
+        bucket: canaries.bucket.clone(),
+        prefix: canaries.own.clone(),
+        access: Access::ReadWrite,
+    };
+    let policy = PolicyDocument::allowing(&[own]).unwrap();
+    let lifetime = Duration::from_secs(900);
+    let source = world.source().await;
+    let session = source.assume(Some(role), "canary", &policy, lifetime).await;
+    verdict_of(world, &canaries, Some(role), &session.unwrap()).await
 }
 
 async fn limited(world: &dyn World, canaries: &Canaries) -> ProbeVerdict {

@@ -13,8 +13,10 @@ use aws_sdk_s3::types::{
     CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
     LifecycleRuleFilter, Tag, Tagging, VersioningConfiguration,
 };
-use hubstorage_cloud::s3::{Addressing, Keys, S3Config, S3Probe, S3Store, StsSource};
-use hubstorage_cloud::{Credential, CredentialSource, IsolationProbe, ObjectStore, Secret};
+use hubstorage_cloud::s3::{Addressing, Keys, Managing, S3Config, S3Probe, S3Store, StsSource};
+use hubstorage_cloud::{
+    Credential, CredentialSource, IsolationProbe, ObjectStore, RoleStore, Secret,
+};
 use hubstorage_core::names::{BucketName, Prefix};
 use hubstorage_core::policies::{Access, PolicyDocument, Reach};
 use jiff::Timestamp;
@@ -143,11 +145,6 @@ impl S3World {
         self.settings.manage.for_sdk()
     }
 
-    /// The vending identity with a role.
-    pub async fn source_with(&self, role: Option<String>) -> Box<dyn CredentialSource> {
-        self.source_as(&self.settings.vend, role).await
-    }
-
     async fn create_as(&self, client: &Client, bucket: &BucketName) {
         client
             .create_bucket()
@@ -173,9 +170,9 @@ impl S3World {
         Box::new(S3Store::connect(&config).await.unwrap())
     }
 
-    async fn source_as(&self, key: &Key, role: Option<String>) -> Box<dyn CredentialSource> {
+    async fn source_as(&self, key: &Key) -> Box<dyn CredentialSource> {
         let config = self.settings.config(key);
-        Box::new(StsSource::connect(&config, role).await.unwrap())
+        Box::new(StsSource::connect(&config).await.unwrap())
     }
 
     /// Somebody else who makes buckets.
@@ -185,7 +182,7 @@ impl S3World {
         } = &self.settings;
         let keys = match (store.stranger, &self.settings.stranger) {
             (Stranger::OtherAccount(role), _) => {
-                let source = self.source_with(Some(role.into())).await;
+                let source = self.source().await;
                 let lifetime = Duration::from_secs(900);
                 // Any policy does where none limits anything.
                 let policy = PolicyDocument::allowing(&[Reach {
@@ -194,7 +191,9 @@ impl S3World {
                     access: Access::ReadWrite,
                 }])
                 .unwrap();
-                let assumed = source.assume("stranger", &policy, lifetime).await;
+                let assumed = source
+                    .assume(Some(role), "stranger", &policy, lifetime)
+                    .await;
                 session(&assumed.unwrap())
             }
             (_, Some(key)) => key.for_sdk(),
@@ -292,13 +291,30 @@ impl World for S3World {
         self.store_as(&self.settings.manage).await
     }
 
+    async fn roles(&self) -> Box<dyn RoleStore> {
+        let config = self.settings.config(&self.settings.manage);
+        Box::new(Managing::connect(&config).await.unwrap().roles)
+    }
+
+    fn role(&self) -> Option<String> {
+        self.settings.role.clone()
+    }
+
+    fn vending_principal(&self) -> String {
+        self.settings.store.vending_principal.to_owned()
+    }
+
+    fn other_principal(&self) -> String {
+        self.settings.store.other_principal.to_owned()
+    }
+
     async fn source(&self) -> Box<dyn CredentialSource> {
-        self.source_with(self.settings.role.clone()).await
+        self.source_as(&self.settings.vend).await
     }
 
     async fn probe(&self) -> Box<dyn IsolationProbe> {
         let config = self.settings.config(&self.settings.vend);
-        Box::new(S3Probe::new(&config, self.settings.role.clone()).unwrap())
+        Box::new(S3Probe::new(&config).unwrap())
     }
 
     async fn store_with_unknown_key(&self) -> Box<dyn ObjectStore> {
@@ -316,7 +332,7 @@ impl World for S3World {
 
     async fn source_with_wrong_secret(&self) -> Box<dyn CredentialSource> {
         let key = self.settings.vend.with_secret("not-its-secret");
-        self.source_as(&key, self.settings.role.clone()).await
+        self.source_as(&key).await
     }
 
     async fn store_at_a_closed_port(&self) -> Box<dyn ObjectStore> {

@@ -21,6 +21,8 @@ pub struct Store {
     pub day: Day,
     /// Whose sessions a role is for that the suite makes, as a principal.
     pub vending_principal: &'static str,
+    /// Somebody else.
+    pub other_principal: &'static str,
 }
 
 /// Who makes the buckets of others.
@@ -50,6 +52,7 @@ pub const MINIO: Store = Store {
     stranger: Stranger::SameUser,
     day: Day::Whole,
     vending_principal: "arn:aws:iam:::user/hubstorage-vend",
+    other_principal: "arn:aws:iam:::user/hubstorage-manage",
 };
 
 pub const RGW: Store = Store {
@@ -60,6 +63,7 @@ pub const RGW: Store = Store {
     stranger: Stranger::OtherUser,
     day: Day::Short,
     vending_principal: "arn:aws:iam:::user/hubstorage-vend",
+    other_principal: "arn:aws:iam:::user/hubstorage-manage",
 };
 
 pub const MOTO: Store = Store {
@@ -70,6 +74,7 @@ pub const MOTO: Store = Store {
     stranger: Stranger::OtherAccount("arn:aws:iam::111111111111:role/stranger"),
     day: Day::Whole,
     vending_principal: "arn:aws:iam::123456789012:user/hubstorage-vend",
+    other_principal: "arn:aws:iam::123456789012:user/hubstorage-manage",
 };
 
 pub const ALL: [&Store; 3] = [&MINIO, &RGW, &MOTO];
@@ -94,7 +99,8 @@ impl Store {
                     .without(Capability::PublicAccessBlock)
                     .without(Capability::ObjectOwnership)
                     // The platform's has no key management service.
-                    .without(Capability::Encryption),
+                    .without(Capability::Encryption)
+                    .without(Capability::Roles),
                 others: Others::Shared,
                 refused_name: Some(BucketName::parse("minio").unwrap()),
                 ..as_on_aws

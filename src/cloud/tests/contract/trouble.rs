@@ -34,7 +34,12 @@ pub async fn vending_keys_that_do_not_fit_are_told(world: &dyn World) {
     let policy = PolicyDocument::allowing(&[bob]).unwrap();
     let source = world.source_with_wrong_secret().await;
     let answer = source
-        .assume("bob", &policy, Duration::from_secs(900))
+        .assume(
+            world.role().as_deref(),
+            "bob",
+            &policy,
+            Duration::from_secs(900),
+        )
         .await;
     assert_told(world, answer.map(drop));
 }

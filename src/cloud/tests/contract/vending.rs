@@ -31,7 +31,12 @@ pub async fn vend(world: &dyn World, reaches: &[(&BucketName, &Prefix, Access)])
     world
         .source()
         .await
-        .assume(&session, &policy, Duration::from_secs(900))
+        .assume(
+            world.role().as_deref(),
+            &session,
+            &policy,
+            Duration::from_secs(900),
+        )
         .await
         .unwrap()
 }
@@ -224,7 +229,12 @@ pub async fn a_session_ends_in_900_seconds_or_later(world: &dyn World) {
         let credential = world
             .source()
             .await
-            .assume("bob", &policy, Duration::from_secs(asked))
+            .assume(
+                world.role().as_deref(),
+                "bob",
+                &policy,
+                Duration::from_secs(asked),
+            )
             .await
             .unwrap();
         let remaining = credential.expires.duration_since(before);

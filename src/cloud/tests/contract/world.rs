@@ -2,7 +2,7 @@
 //! by hand, users, and a description of where this store differs from others.
 
 use async_trait::async_trait;
-use hubstorage_cloud::{Credential, CredentialSource, IsolationProbe, ObjectStore};
+use hubstorage_cloud::{Credential, CredentialSource, IsolationProbe, ObjectStore, RoleStore};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::supports::Supports;
 use jiff::Timestamp;
@@ -93,7 +93,16 @@ pub trait World: Send + Sync {
     fn traits(&self) -> Traits;
     fn now(&self) -> Timestamp;
     async fn store(&self) -> Box<dyn ObjectStore>;
+    async fn roles(&self) -> Box<dyn RoleStore>;
     async fn source(&self) -> Box<dyn CredentialSource>;
+    /// ARN of the role that the vending identity assumes for everybody, where there are roles.
+    fn role(&self) -> Option<String> {
+        None
+    }
+    /// ARN of the vending identity.
+    fn vending_principal(&self) -> String;
+    /// ARN of somebody else.
+    fn other_principal(&self) -> String;
     async fn probe(&self) -> Box<dyn IsolationProbe>;
 
     /// The store with a key that it does not know, and with the wrong secret of one that it does.

@@ -9,7 +9,7 @@ use hubstorage_core::api::{
 use hubstorage_core::lifecycle::{Difference, Effect, Rule, RuleBody, expiring};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{
-    Action, BucketPlan, Cause, Declared, Found, Intent, Observed, Owner, Refusal, Remembered,
+    Action, BucketPlan, Cause, Declared, Deed, Found, Intent, Observed, Owner, Refusal, Remembered,
     Sighting, TagCause, plan_bucket,
 };
 use hubstorage_core::settings::{DeclaredSettings, Setting, Wanted};
@@ -508,7 +508,7 @@ fn drift_is_told_with_what_was_found() {
 #[test]
 fn each_action_has_the_reason_of_its_event() {
     let reasons =
-        |plan: BucketPlan| -> Vec<Reason> { plan.actions.iter().map(Action::reason).collect() };
+        |plan: BucketPlan| -> Vec<Reason> { plan.actions.iter().map(Deed::reason).collect() };
     assert_eq!(
         reasons(plan(&declared(), &missing(), &FIRST_TIME)),
         [Reason::BucketCreated, Reason::LifecycleRulesSet]

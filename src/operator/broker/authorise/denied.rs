@@ -153,6 +153,14 @@ pub enum Denied {
         /// Name of the StorageProvider.
         provider: String,
     },
+    /// Its sessions are to be of a role that is not there yet.
+    #[error(
+        "the role of HubStorage {hub} is not there yet; its condition RoleReady says why. Retry in a minute"
+    )]
+    RoleMissing {
+        /// Name of the HubStorage.
+        hub: String,
+    },
     /// No bucket grants anything.
     #[error("no bucket of HubStorage {hub} grants anything to its users (spec.buckets[].grants)")]
     NothingGranted {
@@ -179,6 +187,7 @@ impl Denied {
             | Self::GuardMissing { .. }
             | Self::ProviderNotFound { .. }
             | Self::VendingSecretMissing { .. }
+            | Self::RoleMissing { .. }
             | Self::NothingVendable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::FORBIDDEN,
         }

@@ -536,7 +536,7 @@ fn an_ambient_identity_has_no_secret_to_change() {
             entry["secretVersion"] = Value::Null;
         }
     });
-    assert_eq!(grantee.unwrap().secret_version, None);
+    assert_eq!(grantee.unwrap().issuer.secret_version, None);
 }
 
 fn annotations(seen: &mut Seen) -> &mut serde_json::Map<String, Value> {
@@ -550,4 +550,63 @@ fn hub_user(access: &str) -> Value {
         "metadata": {"name": name, "namespace": "earth", "uid": "hub-user-1"},
         "spec": {"hubRef": {"name": "earth"}, "username": "bob", "access": access},
     })
+}
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/hubstorage/earth-earth-abc";
+
+/// The provider has a role made for each hub, and status tells of this one.
+fn with_role(seen: &mut Seen, role: Value) {
+    let vending = &mut seen.providers[0]["spec"]["s3"]["vending"];
+    vending["role"] = json!({
+        "management": "Managed",
+        "trustedPrincipal": "arn:aws:iam::123456789012:role/hubstorage-serve",
+    });
+    seen.hubs[0]["status"]["role"] = role;
+    for found in seen.hubs[0]["status"]["vending"]["buckets"]
+        .as_array_mut()
+        .unwrap()
+    {
+        found["roleId"] = json!("AROA1");
+    }
+}
+
+fn made() -> Value {
+    json!({"name": "earth-earth-abc", "store": "Amazon S3 us-east-1", "arn": ROLE, "id": "AROA1"})
+}
+
+#[test]
+fn a_role_that_is_made_for_the_hub_is_the_one_that_is_assumed() {
+    let grantee = Seen::with(|seen| with_role(seen, made())).unwrap();
+    assert_eq!(grantee.issuer.role_arn(), Some(ROLE));
+}
+
+#[test]
+fn without_its_role_or_with_one_that_cannot_be_ours_a_hub_vends_nothing() {
+    let changed = |field: &str, value: Value| {
+        let mut role = made();
+        role[field] = value;
+        role
+    };
+    for role in [
+        Value::Null,
+        changed("arn", Value::Null),
+        changed("id", Value::Null),
+        changed("store", json!("https://elsewhere")),
+        changed("arn", json!("arn:aws:iam::123456789012:role/admin")),
+    ] {
+        let denied = Seen::with(|seen| with_role(seen, role.clone())).unwrap_err();
+        assert!(
+            matches!(denied, Denied::RoleMissing { .. }),
+            "{role}: {denied}"
+        );
+    }
+}
+
+#[test]
+fn what_was_found_with_another_role_of_the_same_name_says_nothing() {
+    let made_anew = json!({
+        "name": "earth-earth-abc", "store": "Amazon S3 us-east-1", "arn": ROLE, "id": "AROA2",
+    });
+    let denied = Seen::with(|seen| with_role(seen, made_anew)).unwrap_err();
+    assert!(matches!(denied, Denied::NothingVendable { .. }), "{denied}");
 }

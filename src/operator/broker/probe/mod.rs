@@ -22,14 +22,16 @@ use hubstorage_core::api::{HubStorage, IsolationVerdict, SYSTEM_NAMESPACE, Stora
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::names::{Prefix, session_name};
 use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::roles::session_role;
 use kube::{Client, ResourceExt};
 use kube_lease_manager::LeaseManagerBuilder;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
-use super::authorise::{World, bucket_in_store, vending_secret, verdict};
+use super::authorise::{World, bucket_in_store, verdict};
 use super::informers::Informers;
+use super::issuer::{Issuer, vending_secret};
 use crate::clock::Clock;
 use crate::manifests::SERVE_LEASE;
 use crate::providers::Connect;
@@ -148,10 +150,17 @@ impl Prober {
                 s3.is_some_and(|s3| s3.vending.is_some())
             };
             if vends(provider) {
+                // What is not there yet cannot be tried.
+                let Ok(role) = session_role(hub, provider) else {
+                    continue;
+                };
                 let secret = vending_secret(provider);
-                let version = secret.and_then(|name| self.informers.vending_secret(name));
+                let issuer = Issuer {
+                    secret_version: secret.and_then(|name| self.informers.vending_secret(name)),
+                    role,
+                };
                 let provider = Arc::new(provider.clone());
-                wanted.extend(buckets_of(hub, &provider, version.as_deref()));
+                wanted.extend(buckets_of(hub, &provider, &issuer));
             }
         }
         wanted
@@ -163,7 +172,7 @@ impl Prober {
         let secret = vending_secret(&probe.provider);
         let current = secret.and_then(|name| self.informers.vending_secret(name));
         // Whatever was found with former keys must not be written over what is found with these.
-        let Some(found) = found.filter(|_| current == probe.target.secret_version) else {
+        let Some(found) = found.filter(|_| current == probe.target.issuer.secret_version) else {
             return false;
         };
         let (verdict, outcome) = match found {
@@ -219,12 +228,18 @@ impl Prober {
                 Ok(side) => side,
                 Err(error) => return unknown("connect", error.to_string()),
             };
-            if side.secret_version != probe.target.secret_version {
+            let issuer = &probe.target.issuer;
+            if side.secret_version != issuer.secret_version {
                 return None;
             }
             match side
                 .source
-                .assume(&session_name(&own), &policy, Duration::from_secs(900))
+                .assume(
+                    issuer.role_arn(),
+                    &session_name(&own),
+                    &policy,
+                    Duration::from_secs(900),
+                )
                 .await
             {
                 Ok(session) => {
@@ -232,7 +247,7 @@ impl Prober {
                     let writes = probe.writes();
                     Some(
                         probing
-                            .probe(&bucket, &session, &own, &foreign, writes)
+                            .probe(&bucket, issuer.role_arn(), &session, &own, &foreign, writes)
                             .await,
                     )
                 }
@@ -251,17 +266,13 @@ impl Prober {
 }
 
 /// The buckets of a hub that something is vended from.
-fn buckets_of(
-    hub: &HubStorage,
-    provider: &Arc<StorageProvider>,
-    secret_version: Option<&str>,
-) -> Vec<Wanted> {
+fn buckets_of(hub: &HubStorage, provider: &Arc<StorageProvider>, issuer: &Issuer) -> Vec<Wanted> {
     let granting = hub.spec.buckets.iter().filter(|b| !b.grants.is_empty());
     granting
         .filter_map(|bucket| {
             let in_store = bucket_in_store(hub, provider, &bucket.name).ok()?;
             Some(Wanted {
-                known: verdict(hub, provider, secret_version, &bucket.name, &in_store)
+                known: verdict(hub, provider, issuer, &bucket.name, &in_store)
                     .map(|found| found.verdict),
                 target: Target {
                     hub_uid: hub.uid().unwrap_or_default(),
@@ -269,7 +280,7 @@ fn buckets_of(
                     bucket: in_store,
                     provider_uid: provider.uid().unwrap_or_default(),
                     provider_generation: provider.metadata.generation.unwrap_or_default(),
-                    secret_version: secret_version.map(str::to_owned),
+                    issuer: issuer.clone(),
                 },
                 namespace: hub.namespace().unwrap_or_default(),
                 hub: hub.name_any(),

@@ -8,6 +8,8 @@ use hubstorage_core::api::{BucketVending, IsolationVerdict, StorageProvider};
 use hubstorage_core::names::BucketName;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::broker::issuer::Issuer;
+
 /// How often a verdict is tried again, ± 10 %.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -28,8 +30,8 @@ pub(super) struct Target {
     pub(super) bucket: BucketName,
     pub(super) provider_uid: String,
     pub(super) provider_generation: i64,
-    /// resourceVersion of the vending Secret; none where the identity is ambient or there is no Secret.
-    pub(super) secret_version: Option<String>,
+    /// With what its credentials are issued.
+    pub(super) issuer: Issuer,
 }
 
 /// A bucket that something is vended from.
@@ -76,7 +78,8 @@ impl Target {
             bucket_name: self.bucket.to_string(),
             provider_uid: self.provider_uid.clone(),
             provider_generation: self.provider_generation,
-            secret_version: self.secret_version.clone(),
+            secret_version: self.issuer.secret_version.clone(),
+            role_id: self.issuer.role_id().map(str::to_owned),
             verdict,
             message,
         }
@@ -212,7 +215,7 @@ mod tests {
                 bucket: BucketName::parse(&format!("earth-{bucket}")).unwrap(),
                 provider_uid: provider.into(),
                 provider_generation: 1,
-                secret_version: None,
+                issuer: Issuer::default(),
             },
             namespace: "earth".into(),
             hub: "earth".into(),
@@ -287,7 +290,7 @@ mod tests {
     }
 
     fn with_keys(mut wanted: Wanted, version: &str) -> Wanted {
-        wanted.target.secret_version = Some(version.into());
+        wanted.target.issuer.secret_version = Some(version.into());
         wanted
     }
 

@@ -71,6 +71,7 @@ fn amended(hub: &HubStorage, found: &BucketVending) -> Option<Vec<BucketVending>
         other.provider_uid == found.provider_uid
             && other.provider_generation == found.provider_generation
             && other.secret_version == found.secret_version
+            && other.role_id == found.role_id
     };
     let stands = |other: &&BucketVending| {
         other.name == found.name

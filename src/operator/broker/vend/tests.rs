@@ -24,6 +24,7 @@ impl Connect for InMemory {
         Ok(ManagingSide {
             ours: store(),
             others: store(),
+            roles: Arc::new(self.0.roles("manager")),
         })
     }
 
@@ -68,7 +69,10 @@ fn grantee(user: &str) -> Grantee {
         hub_uid: "hub-1".into(),
         hub_user: format!("{user}-x"),
         provider: serde_json::from_value(provider).unwrap(),
-        secret_version: Some("7".into()),
+        issuer: Issuer {
+            secret_version: Some("7".into()),
+            role: None,
+        },
     }
 }
 
@@ -124,7 +128,7 @@ async fn keys_other_than_those_that_were_tried_issue_nothing() {
     let (cloud, vendor) = setup();
     vendor.vend(&grantee("bob")).await.unwrap();
     let mut changed = grantee("bob");
-    changed.secret_version = Some("8".into());
+    changed.issuer.secret_version = Some("8".into());
 
     let refused = vendor.vend(&changed).await.unwrap_err();
 

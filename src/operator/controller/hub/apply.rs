@@ -7,7 +7,7 @@ use hubstorage_cloud::{CloudError, Creation, Tags};
 use hubstorage_core::api::{Capability, HubStorage, OWNER_TAG, Origin, Reason};
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
-use hubstorage_core::plan::{Action, BucketPlan, Declared, Intent, Remembered};
+use hubstorage_core::plan::{Action, BucketPlan, Declared, Deed as _, Intent, Remembered};
 use jiff::Timestamp;
 use kube::Resource as _;
 use rand::distr::{Alphanumeric, SampleString as _};

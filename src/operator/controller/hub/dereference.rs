@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubstorage_cloud::ObjectStore;
+use hubstorage_cloud::{ObjectStore, RoleStore};
 use hubstorage_core::api::{
     Bucket, ConditionType, HubStorage, InsecureTransport, Reason, S3Provider, StorageProvider,
     condition,
@@ -35,6 +35,8 @@ pub struct Target {
     pub store: Arc<dyn ObjectStore>,
     /// The same for buckets that somebody else keeps.
     pub store_of_others: Arc<dyn ObjectStore>,
+    /// The same for the roles of hubs.
+    pub roles: Arc<dyn RoleStore>,
     /// Which store that is, as it stands in status.
     pub location: String,
     /// Whose the buckets are.
@@ -73,6 +75,7 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
         provider,
         store: side.ours,
         store_of_others: side.others,
+        roles: side.roles,
         location,
         owner,
         buckets,

@@ -3,7 +3,7 @@
 use hubstorage_core::api::HubStorage;
 use hubstorage_core::plan::Declared;
 
-use super::{BucketOutcome, HubError, Target, look, looked, status};
+use super::{BucketOutcome, HubError, Target, learned, look, status};
 use crate::controller::Context;
 
 /// Looks at all buckets and says of each what would be done.
@@ -26,6 +26,6 @@ pub async fn all(
         }
     };
     let outcomes: Vec<_> = target.buckets.iter().zip(plans).map(outcome).collect();
-    looked(hub, target, &outcomes, &lacking, context).await?;
+    learned(target, &lacking, context).await?;
     Ok(outcomes)
 }

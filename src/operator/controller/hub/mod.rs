@@ -25,6 +25,7 @@ mod look;
 mod missed;
 mod observe;
 mod retell;
+mod role;
 mod status;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ pub use dereference::Target;
 use look::Looked;
 pub use missed::Told;
 pub use retell::{is_in_order, retell};
+pub use role::RoleOutcome;
 
 /// What nobody expected: the API server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +143,8 @@ pub struct Round {
     pub outcomes: Vec<BucketOutcome>,
     /// Creations for an earlier spec that nobody can tell of yet.
     pub begun: Vec<BucketStatus>,
+    /// What became of the role; none where there is none, or nobody got as far.
+    pub role: Option<RoleOutcome>,
 }
 
 impl Round {
@@ -149,6 +153,7 @@ impl Round {
             step,
             outcomes: Vec::new(),
             begun: Vec::new(),
+            role: None,
         }
     }
 }
@@ -166,26 +171,38 @@ async fn look_and_act(
         let begun = begun::follow_up(hub, target, context).await;
         (converge(hub, target, context).await?, begun)
     };
+    let role = role::keep(hub, target, &outcomes, context).await?;
+    let is_unseen = outcomes.iter().any(|outcome| outcome.unseen)
+        || role.as_ref().is_some_and(|role| role.unseen);
+    if !is_unseen {
+        let (namespace, now) = (hub.namespace().unwrap_or_default(), (context.clock)());
+        context.metrics.checked(&namespace, &hub.name_any(), now);
+    }
     Ok(Round {
-        step: status::summarise(&outcomes),
+        step: status::summarise(&outcomes, role.as_ref()),
         outcomes,
         begun,
+        role,
     })
 }
 
 /// A store that throttles does answer: where a hub was in order before, nothing was found to do, and
 /// nothing that status tells of a bucket has changed, what was found then stands.
 fn is_no_news(hub: &HubStorage, round: &Round, context: &Context) -> bool {
-    let outcomes = &round.outcomes;
-    let throttled =
-        |outcome: &BucketOutcome| outcome.unseen && outcome.step.reason() == Reason::Throttled;
-    let steady = |outcome: &BucketOutcome| {
-        !outcome.unseen && outcome.step == Step::Done && outcome.plan.actions.is_empty()
-    };
-    outcomes.iter().any(throttled)
-        && outcomes
-            .iter()
-            .all(|outcome| throttled(outcome) || steady(outcome))
+    let throttled = |unseen: bool, step: &Step| unseen && step.reason() == Reason::Throttled;
+    let steady =
+        |unseen: bool, step: &Step, actions: usize| !unseen && *step == Step::Done && actions == 0;
+    let buckets = round.outcomes.iter();
+    let buckets = buckets.map(|bucket| (bucket.unseen, &bucket.step, bucket.plan.actions.len()));
+    let role = round.role.iter();
+    let role = role.map(|role| (role.unseen, &role.step, role.plan.actions.len()));
+    let parts: Vec<_> = buckets.chain(role).collect();
+    parts
+        .iter()
+        .any(|(unseen, step, _)| throttled(*unseen, step))
+        && parts.iter().all(|(unseen, step, actions)| {
+            throttled(*unseen, step) || steady(*unseen, step, *actions)
+        })
         && retell::is_in_order(hub)
         && status::tells(hub, round, context)
 }
@@ -223,31 +240,24 @@ async fn converge(
             .iter()
             .position(|bucket| bucket.name == outcome.plan.name)
     });
-    looked(hub, target, &outcomes, &lacking, context).await?;
+    learned(target, &lacking, context).await?;
     Ok(outcomes)
 }
 
-/// Remembers what the store turned out to be unable to do, and that every bucket was looked at, if it
-/// was.
-async fn looked(
-    hub: &HubStorage,
+/// Remembers what the store turned out to be unable to do.
+async fn learned(
     target: &Target,
-    outcomes: &[BucketOutcome],
     lacking: &BTreeSet<Capability>,
     context: &Context,
 ) -> Result<(), HubError> {
-    if !lacking.is_empty() {
-        provider::record_lacking(&target.provider, lacking, context)
-            .await
-            .map_err(HubError::at(
-                "writing a capability into the StorageProvider's status",
-            ))?;
+    if lacking.is_empty() {
+        return Ok(());
     }
-    if !outcomes.iter().any(|outcome| outcome.unseen) {
-        let (namespace, now) = (hub.namespace().unwrap_or_default(), (context.clock)());
-        context.metrics.checked(&namespace, &hub.name_any(), now);
-    }
-    Ok(())
+    provider::record_lacking(&target.provider, lacking, context)
+        .await
+        .map_err(HubError::at(
+            "writing a capability into the StorageProvider's status",
+        ))
 }
 
 /// One round over `buckets`; also tells what the store turned out to be unable to do.

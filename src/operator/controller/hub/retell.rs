@@ -19,6 +19,8 @@ pub fn is_in_order(hub: &HubStorage) -> bool {
         && !hub.is_awaited()
         && holds(ConditionType::BucketsReady)
         && holds(ConditionType::LifecycleApplied)
+        && (condition(conditions, ConditionType::RoleReady).is_none()
+            || holds(ConditionType::RoleReady))
 }
 
 /// Brings the status of a hub that is in order up to date with what is in memory. One that is not

@@ -23,7 +23,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::missed::MissedPod;
-use super::{BucketOutcome, HubError, Round, delete};
+use super::{BucketOutcome, HubError, RoleOutcome, Round, delete};
 use crate::controller::{Context, FIELD_MANAGER, Step};
 
 pub use deletion::deleting;
@@ -114,10 +114,23 @@ pub async fn record_intents(
     buckets.retain(|known| known.creation.is_some() || delete::is_declared(hub, known, &owner));
     let known = before.buckets.clone();
     let status = HubStorageStatus { buckets, ..before };
-    *hub = patch(hub, &status, context)
+    record(hub, &status, context).await?;
+    delete::left_out(hub, &known, &status.buckets, context).await;
+    Ok(())
+}
+
+/// Writes this status, and follows what it left behind.
+///
+/// # Errors
+/// If the API server fails.
+pub async fn record(
+    hub: &mut HubStorage,
+    status: &HubStorageStatus,
+    context: &Context,
+) -> Result<(), HubError> {
+    *hub = patch(hub, status, context)
         .await
         .map_err(HubError::at("writing the intent to create into status"))?;
-    delete::left_out(hub, &known, &status.buckets, context).await;
     Ok(())
 }
 
@@ -131,9 +144,9 @@ pub async fn write(
     missed: &[MissedPod],
     context: &Context,
 ) -> Result<(), HubError> {
-    let Round { step, outcomes, .. } = round;
+    let outcomes = &round.outcomes;
     let before = hub.status.clone().unwrap_or_default();
-    let verdicts = verdicts::all(hub, step, outcomes, missed, context);
+    let verdicts = verdicts::all(hub, round, missed, context);
     let generation = hub.metadata.generation.unwrap_or_default();
     let now = (context.clock)();
     let provider = context.provider(&hub.spec.provider_ref.name);
@@ -148,13 +161,18 @@ pub async fn write(
         },
         buckets_ready: None,
         plan: if is_observing {
-            plan::lines(outcomes)
+            plan::lines(outcomes, round.role.as_ref())
         } else {
             Vec::new()
         },
         last_handled_check_request: check_request(&hub.metadata)
             .map(str::to_owned)
             .or(before.last_handled_check_request.clone()),
+        role: match &round.role {
+            Some(role) => role.known.clone(),
+            None if outcomes.is_empty() => before.role.clone(),
+            None => None,
+        },
         // Written by others: the users' reconciler, and serve.
         users: None,
         vending: None,
@@ -173,7 +191,12 @@ pub fn tells(hub: &HubStorage, round: &Round, context: &Context) -> bool {
         let known = known.find(|known| known.name == outcome.plan.name);
         known.is_some_and(|known| known.applied_digest.as_ref() == Some(&outcome.plan.digest))
     };
-    round.outcomes.iter().all(is_of_now)
+    let is_role_of_now = round
+        .role
+        .as_ref()
+        .is_none_or(|role| role.known == before.role);
+    is_role_of_now
+        && round.outcomes.iter().all(is_of_now)
         && buckets(&before, round, provider.as_deref()) == before.buckets
 }
 

@@ -77,6 +77,7 @@ impl Connect for InMemory {
         Ok(ManagingSide {
             ours: store(),
             others: store(),
+            roles: Arc::new(self.cloud.roles("manager")),
         })
     }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::emptying;
 use crate::fixtures::{ACCOUNT, HUB_ACCOUNT, hub, hub_with, notebook, scratch};
+use crate::roles;
 use crate::world::World;
 
 /// How long a store that lags tells of what was. A round takes a minute.
@@ -299,6 +300,14 @@ fn miss_pod(world: &World) {
     world.server.apply(&pod);
 }
 
+/// Somebody opens the role to everybody.
+fn open_role(world: &World) {
+    roles::edit(world, |role| {
+        role.trust["Statement"][0]["Principal"] = json!({"AWS": "*"});
+        role.policy = Value::Null;
+    });
+}
+
 /// Declares a test for each scenario.
 macro_rules! scenarios {
     ($($name:ident: $world:expr, $settled:expr, $change:expr;)*) => {$(
@@ -327,6 +336,9 @@ scenarios! {
     a_hub_is_deleted_with_an_empty_bucket: if_empty, true, delete_empty;
     a_hub_is_held_by_a_bucket_that_is_not_empty: if_empty, true, fill_and_delete;
     a_hub_is_deleted_with_all_that_its_bucket_holds: with_contents, true, fill_and_delete;
+    a_hub_is_created_with_a_role: roles::with_roles, false, nothing;
+    a_role_was_changed_by_hand: roles::with_roles, true, open_role;
+    a_hub_is_deleted_with_its_role: roles::with_roles, true, delete_empty;
 }
 
 #[tokio::test]

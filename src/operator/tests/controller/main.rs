@@ -26,6 +26,7 @@ mod modes;
 mod moved;
 mod news;
 mod rivals;
+mod roles;
 mod stale_caches;
 mod store;
 mod throttling;

@@ -61,7 +61,7 @@ impl Witness {
         self.seen.lock().unwrap().broken.push(broken);
     }
 
-    fn called(&self, call: Operation, bucket: &BucketName) {
+    fn called(&self, call: Operation, what: &str) {
         let hubs = self.server.list::<HubStorage>();
         let reads_are_free = self.seen.lock().unwrap().reads_are_free;
         // Whoever only observes leaves nothing behind, and needs no finalizer for that.
@@ -72,8 +72,16 @@ impl Witness {
         let is_free = reads_are_free && !call.is_write();
         if !is_free && !hubs.iter().any(may) {
             self.note(format!(
-                "{call} {bucket} was called while no HubStorage held the finalizer"
+                "{call} {what} was called while no HubStorage held the finalizer"
             ));
+        }
+    }
+
+    fn creating_role(&self) {
+        let hubs = self.server.list::<HubStorage>();
+        let mut known = hubs.iter().flat_map(|hub| &hub.status);
+        if !known.any(|status| status.role.is_some()) {
+            self.note("a role was about to be created, and no status said so".to_owned());
         }
     }
 
@@ -113,11 +121,18 @@ impl Connect for Connection {
             cloud: self.cloud.clone(),
             witness: self.witness.clone(),
         };
+        let roles = Arc::new(self.cloud.roles(&account));
+        let roles = Layered::new(roles, witnessed.clone());
         let watched = Layered::new(Arc::new(self.cloud.store(&account)), witnessed);
         let plan = self.faults.lock().unwrap().clone();
+        let roles = Arc::new(Layered::new(Arc::new(roles), plan.clone()));
         let ours = Arc::new(Layered::new(Arc::new(watched), plan));
         let others = Arc::new(Layered::new(ours.clone(), ReadOnly));
-        Ok(ManagingSide { ours, others })
+        Ok(ManagingSide {
+            ours,
+            others,
+            roles,
+        })
     }
 
     async fn vending(&self, provider: &StorageProvider) -> Result<VendingSide, ConnectError> {
@@ -143,6 +158,7 @@ impl Layer for ReadOnly {
 }
 
 /// Has every call seen by the witness.
+#[derive(Clone)]
 struct Witnessed {
     cloud: MemoryCloud,
     witness: Witness,
@@ -161,12 +177,20 @@ impl Layer for Witnessed {
         bucket: Option<&BucketName>,
         call: impl Future<Output = Result<T, CloudError>> + Send,
     ) -> Result<T, CloudError> {
+        let is_of_role = operation.permission().starts_with("iam:");
         let Some(bucket) = bucket else {
+            if is_of_role {
+                tokio::task::yield_now().await;
+                self.witness.called(operation, "of a role");
+            }
+            if operation == Operation::CreateRole {
+                self.witness.creating_role();
+            }
             return call.await;
         };
         // Gives a second controller its turn between any two calls.
         tokio::task::yield_now().await;
-        self.witness.called(operation, bucket);
+        self.witness.called(operation, bucket.as_str());
         if operation != Operation::CreateBucket {
             return call.await;
         }

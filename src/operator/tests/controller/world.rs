@@ -390,6 +390,10 @@ impl World {
             )
             .unwrap();
         }
+        let roles = self.cloud.edit_roles_by_hand(|roles| roles.clone());
+        for (name, role) in roles {
+            writeln!(lines, "{name}: {role:?}").unwrap();
+        }
         lines
     }
 

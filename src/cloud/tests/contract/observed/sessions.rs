@@ -77,14 +77,14 @@ pub async fn roles(world: &S3World) -> Finding {
     call(&put).await.unwrap();
 
     let role = iam::inside(&made, "Arn").unwrap().to_owned();
-    let source = world.source_with(Some(role.clone())).await;
+    let source = world.source().await;
     let reach = Reach {
         bucket: bucket.clone(),
         prefix: Prefix::escaped(b"bob"),
         access: Access::ReadWrite,
     };
     let narrow = PolicyDocument::allowing(&[reach]).unwrap();
-    let session = source.assume("bob", &narrow, Duration::from_secs(900));
+    let session = source.assume(Some(&role), "bob", &narrow, Duration::from_secs(900));
     let session = session.await.unwrap();
     let user = world.user(&session);
     user.put(&bucket, "bob/object", "x").await.unwrap();

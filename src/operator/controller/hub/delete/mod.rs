@@ -9,6 +9,7 @@ mod bucket;
 mod fate;
 mod finalizer;
 mod retained;
+mod role;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +55,11 @@ pub async fn reconcile(hub: HubStorage, context: &Context) -> Result<Requeue, Hu
         .filter(|(_, outcome)| *outcome != Outcome::Gone)
         .map(|(bucket, _)| bucket.clone())
         .collect();
-    let step = summarise(&outcomes);
+    let mut step = summarise(&outcomes);
+    // Last, so that an edit that calls the deletion of data off finds everything as it was.
+    if step == Step::Done {
+        step = role::end(&newest, context).await;
+    }
     let hub = match step == Step::Done && left == known {
         // It is about to go.
         true => newest,

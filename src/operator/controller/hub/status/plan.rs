@@ -1,30 +1,39 @@
 //! `status.plan`: what mode Enforce would do, in the words of the events that would tell of it. Pure.
 
-use super::BucketOutcome;
+use hubstorage_core::plan::{Deed, Refusal};
+
+use super::{BucketOutcome, RoleOutcome};
 use crate::controller::Step;
 
 /// Most lines that status holds.
 const MOST: usize = 32;
 
-/// A line for each action, for each bucket that is left alone, and for each that nobody could look at.
-pub fn lines(outcomes: &[BucketOutcome]) -> Vec<String> {
-    bounded(outcomes.iter().flat_map(of_bucket).collect())
+/// A line for each action, for each bucket or role that is left alone, and for each that nobody could
+/// look at.
+pub fn lines(outcomes: &[BucketOutcome], role: Option<&RoleOutcome>) -> Vec<String> {
+    let of_bucket = |BucketOutcome { plan, step, .. }: &BucketOutcome| {
+        let what = format!("bucket {}", plan.bucket);
+        of(&what, plan.refusal.as_ref(), step, &plan.actions)
+    };
+    let of_role = |RoleOutcome {
+                       name, plan, step, ..
+                   }: &RoleOutcome| {
+        let what = format!("role {name}");
+        of(&what, plan.refusal.as_ref(), step, &plan.actions)
+    };
+    let buckets = outcomes.iter().flat_map(of_bucket);
+    bounded(buckets.chain(role.into_iter().flat_map(of_role)).collect())
 }
 
-fn of_bucket(outcome: &BucketOutcome) -> Vec<String> {
-    let BucketOutcome { plan, step, .. } = outcome;
-    let bucket = &plan.bucket;
-    match (&plan.refusal, step) {
-        (Some(refusal), _) => vec![format!(
-            "leave bucket {bucket} as it is: {}",
-            refusal.message
-        )],
+fn of(what: &str, refusal: Option<&Refusal>, step: &Step, actions: &[impl Deed]) -> Vec<String> {
+    match (refusal, step) {
+        (Some(refusal), _) => vec![format!("leave {what} as it is: {}", refusal.message)],
         (None, Step::Wait { message, .. } | Step::Stalled { message, .. })
-            if plan.actions.is_empty() =>
+            if actions.is_empty() =>
         {
-            vec![format!("bucket {bucket} could not be looked at: {message}")]
+            vec![format!("{what} could not be looked at: {message}")]
         }
-        _ => plan.actions.iter().map(ToString::to_string).collect(),
+        _ => actions.iter().map(ToString::to_string).collect(),
     }
 }
 

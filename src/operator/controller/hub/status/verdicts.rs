@@ -5,23 +5,28 @@ use hubstorage_core::api::{
     Reason, StorageProvider, Verdict,
 };
 use hubstorage_core::lifecycle::Effect;
+use hubstorage_core::names::BucketName;
+use hubstorage_core::roles::session_role;
 use kube::ResourceExt as _;
 
-use super::{BucketOutcome, MissedPod, grants, injection};
+use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, injection};
 use crate::controller::step::not_ready;
 use crate::controller::{Context, Step};
 use crate::guard::GuardState;
 
 use ConditionStatus::{False, True, Unknown};
-use ConditionType::{BucketsReady, IsolationReady, LifecycleApplied, Ready, Reconciling, Stalled};
+use ConditionType::{
+    BucketsReady, IsolationReady, LifecycleApplied, Ready, Reconciling, RoleReady, Stalled,
+};
 
-/// How the whole hub stands: what waits goes before what stalls, since it is tried again sooner, and
+/// How the whole hub stands, its buckets and its role: what waits goes before what stalls, since it is tried again sooner, and
 /// what mode Enforce would put right comes last.
-pub fn summarise(outcomes: &[BucketOutcome]) -> Step {
+pub fn summarise(outcomes: &[BucketOutcome], role: Option<&RoleOutcome>) -> Step {
     let of = |wanted: fn(&Step) -> bool| {
         outcomes
             .iter()
             .map(|outcome| &outcome.step)
+            .chain(role.map(|role| &role.step))
             .find(|step| wanted(step))
     };
     let waiting = of(|step| matches!(step, Step::Wait { .. }));
@@ -30,7 +35,11 @@ pub fn summarise(outcomes: &[BucketOutcome]) -> Step {
     let foreseen = outcomes
         .iter()
         .filter(|outcome| outcome.step.reason() == Reason::Observing);
-    let changes: usize = foreseen.map(|outcome| outcome.plan.actions.len()).sum();
+    let of_role = role.filter(|role| role.step.reason() == Reason::Observing);
+    let changes = foreseen
+        .map(|outcome| outcome.plan.actions.len())
+        .sum::<usize>()
+        + of_role.map_or(0, |role| role.plan.actions.len());
     let observing = (changes > 0).then(|| {
         let message = format!(
             "mode Observe: the store differs from what is declared, and nothing is done about it; status.plan names \
@@ -45,11 +54,16 @@ pub fn summarise(outcomes: &[BucketOutcome]) -> Step {
 /// All conditions of a hub.
 pub(super) fn all(
     hub: &HubStorage,
-    step: &Step,
-    outcomes: &[BucketOutcome],
+    round: &Round,
     missed: &[MissedPod],
     context: &Context,
 ) -> Vec<Verdict> {
+    let Round {
+        step,
+        outcomes,
+        role,
+        ..
+    } = round;
     let provider = context.provider(&hub.spec.provider_ref.name);
     // Where nobody got as far as the store, what was known stands.
     let known = hub.status.as_ref().map_or(&[][..], |s| &s.buckets);
@@ -64,6 +78,15 @@ pub(super) fn all(
         grants = grants::seen(outcomes, hub.status.as_ref(), provider.as_deref());
     }
     let mut parts = vec![buckets(step, outcomes), lifecycle(step, outcomes)];
+    let had_role = hub
+        .status
+        .as_ref()
+        .is_some_and(|status| status.role.is_some());
+    match role {
+        Some(role) => parts.push(self::role(role)),
+        None if outcomes.is_empty() && had_role => parts.push(not_reached(RoleReady, step)),
+        None => {}
+    }
     parts.extend(from_memory(hub, step, &names, &grants, missed, context));
     let mut verdicts = summary(step, &names, &parts);
     verdicts.extend(parts);
@@ -201,6 +224,30 @@ fn lifecycle(step: &Step, outcomes: &[BucketOutcome]) -> Verdict {
     Verdict::new(LifecycleApplied, True, reason, rules.join("; "))
 }
 
+fn role(outcome: &RoleOutcome) -> Verdict {
+    match (&outcome.step, &outcome.declared) {
+        (Step::Wait { reason, message } | Step::Stalled { reason, message }, _) => {
+            Verdict::new(RoleReady, False, *reason, message)
+        }
+        (Step::Done, None) => Verdict::new(
+            RoleReady,
+            True,
+            Reason::NotDeclared,
+            "the role is gone: nothing needs it any more",
+        ),
+        (Step::Done, Some(declared)) => {
+            let buckets: Vec<&str> = declared.ceiling.keys().map(BucketName::as_str).collect();
+            let message = format!(
+                "role {} may be assumed by {} and reaches {}",
+                declared.name,
+                declared.trusted,
+                buckets.join(", ")
+            );
+            Verdict::new(RoleReady, True, Reason::Applied, message)
+        }
+    }
+}
+
 fn omission(outcome: &BucketOutcome) -> Option<String> {
     let BucketOutcome { plan, .. } = outcome;
     (!plan.omitted.is_empty()).then(|| {
@@ -309,8 +356,9 @@ fn isolation(
         return verdict(Unknown, Reason::ProbeInconclusive, &message);
     }
     let is_tried = |bucket: &&str| found.iter().any(|probe| probe.bucket_name == **bucket);
-    // What keeps the hub from having a bucket keeps it from being tried, too.
-    if buckets.is_empty() && *step != Step::Done {
+    // What keeps the hub from having a bucket, or its role, keeps it from being tried, too.
+    let is_reached = !buckets.is_empty() && session_role(hub, provider).is_ok();
+    if !is_reached && *step != Step::Done {
         return not_reached(IsolationReady, step);
     }
     if buckets.is_empty() || !buckets.iter().all(is_tried) {
@@ -341,7 +389,13 @@ fn leak<'h>(hub: &'h HubStorage, provider: Option<&StorageProvider>) -> Option<&
 fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h BucketVending> {
     let vending = hub.status.iter().flat_map(|status| &status.vending);
     let probes = vending.flat_map(|vending| &vending.buckets);
-    probes.filter(|probe| is_current(probe, provider)).collect()
+    let Ok(role) = session_role(hub, provider) else {
+        return Vec::new();
+    };
+    let id = role.and_then(|role| role.id);
+    let is_of_role = |probe: &&BucketVending| probe.role_id == id;
+    let current = probes.filter(|probe| is_current(probe, provider));
+    current.filter(is_of_role).collect()
 }
 
 fn is_current(probe: &BucketVending, provider: &StorageProvider) -> bool {

@@ -1,0 +1,154 @@
+//! The role of a hub: what the sessions of its users are sessions of, where the provider says that the
+//! operator makes it.
+//!
+//! Its trust policy lets one principal assume it, the vending identity; its inline policy is the ceiling
+//! of every session: the hub's buckets, and what users may do there at all. A session policy narrows that
+//! to one user's prefix ([`crate::policies`]), so that two hubs of one provider are held apart twice. A
+//! permissions boundary, where there is one, holds even against whoever may edit the role.
+
+mod plan;
+
+use serde_json::{Value, json};
+
+pub use plan::{RoleAction, RoleChange, RolePlan, plan_removal, plan_role};
+
+use crate::api::{HubStorage, OWNER_TAG, RoleManagement, StorageProvider};
+use crate::names::{RoleName, fingerprint, is_arn_of_ours};
+use crate::plan::Owner;
+use crate::policies::{Ceiling, ceiling};
+
+/// The name of our inline policy; policies of other names are somebody else's.
+pub const ROLE_POLICY: &str = "hubstorage";
+
+/// A role as the provider and the hub want it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredRole {
+    /// Its name.
+    pub name: RoleName,
+    /// Whose it is: the value of its owner tag.
+    pub owner: Owner,
+    /// ARN of who may assume it.
+    pub trusted: String,
+    /// ARN of its permissions boundary; none where the spec leaves it alone.
+    pub boundary: Option<String>,
+    /// What its sessions reach at most; never empty.
+    pub ceiling: Ceiling,
+    /// Where it is.
+    pub home: RoleHome,
+}
+
+/// Whose IAM keeps a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleHome {
+    /// Amazon's.
+    Amazon,
+    /// That of a compatible.
+    Compatible,
+}
+
+impl DeclaredRole {
+    /// The tag that makes it ours.
+    pub fn tag(&self) -> (&'static str, String) {
+        (OWNER_TAG, self.owner.to_string())
+    }
+
+    /// The trust policy, as compact JSON.
+    pub fn trust(&self) -> String {
+        let mut statement = json!({
+            "Effect": "Allow",
+            "Principal": {"AWS": [self.trusted]},
+            "Action": ["sts:AssumeRole"],
+        });
+        if self.home == RoleHome::Compatible {
+            // To Ceph RGW a session is also the user who asked for it, so that it could assume the role
+            // once more, without its policy. Only sessions have such an id there (measured with 16.2.15;
+            // on Amazon everybody has one).
+            statement["Condition"] = json!({"Null": {"aws:userid": ["true"]}});
+        }
+        json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
+    }
+
+    /// The inline policy, as compact JSON: Ceph RGW rejects a policy that contains spaces.
+    pub fn policy(&self) -> String {
+        ceiling(&self.ceiling)
+    }
+
+    /// What is to be kept, in brief: another digest wherever anything else is declared.
+    pub fn digest(&self) -> String {
+        let declared = json!([
+            self.name.as_str(),
+            self.trust(),
+            self.policy(),
+            self.boundary
+        ]);
+        fingerprint(declared.to_string().as_bytes())
+    }
+}
+
+/// A role as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRole {
+    /// Its ARN.
+    pub arn: String,
+    /// What tells it from every other role that has had or will have its name.
+    pub id: String,
+    /// The value of its owner tag.
+    pub owner: Option<String>,
+    /// Its trust policy; null where it cannot be read.
+    pub trust: Value,
+    /// Our inline policy; null where it is not there or cannot be read.
+    pub policy: Value,
+    /// ARN of its permissions boundary.
+    pub boundary: Option<String>,
+}
+
+/// The role that the sessions of a hub's users are of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SessionRole {
+    /// Its ARN.
+    pub arn: String,
+    /// The store's own id of it, where the operator makes it.
+    pub id: Option<String>,
+}
+
+/// The role of a hub is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoleMissing;
+
+/// The role that the sessions of a hub's users are of; none where its provider has none.
+///
+/// # Errors
+/// [`RoleMissing`] where the operator makes it, and status does not tell of one at the store that the
+/// provider points to now.
+pub fn session_role(
+    hub: &HubStorage,
+    provider: &StorageProvider,
+) -> Result<Option<SessionRole>, RoleMissing> {
+    let Some(role) = provider.vending_role() else {
+        return Ok(None);
+    };
+    match role.management {
+        RoleManagement::None => Ok(None),
+        RoleManagement::Given => Ok(role.arn.clone().map(|arn| SessionRole { arn, id: None })),
+        RoleManagement::Managed => {
+            let made = hub.status.as_ref().and_then(|status| status.role.as_ref());
+            let store = provider.spec.s3.as_ref().map(|s3| s3.store());
+            let made = made.filter(|made| Some(&made.store) == store.as_ref());
+            let made = made.and_then(|made| Some((made.arn.clone()?, made.id.clone()?)));
+            // Whoever may write status is not to have any other role assumed.
+            let (arn, id) = made
+                .filter(|(arn, _)| is_arn_of_ours(arn))
+                .ok_or(RoleMissing)?;
+            Ok(Some(SessionRole { arn, id: Some(id) }))
+        }
+    }
+}
+
+/// What is remembered of a role from the last reconcile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RememberedRole {
+    /// The id that it had; none while it was not seen.
+    pub id: Option<String>,
+    /// Digest of what was declared when it was last fully applied.
+    pub digest: Option<String>,
+}
