@@ -1,7 +1,7 @@
 //! Errors of a store, sorted by what can be done about them.
 
 use hubstorage_core::api::Capability;
-use hubstorage_core::names::BucketName;
+use hubstorage_core::names::{BucketName, RoleName};
 
 /// Why a store did not do what it was asked.
 ///
@@ -60,6 +60,17 @@ pub enum CloudError {
     InvalidBucketName {
         /// The bucket.
         bucket: BucketName,
+        /// What the store said.
+        cause: String,
+    },
+    /// The store does not take a role's trust policy.
+    #[error(
+        "the store does not take the trust policy of role {role}: {cause}; check spec.s3.vending.role.trustedPrincipal of \
+         the StorageProvider"
+    )]
+    InvalidTrust {
+        /// The role.
+        role: RoleName,
         /// What the store said.
         cause: String,
     },
@@ -161,6 +172,7 @@ impl CloudError {
             | Self::AccessDenied { .. }
             | Self::OwnedByOthers { .. }
             | Self::InvalidBucketName { .. }
+            | Self::InvalidTrust { .. }
             | Self::Unsupported { .. }
             | Self::UnknownRules { .. }
             | Self::UnreadablePolicy { .. } => Disposition::Stall,

@@ -13,8 +13,8 @@ use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
 
 use crate::{
-    Batch, CloudError, Contents, Creation, ObjectStore, Operation, Removal, RolePart, RoleStore,
-    Tags, Unclaimed,
+    Batch, CloudError, Contents, Creation, ObjectStore, Operation, Removal, RoleCreation, RolePart,
+    RoleStore, Tags, Unclaimed,
 };
 
 /// What is done around every call.
@@ -55,7 +55,7 @@ impl<L: Layer, S: RoleStore + ?Sized> RoleStore for Layered<L, S> {
         self.layer.around(Operation::Role, None, call).await
     }
 
-    async fn create_role(&self, role: &DeclaredRole) -> Result<(), CloudError> {
+    async fn create_role(&self, role: &DeclaredRole) -> Result<RoleCreation, CloudError> {
         let call = self.store.create_role(role);
         self.layer.around(Operation::CreateRole, None, call).await
     }

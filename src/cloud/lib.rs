@@ -25,7 +25,7 @@ pub use error::{CloudError, Disposition};
 pub use layer::{Layer, Layered};
 pub use operation::Operation;
 pub use probe::{IsolationProbe, ProbeVerdict};
-pub use roles::{RolePart, RoleStore};
+pub use roles::{RoleCreation, RolePart, RoleStore};
 pub use tags::Tags;
 
 use std::time::Duration;

@@ -19,6 +19,15 @@ pub enum RolePart {
     Boundary,
 }
 
+/// What happened when a role was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleCreation {
+    /// The role is new.
+    Created,
+    /// There is one of this name, whoever made it; it is as it was.
+    AlreadyThere,
+}
+
 /// Makes and keeps roles. Every call is safe to repeat.
 #[async_trait]
 pub trait RoleStore: Send + Sync + std::fmt::Debug {
@@ -28,17 +37,16 @@ pub trait RoleStore: Send + Sync + std::fmt::Debug {
     /// [`CloudError::Unsupported`] if the store has no roles.
     async fn role(&self, name: &RoleName) -> Result<Option<FoundRole>, CloudError>;
 
-    /// Creates the role with its tag, trust policy and boundary. One that is there already is left as
-    /// it is, whoever made it: the next look tells whose it is.
+    /// Creates the role with its tag, trust policy and boundary.
     ///
     /// # Errors
-    /// As [`RoleStore::role`].
-    async fn create_role(&self, role: &DeclaredRole) -> Result<(), CloudError>;
+    /// As [`RoleStore::role`], and [`CloudError::InvalidTrust`].
+    async fn create_role(&self, role: &DeclaredRole) -> Result<RoleCreation, CloudError>;
 
     /// Makes one part of the role what is declared. Policies and tags of others stay.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Those of the store, and [`CloudError::InvalidTrust`].
     async fn change_role(&self, role: &DeclaredRole, part: RolePart) -> Result<(), CloudError>;
 
     /// Deletes the role and our policy in it; one that is not there is deleted already.

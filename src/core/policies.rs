@@ -51,8 +51,8 @@ pub struct Reach {
     pub access: Access,
 }
 
-/// What sessions reach at most: buckets, and what users may do in each.
-pub type Ceiling = BTreeMap<BucketName, Access>;
+/// The buckets that sessions reach at most.
+pub type Ceiling = BTreeSet<BucketName>;
 
 /// A session policy, as compact JSON of at most [`MAX_SESSION_POLICY`] characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -222,22 +222,18 @@ impl PolicyDocument {
 
 /// The policy of an identity whose sessions reach at most `ceiling`, as compact JSON. `ceiling` is not
 /// empty: no store takes a policy without statements.
+///
+/// Also a bucket that users only read is there with every action: the canary of the negative probe
+/// writes, and each session's own policy says what its user may do.
 pub fn ceiling(ceiling: &Ceiling) -> String {
-    let mut statement = Vec::new();
-    for (access, action) in [(Access::ReadWrite, READ_WRITE), (Access::ReadOnly, READ)] {
-        let of_access = ceiling.iter().filter(|(_, granted)| **granted == access);
-        let resource: Vec<String> = of_access
-            .map(|(bucket, _)| format!("arn:aws:s3:::{bucket}/*"))
-            .collect();
-        if !resource.is_empty() {
-            statement.push(Statement::allowing(action, resource));
-        }
-    }
-    statement.push(Statement::allowing(
-        &["s3:ListBucket", "s3:GetBucketLocation"],
-        ceiling.keys().map(arn).collect(),
-    ));
-    Document::of(statement)
+    let objects = ceiling.iter().map(|bucket| format!("{}/*", arn(bucket)));
+    Document::of(vec![
+        Statement::allowing(READ_WRITE, objects.collect()),
+        Statement::allowing(
+            &["s3:ListBucket", "s3:GetBucketLocation"],
+            ceiling.iter().map(arn).collect(),
+        ),
+    ])
 }
 
 fn arn(bucket: &BucketName) -> String {

@@ -41,10 +41,27 @@ pub(crate) fn principals(value: &Value) -> BTreeSet<String> {
     }
 }
 
+/// The same with the kind of each: `"*"` is `{"AWS": "*"}`.
+fn principals_by_kind(value: &Value) -> BTreeSet<(String, String)> {
+    let of_kind = |kind: &str, value: &Value| {
+        let names = strings(value).into_iter();
+        names
+            .map(|name| (kind.to_owned(), name))
+            .collect::<Vec<_>>()
+    };
+    match value {
+        Value::Object(kinds) => kinds
+            .iter()
+            .flat_map(|(kind, v)| of_kind(kind, v))
+            .collect(),
+        other => of_kind("AWS", other).into_iter().collect(),
+    }
+}
+
 /// What a statement means, however it is spelled; what is not compared here stays in `rest`.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Meaning {
-    principals: BTreeSet<String>,
+    principals: BTreeSet<(String, String)>,
     lists: BTreeMap<String, BTreeSet<String>>,
     conditions: BTreeMap<(String, String), BTreeSet<String>>,
 }
@@ -67,7 +84,7 @@ pub(crate) fn meaning(statement: &Value) -> Meaning {
         })
         .collect();
     Meaning {
-        principals: principals(&statement["Principal"]),
+        principals: principals_by_kind(&statement["Principal"]),
         lists,
         conditions,
     }

@@ -142,7 +142,8 @@ async fn amazon_without_a_role_for_vending_is_refused_and_with_one_it_is_taken()
         managed
     };
     let mut everybody = managed.clone();
-    everybody["spec"]["s3"]["vending"]["role"]["trustedPrincipal"] = json!("*");
+    everybody["spec"]["s3"]["vending"]["role"]["trustedPrincipal"] =
+        json!("arn:aws:iam::123456789012:role/*");
     let given_with_boundary = {
         let mut given = with_role.clone();
         given["spec"]["s3"]["vending"]["role"]["permissionsBoundary"] =

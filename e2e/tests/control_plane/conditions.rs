@@ -202,6 +202,42 @@ async fn a_provider_that_is_not_built_yet_says_so() {
 }
 
 #[tokio::test]
+async fn at_a_store_without_roles_none_is_made_and_the_buckets_are_kept_all_the_same() {
+    let hub = Hub::namespace("roles").await;
+    let mut provider = hub.provider();
+    provider["spec"]["s3"]["vending"]["role"] = json!({
+        "management": "Managed",
+        "trustedPrincipal": "arn:aws:iam:::user/hubstorage-vend",
+    });
+    hub.apply(&provider).await;
+    hub.apply(&hub.storage()).await;
+
+    let message = hub
+        .until_condition("hs/hub", "RoleReady", "False", "Unsupported")
+        .await;
+    assert!(
+        message.starts_with("the store cannot make roles; set spec.s3.vending"),
+        "{message}"
+    );
+    hub.until_condition("hs/hub", "BucketsReady", "True", "Applied")
+        .await;
+    let of_provider = format!("hsp/{}", hub.namespace);
+    hub.until("the provider to say so", async || {
+        let lacks = "-o=jsonpath={.status.capabilities[?(@.supported==false)].name}";
+        hub.kubectl(&["get", &of_provider, lacks])
+            .await
+            .contains("Roles")
+    })
+    .await;
+
+    let role = &mut provider["spec"]["s3"]["vending"];
+    role.as_object_mut().unwrap().remove("role");
+    hub.apply(&provider).await;
+    hub.until_ready().await;
+    hub.remove().await;
+}
+
+#[tokio::test]
 async fn a_second_hub_in_a_namespace_changes_nothing_until_the_first_is_gone() {
     let hub = Hub::ready("second").await;
     let mut second = hub.storage();

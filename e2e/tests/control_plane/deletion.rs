@@ -127,6 +127,51 @@ async fn a_deletion_that_is_called_off_leaves_the_bucket_and_says_where() {
     hub.remove().await;
 }
 
+/// A bucket that was there before, with an object that the store does not let go for an hour.
+fn make_locked(bucket: &str) -> String {
+    format!(
+        "import datetime\n\
+         s3.create_bucket(Bucket='{bucket}', ObjectLockEnabledForBucket=True)\n\
+         until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)\n\
+         for key in ('bob/a', 'bob/b'): s3.put_object(Bucket='{bucket}', Key=key, Body=b'x')\n\
+         s3.put_object(Bucket='{bucket}', Key='bob/locked', Body=b'x', ObjectLockMode='GOVERNANCE', \
+         ObjectLockRetainUntilDate=until)"
+    )
+}
+
+#[tokio::test]
+async fn what_the_store_has_locked_holds_the_hub_and_the_deletion_is_called_off_in_its_middle() {
+    let hub = Hub::namespace("locked").await;
+    let bucket = format!("{}-data", hub.namespace);
+    hub.as_owner(&make_locked(&bucket)).await;
+    hub.apply(&hub.provider()).await;
+    let mut storage = with_policy(&hub, "DeleteContents");
+    storage["spec"]["buckets"][0]["bucketName"] = json!(bucket);
+    storage["spec"]["buckets"][0]["adoption"] = json!("Always");
+    hub.apply(&storage).await;
+    hub.until_ready().await;
+
+    delete(&hub).await;
+    let message = hub
+        .until_condition("hs/hub", "Stalled", "True", "BucketNotEmpty")
+        .await;
+    assert!(message.contains("bob/locked"), "{message}");
+    let deleted = "-o=jsonpath={.status.buckets[0].emptying.deletedVersions}";
+    assert_eq!(hub.get(&["hs", "hub", deleted]).await, "2");
+
+    set_policy(&hub, "Retain").await;
+    until_gone(&hub).await;
+    let left = format!(
+        "versions = s3.list_object_versions(Bucket='{bucket}')['Versions']\n\
+         print([v['Key'] for v in versions])\n\
+         for v in versions: s3.delete_object(Bucket='{bucket}', Key=v['Key'], VersionId=v['VersionId'], \
+         BypassGovernanceRetention=True)\n\
+         s3.delete_bucket(Bucket='{bucket}')"
+    );
+    assert_eq!(hub.as_owner(&left).await.trim(), "['bob/locked']");
+    hub.remove().await;
+}
+
 #[tokio::test]
 async fn a_namespace_is_deleted_whole_and_what_stays_is_told_on_the_provider() {
     for (purpose, policy, stays) in [

@@ -157,6 +157,14 @@ impl MemoryCloud {
         edit(&mut self.state().roles)
     }
 
+    /// From here on nothing is told of the role for so long.
+    pub fn hide_role(&self, name: &RoleName, long: Duration) {
+        let mut state = self.state();
+        let long = SignedDuration::try_from(long).unwrap_or(SignedDuration::MAX);
+        let until = state.now.saturating_add(long).unwrap_or(Timestamp::MAX);
+        state.lagging_roles.insert(name.clone(), (until, None));
+    }
+
     /// Every call so far, in order, those that failed included.
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::state::State;
 use super::{MemoryCloud, Operation};
-use crate::{CloudError, RolePart, RoleStore};
+use crate::{CloudError, RoleCreation, RolePart, RoleStore};
 
 /// The account of all roles.
 const ACCOUNT: &str = "123456789012";
@@ -51,10 +51,10 @@ impl RoleStore for MemoryRoles {
         self.enter(Operation::Role, |state| state.told_role(name).cloned())
     }
 
-    async fn create_role(&self, role: &DeclaredRole) -> Result<(), CloudError> {
+    async fn create_role(&self, role: &DeclaredRole) -> Result<RoleCreation, CloudError> {
         self.enter(Operation::CreateRole, |state| {
             if state.roles.contains_key(&role.name) {
-                return;
+                return RoleCreation::AlreadyThere;
             }
             state.keep_telling_role(&role.name);
             state.roles_made += 1;
@@ -67,22 +67,35 @@ impl RoleStore for MemoryRoles {
                 boundary: role.boundary.clone(),
             };
             state.roles.insert(role.name.clone(), made);
+            RoleCreation::Created
         })
     }
 
     async fn change_role(&self, role: &DeclaredRole, part: RolePart) -> Result<(), CloudError> {
         self.enter(Operation::ChangeRole, |state| {
             state.keep_telling_role(&role.name);
-            let Some(found) = state.roles.get_mut(&role.name) else {
-                return;
+            let denied = CloudError::AccessDenied {
+                permission: Operation::ChangeRole.permission(),
+                resource: format!("role {}", role.name),
             };
+            let Some(found) = state.roles.get_mut(&role.name) else {
+                return Err(denied);
+            };
+            // As the policy of docs/examples has it: nothing is granted in a role without the boundary.
+            if part == RolePart::Policy
+                && role.boundary.is_some()
+                && found.boundary != role.boundary
+            {
+                return Err(denied);
+            }
             match part {
                 RolePart::Tag => found.owner = Some(role.tag().1),
                 RolePart::Trust => found.trust = parsed(&role.trust()),
                 RolePart::Policy => found.policy = parsed(&role.policy()),
                 RolePart::Boundary => found.boundary.clone_from(&role.boundary),
             }
-        })
+            Ok(())
+        })?
     }
 
     async fn delete_role(&self, name: &RoleName) -> Result<(), CloudError> {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::S3Config;
 use super::answers::InIamsForm;
 use super::errors::{Call, Parties};
-use crate::{CloudError, RolePart, RoleStore};
+use crate::{CloudError, RoleCreation, RolePart, RoleStore};
 
 /// There is nothing of the name.
 const MISSING: &str = "NoSuchEntity";
@@ -70,25 +70,58 @@ impl IamRoles {
             Err(error) if error.code() == Some(code) => Ok(None),
             Err(error) => {
                 let failed = self.call(permission).failed(&error);
-                Err(told(failed, name))
+                Err(failed.on(&format!("role {name}")))
             }
         }
     }
 }
 
-/// The same error, about the role; of a store that has none, that it has none.
-fn told(error: CloudError, name: &RoleName) -> CloudError {
+/// The same error; of a store that has no roles, that it has none.
+fn or_lacking(error: CloudError) -> CloudError {
     match error {
-        CloudError::Failed { code, .. } if lacks_roles(&code) => CloudError::Unsupported {
+        CloudError::Failed { code, .. } if is_unknown_call(&code) => CloudError::Unsupported {
             capability: Capability::Roles,
         },
-        other => other.on(&format!("role {name}")),
+        other => other,
     }
 }
 
-/// What stores without roles answer. MinIO takes every such call for one of STS, whose version it
+/// The same error; of a trust policy that is not taken, which field makes it.
+fn or_trust(error: CloudError, role: &RoleName) -> CloudError {
+    match error {
+        CloudError::Failed { code, message, .. } if code == "MalformedPolicyDocument" => {
+            CloudError::InvalidTrust {
+                role: role.clone(),
+                cause: message,
+            }
+        }
+        other => other,
+    }
+}
+
+/// The same error; of a store that has no boundaries, what to do about that.
+fn or_boundless(error: CloudError) -> CloudError {
+    match error {
+        CloudError::Failed {
+            permission,
+            resource,
+            code,
+            ..
+        } if is_unknown_call(&code) => CloudError::Failed {
+            permission,
+            resource,
+            code,
+            message: "the store has no permissions boundaries; take permissionsBoundary out of spec.s3.vending.role of \
+                      the StorageProvider"
+                .into(),
+        },
+        other => other,
+    }
+}
+
+/// What stores answer to calls that they do not have. MinIO takes every such call for one of STS, whose version it
 /// misses.
-fn lacks_roles(code: &str) -> bool {
+fn is_unknown_call(code: &str) -> bool {
     [
         "NotImplemented",
         "MethodNotAllowed",
@@ -127,7 +160,8 @@ fn tag(role: &DeclaredRole) -> Result<Tag, CloudError> {
 impl RoleStore for IamRoles {
     async fn role(&self, name: &RoleName) -> Result<Option<FoundRole>, CloudError> {
         let answer = self.client.get_role().role_name(name.as_str()).send().await;
-        let answer = self.unless(MISSING, "iam:GetRole", name, answer)?;
+        let answer = self.unless(MISSING, "iam:GetRole", name, answer);
+        let answer = answer.map_err(or_lacking)?;
         let Some(role) = answer.and_then(|answer| answer.role) else {
             return Ok(None);
         };
@@ -148,7 +182,7 @@ impl RoleStore for IamRoles {
         }))
     }
 
-    async fn create_role(&self, role: &DeclaredRole) -> Result<(), CloudError> {
+    async fn create_role(&self, role: &DeclaredRole) -> Result<RoleCreation, CloudError> {
         let created = self
             .client
             .create_role()
@@ -160,43 +194,44 @@ impl RoleStore for IamRoles {
             .send()
             .await;
         let created = self.unless(EXISTS, "iam:CreateRole", &role.name, created);
-        created.map(drop)
+        let created = created.map_err(|error| or_trust(or_lacking(error), &role.name))?;
+        Ok(match created {
+            Some(_) => RoleCreation::Created,
+            None => RoleCreation::AlreadyThere,
+        })
     }
 
     async fn change_role(&self, role: &DeclaredRole, part: RolePart) -> Result<(), CloudError> {
-        let name = &role.name;
-        // A role that went meanwhile is made anew at the next look.
+        let name = role.name.as_str();
+        let on = |error: CloudError| error.on(&format!("role {name}"));
         match part {
             RolePart::Tag => {
-                let call = self.client.tag_role().role_name(name.as_str());
+                let call = self.client.tag_role().role_name(name);
                 let set = call.tags(tag(role)?).send().await;
-                self.unless(MISSING, "iam:TagRole", name, set).map(drop)
+                set.map_err(|error| on(self.call("iam:TagRole").failed(&error)))?;
             }
             RolePart::Trust => {
                 let call = self.client.update_assume_role_policy();
-                let call = call.role_name(name.as_str()).policy_document(role.trust());
+                let call = call.role_name(name).policy_document(role.trust());
                 let set = call.send().await;
-                self.unless(MISSING, "iam:UpdateAssumeRolePolicy", name, set)
-                    .map(drop)
+                let call = self.call("iam:UpdateAssumeRolePolicy");
+                set.map_err(|error| or_trust(on(call.failed(&error)), &role.name))?;
             }
             RolePart::Policy => {
-                let call = self.client.put_role_policy().role_name(name.as_str());
+                let call = self.client.put_role_policy().role_name(name);
                 let call = call.policy_name(ROLE_POLICY).policy_document(role.policy());
                 let set = call.send().await;
-                self.unless(MISSING, "iam:PutRolePolicy", name, set)
-                    .map(drop)
+                set.map_err(|error| on(self.call("iam:PutRolePolicy").failed(&error)))?;
             }
             RolePart::Boundary => {
-                let call = self.client.put_role_permissions_boundary();
-                let call = call.role_name(name.as_str());
-                let set = call
-                    .set_permissions_boundary(role.boundary.clone())
-                    .send()
-                    .await;
-                self.unless(MISSING, "iam:PutRolePermissionsBoundary", name, set)
-                    .map(drop)
+                let call = self.client.put_role_permissions_boundary().role_name(name);
+                let set = call.set_permissions_boundary(role.boundary.clone());
+                let set = set.send().await;
+                let call = self.call("iam:PutRolePermissionsBoundary");
+                set.map_err(|error| or_boundless(on(call.failed(&error))))?;
             }
         }
+        Ok(())
     }
 
     async fn delete_role(&self, name: &RoleName) -> Result<(), CloudError> {
@@ -211,5 +246,58 @@ impl RoleStore for IamRoles {
             .await;
         self.unless(MISSING, "iam:DeleteRole", name, deleted)
             .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = include_str!("../../../docs/examples/aws-manage-policy.json");
+    const OURS: &str = include_str!("roles.rs");
+
+    #[test]
+    fn the_policy_in_the_documentation_has_every_permission_that_is_asked_for() {
+        let policy: Value = serde_json::from_str(POLICY).unwrap();
+        let statements = policy["Statement"].as_array().unwrap();
+        let allows = |permission: &str| {
+            let mut actions = statements.iter().map(|statement| &statement["Action"]);
+            actions.any(|actions| actions.as_array().unwrap().contains(&permission.into()))
+        };
+        let asked = OURS
+            .split('"')
+            .filter(|text| text.starts_with("iam:") && text.len() > 4);
+        let asked: std::collections::BTreeSet<&str> = asked.collect();
+        assert!(asked.len() >= 8, "{asked:?}");
+        for permission in asked {
+            assert!(allows(permission), "{permission}");
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_not_there_is_asked_for_without_its_path() {
+        let policy: Value = serde_json::from_str(POLICY).unwrap();
+        let statements = policy["Statement"].as_array().unwrap().iter();
+        let mut of_reading = statements.filter(|statement| {
+            let actions = statement["Action"].as_array().unwrap();
+            actions.contains(&"iam:GetRole".into())
+        });
+        let resources = &of_reading.next().unwrap()["Resource"];
+        assert_eq!(resources[0], "arn:aws:iam::123456789012:role/*");
+    }
+
+    #[test]
+    fn a_principal_that_iam_does_not_take_is_told_by_its_field() {
+        let error = CloudError::Failed {
+            permission: "iam:UpdateAssumeRolePolicy",
+            resource: "role earth".into(),
+            code: "MalformedPolicyDocument".into(),
+            message: "Invalid principal in policy".into(),
+        };
+        let told = or_trust(error, &RoleName::derive("here", "earth", "earth")).to_string();
+        assert!(
+            told.contains("spec.s3.vending.role.trustedPrincipal"),
+            "{told}"
+        );
     }
 }

@@ -113,6 +113,9 @@ pub struct RoleStatus {
     pub name: String,
     /// Where it is: the endpoint, or Amazon's region.
     pub store: String,
+    /// When it was about to be made; absent once it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<Time>,
     /// Its ARN; absent while it is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arn: Option<String>,

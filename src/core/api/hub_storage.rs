@@ -27,7 +27,7 @@ use crate::names::PrefixScheme;
     selectable = ".spec.providerRef.name",
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a HubStorage may have at most 63 characters: it goes into bucket tags"),
     validation = Rule::new("self.spec.providerRef == oldSelf.spec.providerRef || !has(oldSelf.status) || ((!has(oldSelf.status.buckets) || oldSelf.status.buckets.size() == 0) && !has(oldSelf.status.role))")
-        .message("spec.providerRef is immutable once a bucket is there or begun: data does not move by itself; make a new HubStorage in another namespace"),
+        .message("spec.providerRef is immutable once a bucket or a role is there or begun: data does not move by itself; make a new HubStorage in another namespace"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.buckets) || self.spec.buckets.all(b, !oldSelf.status.buckets.exists(known, known.name == b.name && !has(known.creation)) || oldSelf.spec.buckets.all(o, o.name != b.name || (has(o.bucketName) == has(b.bucketName) && (!has(b.bucketName) || o.bucketName == b.bucketName))))")
         .message("spec.buckets[].bucketName is immutable once there is a bucket: data does not move by itself; add a second bucket, copy, then remove this one"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),

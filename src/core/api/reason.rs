@@ -69,6 +69,8 @@ pub enum Reason {
     StoreFailed,
     /// A role of the hub's name is somebody else's.
     RoleOwnedByOthers,
+    /// The hub's role can be assumed by somebody else.
+    RoleTrustsOthers,
     // About isolation.
     /// Admission policies that make stamps trustworthy are missing or changed.
     GuardMissing,
@@ -178,6 +180,9 @@ impl Reason {
             }
             Self::RoleOwnedByOthers => {
                 "A role of the name that this HubStorage's role has is there, and bears no tag of this HubStorage."
+            }
+            Self::RoleTrustsOthers => {
+                "The trust policy of the HubStorage's role was changed, and is not put back: somebody else may assume it, and reach all of the hub's data."
             }
             Self::BucketExists => {
                 "An earlier HubStorage of the same name left this bucket, and adoption is Never."
@@ -307,6 +312,9 @@ impl Reason {
             }
             Self::RoleOwnedByOthers => {
                 "Delete the role. If it is yours, tag it hubstorage.io/owner with the value that the message gives."
+            }
+            Self::RoleTrustsOthers => {
+                "RoleReady says why it is not put back: a missing permission, or mode Observe."
             }
             Self::BucketExists => {
                 "Set adoption to IfOwned to go on with the data that is there, or choose another bucketName."

@@ -245,7 +245,7 @@ pub struct VendingRole {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 20, max = 2048),
-        pattern(r"^arn:[a-z-]+:iam::[0-9a-zA-Z_-]*:(role|user)/[^*]+$")
+        pattern(r"^arn:aws:iam::[0-9a-zA-Z_-]*:(role|user)/[^*]+$")
     )]
     pub trusted_principal: Option<String>,
 
@@ -255,7 +255,7 @@ pub struct VendingRole {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 20, max = 2048),
-        pattern(r"^arn:[a-z-]+:iam::[0-9a-zA-Z_-]*:policy/.+$")
+        pattern(r"^arn:aws:iam::[0-9a-zA-Z_-]*:policy/.+$")
     )]
     pub permissions_boundary: Option<String>,
 }

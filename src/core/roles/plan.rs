@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{DeclaredRole, FoundRole, RememberedRole};
 use crate::api::{OWNER_TAG, Reason};
-use crate::names::RoleName;
+use crate::names::{ROLE_PATH, RoleName, is_arn_of_ours};
 use crate::plan::{Cause, Deed, Owner, Refusal};
 use crate::statements;
 
@@ -71,7 +71,7 @@ pub fn plan_role(
     };
     let mut changes = Vec::new();
     let set_policy = || RoleChange::SetPolicy {
-        buckets: declared.ceiling.keys().map(ToString::to_string).collect(),
+        buckets: declared.ceiling.iter().map(ToString::to_string).collect(),
     };
     let trusted = declared.trusted.clone();
     match found {
@@ -86,20 +86,22 @@ pub fn plan_role(
                     ..RolePlan::default()
                 };
             }
-            if found.owner.is_none() {
-                changes.push(RoleChange::Tag);
-            }
-            if !is(&found.trust, &declared.trust()) {
-                changes.push(RoleChange::SetTrust { trusted });
-            }
-            if !is(&found.policy, &declared.policy()) {
-                changes.push(set_policy());
-            }
+            // What limits goes first: the managing identity may change nothing in a role without the
+            // boundary, and a principal that IAM does not take is to stop nothing else.
             let boundary = declared.boundary.clone();
             if let Some(boundary) =
                 boundary.filter(|declared| found.boundary.as_ref() != Some(declared))
             {
                 changes.push(RoleChange::SetBoundary { boundary });
+            }
+            if !is(&found.policy, &declared.policy()) {
+                changes.push(set_policy());
+            }
+            if !is(&found.trust, &declared.trust()) {
+                changes.push(RoleChange::SetTrust { trusted });
+            }
+            if found.owner.is_none() {
+                changes.push(RoleChange::Tag);
             }
         }
     }
@@ -141,6 +143,16 @@ fn stand(
     owner: &Owner,
     remembered: &RememberedRole,
 ) -> Result<(), Refusal> {
+    if !is_arn_of_ours(&found.arn) {
+        return Err(Refusal {
+            reason: Reason::RoleOwnedByOthers,
+            message: format!(
+                "role {name} exists as {}, outside the path {ROLE_PATH}; it is left as it is, and nothing is vended. \
+                 Delete it",
+                found.arn
+            ),
+        });
+    }
     let whose = match &found.owner {
         Some(tag) if *tag == owner.to_string() => return Ok(()),
         None if remembered.id.as_ref() == Some(&found.id) => return Ok(()),
@@ -226,7 +238,6 @@ impl fmt::Display for RoleAction {
 mod tests {
     use super::*;
     use crate::names::BucketName;
-    use crate::policies::Access;
     use crate::roles::RoleHome;
 
     const VENDING: &str = "arn:aws:iam::123456789012:role/hubstorage-serve";
@@ -243,7 +254,7 @@ mod tests {
             },
             trusted: VENDING.into(),
             boundary: Some(BOUNDARY.into()),
-            ceiling: [(bucket, Access::ReadWrite)].into(),
+            ceiling: [bucket].into(),
             home: RoleHome::Amazon,
         }
     }
@@ -367,6 +378,34 @@ mod tests {
             let removal = plan_removal(&name, &owner, Some(&found), &settled());
             assert_eq!(removal, RolePlan::default());
         }
+    }
+
+    #[test]
+    fn a_role_at_another_path_is_never_ours() {
+        let found = FoundRole {
+            arn: format!("arn:aws:iam::123456789012:role/{}", declared().name),
+            ..found()
+        };
+        let refusal = plan_role(&declared(), Some(&found), &settled()).refusal;
+        assert_eq!(refusal.unwrap().reason, Reason::RoleOwnedByOthers);
+    }
+
+    #[test]
+    fn what_limits_the_role_is_set_first() {
+        let mut found = found();
+        found.trust = Value::Null;
+        found.policy = Value::Null;
+        found.boundary = None;
+        found.owner = None;
+        let plan = plan_role(&declared(), Some(&found), &settled());
+        let order: Vec<&str> = plan.actions.iter().map(Deed::verb).collect();
+        let wanted = [
+            "SetRolePermissionsBoundary",
+            "SetRolePolicy",
+            "SetRoleTrustPolicy",
+            "TagRole",
+        ];
+        assert_eq!(order, wanted);
     }
 
     #[test]

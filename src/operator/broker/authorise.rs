@@ -80,6 +80,7 @@ pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied
     let hub_user = hub_user_name(&hub.name_any(), &user);
     refuse_suspended(world, namespace, &hub_user, &user)?;
     let provider = provider_of(world, hub)?;
+    refuse_nothing_to_vend(hub, &provider)?;
     let issuer = issuer(world, hub, &provider)?;
     let reaches = reaches(hub, &provider, &issuer, &prefix)?;
     Ok(Grantee {
@@ -280,6 +281,30 @@ fn issuer(
     })
 }
 
+/// Refuses a hub that grants nothing, or none of whose buckets is there: with what it would be vended does
+/// not matter then.
+fn refuse_nothing_to_vend(hub: &HubStorage, provider: &StorageProvider) -> Result<(), Denied> {
+    let granting = hub.spec.buckets.iter();
+    let granting: Vec<&Bucket> = granting.filter(|b| b.user_access().is_some()).collect();
+    if granting.is_empty() {
+        return Err(Denied::NothingGranted {
+            hub: hub.name_any(),
+        });
+    }
+    let missing = |bucket: &&Bucket| {
+        let why = bucket_in_store(hub, provider, &bucket.name).err()?;
+        Some(format!("bucket {}: {why}", bucket.name))
+    };
+    let why: Vec<String> = granting.iter().filter_map(missing).collect();
+    match why.len() == granting.len() {
+        true => Err(Denied::NothingVendable {
+            hub: hub.name_any(),
+            why,
+        }),
+        false => Ok(()),
+    }
+}
+
 /// What the grants come to, in buckets that exist and were seen to hold users apart.
 fn reaches(
     hub: &HubStorage,
@@ -293,11 +318,6 @@ fn reaches(
         .iter()
         .filter_map(|bucket| Some((bucket, bucket.user_access()?)))
         .collect();
-    if granting.is_empty() {
-        return Err(Denied::NothingGranted {
-            hub: hub.name_any(),
-        });
-    }
     let mut reaches = BTreeSet::new();
     let mut why = Vec::new();
     for (bucket, access) in granting {

@@ -128,7 +128,7 @@ async fn look(provider: &StorageProvider, first: &Home, context: &Context) -> Re
     Ok(Home { store, account })
 }
 
-/// Whether any hub has a bucket where this provider was first seen.
+/// Whether any hub has a bucket or a role where this provider was first seen.
 fn has_buckets(provider: &StorageProvider, first: &Home, context: &Context) -> bool {
     let Some(store) = &first.store else {
         return false;
@@ -137,7 +137,11 @@ fn has_buckets(provider: &StorageProvider, first: &Home, context: &Context) -> b
     let is_there = |hub: &HubStorage| {
         let status = hub.status.as_ref();
         hub.spec.provider_ref.name == name
-            && status.is_some_and(|status| status.existing_buckets(store).next().is_some())
+            && status.is_some_and(|status| {
+                let role = status.role.as_ref();
+                status.existing_buckets(store).next().is_some()
+                    || role.is_some_and(|role| role.store == *store)
+            })
     };
     !context.stores.hubs.state_filter(is_there).is_empty()
 }

@@ -97,7 +97,9 @@ fn reason_of(error: &CloudError) -> Reason {
         CloudError::Unsupported { .. }
         | CloudError::UnknownRules { .. }
         | CloudError::UnreadablePolicy { .. } => Reason::Unsupported,
-        CloudError::InvalidCaBundle { .. } => Reason::InvalidConfiguration,
+        CloudError::InvalidCaBundle { .. } | CloudError::InvalidTrust { .. } => {
+            Reason::InvalidConfiguration
+        }
         CloudError::Throttled { .. } => Reason::Throttled,
         CloudError::NoSuchBucket { .. } | CloudError::Failed { .. } => Reason::StoreFailed,
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubstorage_cloud::{CloudError, RolePart};
+use hubstorage_cloud::{CloudError, RoleCreation, RolePart};
 use hubstorage_core::api::Capability;
 use hubstorage_core::names::{BucketName, Prefix, RoleName, is_arn_of_ours};
 use hubstorage_core::plan::Owner;
@@ -22,13 +22,12 @@ fn declared(world: &dyn World, buckets: &[&BucketName]) -> DeclaredRole {
         namespace: "earth".into(),
         name: hub.clone(),
     };
-    let access = |bucket: &&BucketName| ((*bucket).clone(), Access::ReadWrite);
     DeclaredRole {
         name: RoleName::derive("contract", "earth", &hub),
         owner,
         trusted: world.vending_principal(),
         boundary: None,
-        ceiling: buckets.iter().map(access).collect(),
+        ceiling: buckets.iter().copied().cloned().collect(),
         home: RoleHome::Compatible,
     }
 }
@@ -50,7 +49,7 @@ async fn make(world: &dyn World, role: &DeclaredRole) -> bool {
         assert_eq!(found, Err(CloudError::Unsupported { capability }));
         return false;
     }
-    created.unwrap();
+    assert_eq!(created, Ok(RoleCreation::Created));
     roles.change_role(role, RolePart::Policy).await.unwrap();
     true
 }
@@ -79,7 +78,8 @@ pub async fn a_role_reads_back_as_declared_and_is_made_once(world: &dyn World) {
     let first = roles.role(&role.name).await.unwrap().unwrap();
     assert!(is_arn_of_ours(&first.arn), "{}", first.arn);
 
-    roles.create_role(&role).await.unwrap();
+    let again = roles.create_role(&role).await;
+    assert_eq!(again, Ok(RoleCreation::AlreadyThere));
 
     assert_eq!(roles.role(&role.name).await.unwrap(), Some(first));
     remove(world, &role).await;
@@ -93,7 +93,7 @@ pub async fn what_was_changed_in_a_role_is_seen_and_put_back(world: &dyn World) 
     }
     let changed = DeclaredRole {
         trusted: world.other_principal(),
-        ceiling: [(other, Access::ReadOnly)].into(),
+        ceiling: [other].into(),
         ..role.clone()
     };
     let roles = world.roles().await;

@@ -7,8 +7,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_http_client::Connector;
+use aws_smithy_runtime_api::client::http::HttpConnector;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use hubstorage_cloud::Credential;
 use hubstorage_core::names::BucketName;
@@ -38,6 +41,16 @@ pub fn session(credential: &Credential) -> Credentials {
         credential.secret_access_key.expose(),
         Some(credential.session_token.expose().to_owned()),
     )
+}
+
+/// The HTTP status of a GET without credentials.
+pub async fn anonymous_get(endpoint: &Url, bucket: &BucketName, key: &str) -> u16 {
+    let endpoint = endpoint.as_str().trim_end_matches('/');
+    let request = http::Request::get(format!("{endpoint}/{bucket}/{key}"));
+    let request = request.body(SdkBody::empty()).unwrap();
+    let connector = Connector::builder().build_http();
+    let answer = connector.call(HttpRequest::try_from(request).unwrap());
+    answer.await.unwrap().status().as_u16()
 }
 
 /// Somebody with the keys of this client.

@@ -169,10 +169,10 @@ impl Prober {
     /// Probes a bucket and writes down what was found; whether anything could be told.
     async fn carry_out(&self, probe: Probe) -> bool {
         let found = self.probe(&probe).await;
-        let secret = vending_secret(&probe.provider);
-        let current = secret.and_then(|name| self.informers.vending_secret(name));
-        // Whatever was found with former keys must not be written over what is found with these.
-        let Some(found) = found.filter(|_| current == probe.target.issuer.secret_version) else {
+        // Whatever was found with former keys, or of a former role, must not be written over what is found
+        // with these.
+        let is_current = self.wanted().iter().any(|now| now.target == probe.target);
+        let Some(found) = found.filter(|_| is_current) else {
             return false;
         };
         let (verdict, outcome) = match found {

@@ -97,6 +97,17 @@ fn unmoved(hub: &HubStorage, provider: &StorageProvider) -> Result<String, Step>
     let elsewhere = buckets
         .filter(|bucket| bucket.creation.is_none())
         .find(|bucket| bucket.store != store);
+    let role = hub.status.iter().find_map(|status| status.role.as_ref());
+    if let Some(role) = role.filter(|role| role.store != store) {
+        return Err(Step::stalled(
+            Reason::ProviderMoved,
+            format!(
+                "role {} is at {}, and StorageProvider {name} is at {store} now; nothing is done there. Change the provider \
+                 back, or make a new provider and a new HubStorage",
+                role.name, role.store
+            ),
+        ));
+    }
     match elsewhere {
         None => Ok(store),
         Some(bucket) => Err(Step::stalled(

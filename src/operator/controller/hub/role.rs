@@ -2,21 +2,27 @@
 
 use std::collections::BTreeSet;
 
-use hubstorage_cloud::{CloudError, RolePart};
+use hubstorage_cloud::{CloudError, RoleCreation, RolePart};
 use hubstorage_core::api::{
     Capability, HubStorage, HubStorageStatus, Mode, Reason, RoleManagement, RoleStatus,
 };
-use hubstorage_core::names::{BucketName, RoleName};
+use hubstorage_core::names::RoleName;
 use hubstorage_core::plan::{Deed as _, Owner};
 use hubstorage_core::policies::Ceiling;
 use hubstorage_core::roles::{
     DeclaredRole, FoundRole, RememberedRole, RoleAction, RoleChange, RoleHome, RolePlan,
     plan_removal, plan_role,
 };
-use kube::Resource as _;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Resource as _, ResourceExt as _};
 
-use super::{BucketOutcome, HubError, Target, status};
+use super::{BucketOutcome, HubError, Target, delete, status};
 use crate::controller::{Context, Step};
+
+/// How long a role may stay unseen after it was made: IAM User Guide, "Changes that I make are not always
+/// immediately visible", speaks of eventual consistency without a bound; seconds are usual.
+const SEEN_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
 /// What became of the role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +39,14 @@ pub struct RoleOutcome {
     pub known: Option<RoleStatus>,
     /// What it is for, where it is to be there.
     pub declared: Option<DeclaredRole>,
+}
+
+impl RoleOutcome {
+    /// Whether it stays open to somebody whom the spec does not name.
+    pub fn is_open(&self) -> bool {
+        let opens = |action: &RoleAction| matches!(action.change, RoleChange::SetTrust { .. });
+        self.step != Step::Done && self.plan.actions.iter().any(opens)
+    }
 }
 
 /// What is needed to see to a role that may not be declared any more.
@@ -74,14 +88,30 @@ pub async fn keep(
     };
     let found = match look(target, &outcome).await {
         Ok(found) => found,
-        Err(error) => {
-            let is_lacking = matches!(error, CloudError::Unsupported { .. });
-            outcome.unseen = !is_lacking;
-            if is_lacking && target.supports.has(Capability::Roles) {
-                let lacking = BTreeSet::from([Capability::Roles]);
-                super::learned(target, &lacking, context).await?;
+        // Whoever has roles made no more may take the rights away with them.
+        Err(error @ CloudError::AccessDenied { .. }) if outcome.declared.is_none() => {
+            if hub.spec.mode == Mode::Enforce
+                && let Some(known) = outcome.known.take()
+            {
+                delete::leave_role(hub, &known, &error.to_string(), context).await;
             }
+            return Ok(Some(outcome));
+        }
+        Err(error) => {
             outcome.step = Step::from(&error);
+            outcome.unseen = !matches!(error, CloudError::Unsupported { .. });
+            if !outcome.unseen {
+                let lacking = BTreeSet::from([Capability::Roles]);
+                if target.supports.has(Capability::Roles) {
+                    super::learned(target, &lacking, context).await?;
+                }
+                let message = format!(
+                    "{error}; set spec.s3.vending.role.management of StorageProvider {} to None, or to Given with a role \
+                     of your own",
+                    target.provider.name_any()
+                );
+                outcome.step = Step::stalled(Reason::Unsupported, message);
+            }
             return Ok(Some(outcome));
         }
     };
@@ -127,16 +157,15 @@ fn declared(hub: &HubStorage, target: &Target, outcomes: &[BucketOutcome]) -> Op
         let is_foreign = outcome.plan.refusal.is_some();
         outcome.ours || !is_foreign && known.contains(outcome.plan.bucket.as_str())
     };
-    let access = |outcome: &BucketOutcome| {
+    let granting = |outcome: &BucketOutcome| {
         let mut named = hub.spec.buckets.iter();
-        let access = named.find(|bucket| bucket.name == outcome.plan.name)?;
-        let bucket: BucketName = outcome.plan.bucket.clone();
-        Some((bucket, access.user_access()?))
+        let named = named.find(|bucket| bucket.name == outcome.plan.name)?;
+        named.user_access().map(|_| outcome.plan.bucket.clone())
     };
     let ceiling: Ceiling = outcomes
         .iter()
         .filter(is_there)
-        .filter_map(access)
+        .filter_map(granting)
         .collect();
     if ceiling.is_empty() {
         return None;
@@ -164,33 +193,34 @@ async fn look(target: &Target, outcome: &RoleOutcome) -> Result<Option<FoundRole
     }
 }
 
-/// Carries the plan out, and stops at the first call that fails.
+/// Carries the plan out, and stops at the first call that fails. What was changed counts once the store
+/// tells it so: IAM takes its time, and what it tells meanwhile is nobody's drift.
 async fn apply(
     hub: &mut HubStorage,
     target: &Target,
-    mut found: Option<FoundRole>,
+    found: Option<FoundRole>,
     outcome: &mut RoleOutcome,
     context: &Context,
 ) -> Result<(), HubError> {
-    let creates = |action: &RoleAction| matches!(action.change, RoleChange::Create { .. });
-    let is_new = outcome.plan.actions.iter().any(creates);
-    if is_new && outcome.known.is_none() {
-        let pending = RoleStatus {
-            name: outcome.name.to_string(),
-            store: target.location.clone(),
-            arn: None,
-            id: None,
-            applied_digest: None,
-        };
+    if outcome.declared.is_some() && found.is_none() && outcome.known.is_none() {
+        let pending = pending(&outcome.name, target, context);
         record(hub, &pending, context).await?;
         outcome.known = Some(pending);
     }
-    for action in outcome.plan.actions.clone() {
-        let done = act(target, &action, outcome.declared.as_ref()).await;
-        context.metrics.action(&action, done.is_ok());
-        if let Err(error) = done {
-            outcome.step = Step::from(&error);
-            return Ok(());
+    let actions = outcome.plan.actions.clone();
+    for action in &actions {
+        let done = act(target, action, outcome.declared.as_ref()).await;
+        context.metrics.action(action, matches!(done, Ok(true)));
+        match done {
+            Ok(true) => {}
+            Ok(false) => {
+                outcome.step = not_seen_yet(&outcome.name);
+                return Ok(());
+            }
+            Err(error) => {
+                outcome.step = Step::from(&error);
+                return Ok(());
+            }
         }
         tracing::info!(
             namespace = target.owner.namespace,
@@ -198,32 +228,33 @@ async fn apply(
             reason = %action.reason(),
             "{action}"
         );
-        context.events.done(&hub.object_ref(&()), &action).await;
+        context.events.done(&hub.object_ref(&()), action).await;
     }
     let Some(declared) = &outcome.declared else {
-        outcome.known = None;
+        let may_come = actions.is_empty() && may_come(outcome.known.as_ref(), context);
+        outcome.known = outcome.known.take().filter(|_| may_come);
         return Ok(());
     };
-    if is_new {
-        // Its ARN and id; and whose it is, should somebody else have made one at the same time.
-        found = match target.roles.role(&outcome.name).await {
+    let found = match actions.is_empty() {
+        true => found,
+        false => match target.roles.role(&outcome.name).await {
             Ok(found) => found,
             Err(error) => {
                 outcome.step = Step::from(&error);
                 return Ok(());
             }
-        };
-        let owner = target.owner.to_string();
-        found = found.filter(|found| found.owner.as_ref() == Some(&owner));
-    }
-    let Some(found) = found else {
-        let message = format!("role {} is not to be seen yet; looking again", outcome.name);
-        outcome.step = Step::retry(Reason::Progressing, message);
+        },
+    };
+    let remembered = remembered(outcome.known.as_ref());
+    let left = plan_role(declared, found.as_ref(), &remembered);
+    let Some(found) = found.filter(|_| left == RolePlan::default()) else {
+        outcome.step = not_seen_yet(&outcome.name);
         return Ok(());
     };
     outcome.known = Some(RoleStatus {
         name: outcome.name.to_string(),
         store: target.location.clone(),
+        requested: None,
         arn: Some(found.arn),
         id: Some(found.id),
         applied_digest: Some(declared.digest()),
@@ -231,22 +262,57 @@ async fn apply(
     Ok(())
 }
 
+fn pending(name: &RoleName, target: &Target, context: &Context) -> RoleStatus {
+    RoleStatus {
+        name: name.to_string(),
+        store: target.location.clone(),
+        requested: Some(Time(whole_seconds((context.clock)()))),
+        arn: None,
+        id: None,
+        applied_digest: None,
+    }
+}
+
+fn not_seen_yet(name: &RoleName) -> Step {
+    let message = format!("role {name} is not to be seen as it was made yet; looking again");
+    Step::retry(Reason::Progressing, message)
+}
+
+/// Whether a role that was asked for, and never seen, may still come to be seen.
+pub(super) fn may_come(known: Option<&RoleStatus>, context: &Context) -> bool {
+    let requested = known.and_then(|known| known.requested.as_ref());
+    requested.is_some_and(|requested| (context.clock)().duration_since(requested.0) < SEEN_AFTER)
+}
+
+/// One call; false where a role of the name is there that was not seen before, whoever made it.
 async fn act(
     target: &Target,
     action: &RoleAction,
     declared: Option<&DeclaredRole>,
-) -> Result<(), CloudError> {
+) -> Result<bool, CloudError> {
     let part = match (&action.change, declared) {
-        (RoleChange::Delete, _) | (_, None) => return target.roles.delete_role(&action.role).await,
+        (RoleChange::Delete, _) | (_, None) => {
+            return target.roles.delete_role(&action.role).await.map(|()| true);
+        }
         (RoleChange::Create { .. }, Some(declared)) => {
-            return target.roles.create_role(declared).await;
+            let created = target.roles.create_role(declared).await?;
+            return Ok(created == RoleCreation::Created);
         }
         (RoleChange::Tag, Some(declared)) => (RolePart::Tag, declared),
         (RoleChange::SetTrust { .. }, Some(declared)) => (RolePart::Trust, declared),
         (RoleChange::SetPolicy { .. }, Some(declared)) => (RolePart::Policy, declared),
         (RoleChange::SetBoundary { .. }, Some(declared)) => (RolePart::Boundary, declared),
     };
-    target.roles.change_role(part.1, part.0).await
+    target
+        .roles
+        .change_role(part.1, part.0)
+        .await
+        .map(|()| true)
+}
+
+/// As the API server stores times: what is written is what is read.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Writes down that a role is about to be made, before it is, so that none is left that nobody knows.

@@ -1,5 +1,7 @@
 //! The role that users' sessions are of, where the provider says that the operator makes it.
 
+use std::time::Duration;
+
 use hubstorage_cloud::memory::{Behaviour, Bucket};
 use hubstorage_cloud::{CloudError, Operation};
 use hubstorage_core::api::{Capability, ConditionType, HubStorage, OWNER_TAG, Reason};
@@ -261,7 +263,10 @@ async fn a_store_without_roles_stalls_the_hub_and_is_asked_once() {
         ConditionType::RoleReady,
         "False",
         Reason::Unsupported,
-        &["the store cannot make roles"],
+        &[
+            "the store cannot make roles",
+            "spec.s3.vending.role.management",
+        ],
     );
     world.says(
         &hub(),
@@ -288,4 +293,87 @@ async fn a_hub_that_grants_nothing_has_no_role() {
     world.settle().await;
     assert_eq!(world.cloud.role(&name()), None);
     assert!(world.is_ready(&hub));
+}
+
+#[tokio::test]
+async fn a_hub_that_is_deleted_before_its_role_is_to_be_seen_leaves_none_behind() {
+    let mut world = with_roles();
+    world
+        .cloud
+        .behave(|behaviour| behaviour.lag = Duration::from_secs(90));
+    world.round().await;
+    assert!(world.cloud.role(&name()).is_some());
+    world.server.delete(&hub());
+    world.rounds(4).await;
+    assert!(world.server.get(&hub()).is_none());
+    assert_eq!(world.cloud.role(&name()), None);
+}
+
+#[tokio::test]
+async fn a_role_that_appears_while_it_is_made_is_left_as_it_is() {
+    let mut world = settled().await;
+    world.cloud.edit_roles_by_hand(|roles| {
+        let mut theirs = roles.remove(&name()).unwrap();
+        theirs.owner = Some("there/earth/earth".into());
+        theirs.policy = Value::Null;
+        theirs.id = "AROA-another".into();
+        roles.insert(name(), theirs);
+    });
+    let theirs = role(&world);
+    // It is told of late, so that the controller sees none and makes one.
+    world.cloud.hide_role(&name(), Duration::from_secs(90));
+    world.rounds(4).await;
+    world.settle().await;
+    assert_eq!(role(&world), theirs);
+    assert_eq!(
+        world.server.events_of("RoleCreated").len(),
+        1,
+        "the first one alone"
+    );
+}
+
+#[tokio::test]
+async fn a_role_that_somebody_opened_and_nobody_may_close_is_told_as_no_isolation() {
+    let mut world = settled().await;
+    edit(&world, |role| {
+        role.trust["Statement"][0]["Principal"] = json!({"AWS": "*"});
+    });
+    world
+        .server
+        .edit(&hub(), |hub| hub["spec"]["mode"] = json!("Observe"));
+    world.settle().await;
+    world.says(
+        &hub(),
+        ConditionType::IsolationReady,
+        "False",
+        Reason::RoleTrustsOthers,
+        &["somebody else may assume it"],
+    );
+    world
+        .server
+        .edit(&hub(), |hub| hub["spec"]["mode"] = json!("Enforce"));
+    world.settle().await;
+    let isolation = world.condition(&hub(), ConditionType::IsolationReady);
+    assert_ne!(isolation.reason, Reason::RoleTrustsOthers.to_string());
+}
+
+#[tokio::test]
+async fn rights_that_went_with_the_management_of_roles_hold_nobody_up() {
+    let mut world = settled().await;
+    world.cloud.behave(|behaviour| {
+        behaviour.missing_permissions.insert("iam:GetRole");
+    });
+    let arn = "arn:aws:iam::123456789012:role/given";
+    set_vending(&world, json!({"management": "Given", "arn": arn}));
+    world.settle().await;
+    assert!(world.is_ready(&hub()));
+    assert_eq!(known(&world, &hub()), None);
+    let told = world.server.events_of("RoleRetained");
+    assert!(
+        told.iter()
+            .all(|event| event.note.contains(name().as_str())),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 2);
+    world.stays_as_it_is().await;
 }

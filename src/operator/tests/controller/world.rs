@@ -14,9 +14,11 @@ use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud};
 use hubstorage_core::api::{
-    CREATION_TAG, ConditionType, HubStorage, HubUser, OWNER_TAG, Reason, StorageProvider, condition,
+    CREATION_TAG, ConditionType, HubStorage, HubStorageStatus, HubUser, OWNER_TAG, Reason,
+    StorageProvider, condition,
 };
-use hubstorage_core::names::BucketName;
+use hubstorage_core::names::{BucketName, RoleName};
+use hubstorage_core::roles::FoundRole;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::PartialObjectMeta;
@@ -430,7 +432,7 @@ impl World {
         );
     }
 
-    /// Buckets that we made or marked, but that stand in no status: nobody would ever find them.
+    /// Buckets and roles that we made or marked, but that stand in no status: nobody would ever find them.
     pub fn orphans(&self) -> Vec<String> {
         let hubs = self.server.list::<HubStorage>();
         let known: Vec<&str> = hubs
@@ -440,6 +442,17 @@ impl World {
             .map(|bucket| bucket.bucket_name.as_str())
             .collect();
         let made = self.witness.created();
+        let is_known = |status: &HubStorageStatus| status.role.is_some();
+        let has_role = hubs.iter().flat_map(|hub| &hub.status).any(is_known);
+        let roles = self.cloud.edit_roles_by_hand(|roles| roles.clone());
+        let role_of_ours = |(_, role): &(RoleName, FoundRole)| {
+            let owner = role.owner.as_ref();
+            owner.is_some_and(|owner| owner.starts_with(INSTALLATION)) && !has_role
+        };
+        let roles = roles
+            .into_iter()
+            .filter(role_of_ours)
+            .map(|(name, _)| name.to_string());
         let is_ours = |name: &BucketName| {
             let tags = self.cloud.bucket(name).unwrap().tags;
             let marked = tags
@@ -453,9 +466,8 @@ impl World {
             .into_iter()
             .filter(is_ours)
             .map(|name| name.to_string());
-        names
-            .filter(|name| !known.contains(&name.as_str()))
-            .collect()
+        let buckets = names.filter(|name| !known.contains(&name.as_str()));
+        buckets.chain(roles).collect()
     }
 
     /// A hub as it is now.

@@ -8,10 +8,13 @@ use aws_sdk_s3::types::{
     Tag,
 };
 use hubstorage_cloud::{CloudError, Tags};
+use hubstorage_core::bucket_policy::Statement;
+use hubstorage_core::settings::Setting;
 use serde_json::{Value, json};
 
 use super::{Finding, code};
 use crate::s3::S3World;
+use crate::sdk;
 use crate::world::{World, new_bucket};
 
 pub async fn tags_at_creation(world: &S3World) -> Finding {
@@ -205,6 +208,31 @@ pub async fn policy(world: &S3World) -> Finding {
         Finding::Yes
     } else {
         Finding::no("kept, but denies nothing to users with keys")
+    }
+}
+
+/// Others let everybody read, and our statement is beside theirs.
+pub async fn deny_anonymous(world: &S3World) -> Finding {
+    let bucket = new_bucket(world).await;
+    world.put_by_hand(&bucket, "key").await;
+    let open = statement("Allow", bucket.as_str());
+    let put = world.by_hand().put_bucket_policy();
+    let put = put.bucket(bucket.as_str()).policy(&open);
+    if let Err(error) = put.send().await {
+        return Finding::refused(&error);
+    }
+    let before = sdk::anonymous_get(world.endpoint(), &bucket, "key").await;
+    let ours = Setting::Statements([Statement::DenyAnonymous].into());
+    if let Err(error) = world.store().await.apply_setting(&bucket, &ours).await {
+        return Finding::No(error.to_string());
+    }
+    let after = sdk::anonymous_get(world.endpoint(), &bucket, "key").await;
+    match (before, after) {
+        (200, 403) => Finding::Yes,
+        (200, _) => Finding::no("kept, but refuses nobody"),
+        (status, _) => Finding::No(format!(
+            "HTTP {status} also where a policy lets everybody read"
+        )),
     }
 }
 

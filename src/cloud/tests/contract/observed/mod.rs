@@ -98,6 +98,7 @@ pub const ROWS: &[Row] = rows![
     "lists versions and unfinished uploads": buckets::listings,
     "public access block": buckets::public_access_block,
     "bucket policy": buckets::policy,
+    "our statement against requests without credentials": buckets::deny_anonymous,
     "object ownership `BucketOwnerEnforced`": buckets::ownership,
     "default encryption with AES256": buckets::encryption,
     "lifecycle: expires objects": lifecycle::objects,

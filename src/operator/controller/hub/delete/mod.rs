@@ -29,6 +29,7 @@ use fate::{Fate, How, Why, fate};
 pub use fate::{is_declared, is_named};
 pub use finalizer::hold;
 pub use retained::{left_behind, left_out};
+pub use role::leave as leave_role;
 
 /// Batches of deletions in one bucket between two writes of status. Then other hubs have their turn:
 /// five of a thousand versions take a store seconds.

@@ -7,7 +7,7 @@ use hubstorage_core::roles::plan_removal;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::controller::hub::owner;
-use crate::controller::hub::role::{name_of, remembered};
+use crate::controller::hub::role::{may_come, name_of, remembered};
 use crate::controller::{Context, Step};
 
 /// Deletes the role, if the hub has one: what stands in the way, if anything does.
@@ -46,6 +46,10 @@ pub async fn end(hub: &HubStorage, context: &Context) -> Step {
         Err(error) => return with_way_out(Step::from(&error), known),
     };
     let plan = plan_removal(&name, &owner, found.as_ref(), &remembered(Some(known)));
+    if found.is_none() && may_come(Some(known), context) {
+        let message = format!("role {name} was asked for and is not to be seen yet; looking again");
+        return Step::retry(Reason::Progressing, message);
+    }
     for action in plan.actions {
         let deleted = side.roles.delete_role(&name).await;
         context.metrics.action(&action, deleted.is_ok());
@@ -72,8 +76,8 @@ fn with_way_out(step: Step, known: &RoleStatus) -> Step {
     }
 }
 
-/// Tells that the role outlives its hub.
-async fn leave(hub: &HubStorage, known: &RoleStatus, why: &str, context: &Context) {
+/// Tells that the role stays.
+pub async fn leave(hub: &HubStorage, known: &RoleStatus, why: &str, context: &Context) {
     let (namespace, name) = (hub.namespace().unwrap_or_default(), hub.name_any());
     let role = known.arn.as_ref().unwrap_or(&known.name);
     let note = format!(

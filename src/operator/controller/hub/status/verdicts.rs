@@ -88,9 +88,24 @@ pub(super) fn all(
         None => {}
     }
     parts.extend(from_memory(hub, step, &names, &grants, missed, context));
+    if let Some(open) = role.as_ref().filter(|role| role.is_open()) {
+        for part in parts.iter_mut().filter(|part| part.type_ == IsolationReady) {
+            *part = open_role(open);
+        }
+    }
     let mut verdicts = summary(step, &names, &parts);
     verdicts.extend(parts);
     verdicts
+}
+
+/// Whoever assumes the role without a session policy reaches all of the hub's data.
+fn open_role(role: &RoleOutcome) -> Verdict {
+    let message = format!(
+        "the trust policy of role {} is not the declared one: somebody else may assume it, and reach all data of this \
+         hub. RoleReady says why it is not put back",
+        role.name
+    );
+    Verdict::new(IsolationReady, False, Reason::RoleTrustsOthers, message)
 }
 
 /// The conditions that may have changed while the store stayed as it was, of a hub that is in order:
@@ -236,7 +251,7 @@ fn role(outcome: &RoleOutcome) -> Verdict {
             "the role is gone: nothing needs it any more",
         ),
         (Step::Done, Some(declared)) => {
-            let buckets: Vec<&str> = declared.ceiling.keys().map(BucketName::as_str).collect();
+            let buckets: Vec<&str> = declared.ceiling.iter().map(BucketName::as_str).collect();
             let message = format!(
                 "role {} may be assumed by {} and reaches {}",
                 declared.name,
