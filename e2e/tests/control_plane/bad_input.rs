@@ -281,7 +281,7 @@ async fn what_would_strand_data_cannot_be_edited() {
             "/spec/providerRef/name",
             json!("other"),
             "spec.providerRef",
-            "immutable once a bucket is there",
+            "immutable once a bucket",
         ),
         (
             "/spec/users",

@@ -78,6 +78,9 @@ impl RoleStore for MemoryRoles {
                 permission: Operation::ChangeRole.permission(),
                 resource: format!("role {}", role.name),
             };
+            if part == RolePart::Boundary && state.behaviour.refuses_boundaries {
+                return Err(denied);
+            }
             let Some(found) = state.roles.get_mut(&role.name) else {
                 return Err(denied);
             };

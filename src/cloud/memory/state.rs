@@ -35,6 +35,8 @@ pub struct Behaviour {
     pub refused_names: BTreeSet<String>,
     /// Permissions that every account lacks, for example `s3:PutBucketTagging`.
     pub missing_permissions: BTreeSet<&'static str>,
+    /// Whether nobody may set the permissions boundary of a role.
+    pub refuses_boundaries: bool,
     /// Buckets of which it tells nothing, because it asks for fewer calls.
     pub throttled: BTreeSet<BucketName>,
     /// How many versions, and how many uploads, one batch of deletions takes.
@@ -57,6 +59,7 @@ impl Behaviour {
             enforces_session_policies: true,
             refused_names: BTreeSet::new(),
             missing_permissions: BTreeSet::new(),
+            refuses_boundaries: false,
             throttled: BTreeSet::new(),
             batch: MOST_VERSIONS,
             lag: Duration::ZERO,

@@ -87,6 +87,7 @@ const CONTRACT: &[(&str, Check)] = contract![
     contents::versions_markers_and_uploads_are_deleted_for_good,
     contents::keys_with_odd_characters_are_named_and_deleted,
     contents::a_bucket_of_more_than_a_batch_is_emptied_batch_by_batch,
+    contents::what_is_locked_is_named_and_stays_and_the_rest_goes,
     rules::rules_read_back_as_declared,
     rules::rules_set_twice_stay_the_same,
     rules::rules_of_others_survive_a_change_of_ours,

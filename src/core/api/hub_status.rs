@@ -113,7 +113,7 @@ pub struct RoleStatus {
     pub name: String,
     /// Where it is: the endpoint, or Amazon's region.
     pub store: String,
-    /// When it was about to be made; absent once it was seen.
+    /// When it was last made or changed; absent once it was seen to be so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<Time>,
     /// Its ARN; absent while it is not there.

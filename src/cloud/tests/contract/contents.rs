@@ -129,3 +129,29 @@ pub async fn a_bucket_of_more_than_a_batch_is_emptied_batch_by_batch(world: &dyn
     assert_eq!((sum.deleted_versions, batches), (objects, 2));
     assert_eq!(store.delete_bucket(&bucket).await, Ok(Removal::Deleted));
 }
+
+pub async fn what_is_locked_is_named_and_stays_and_the_rest_goes(world: &dyn World) {
+    let store = world.store().await;
+    let bucket = world.bucket_with_a_locked_object("bob/locked").await;
+    for key in ["bob/a", "bob/z"] {
+        world.put_by_hand(&bucket, key).await;
+    }
+
+    let first = store.empty_some(&bucket).await.unwrap();
+    let second = store.empty_some(&bucket).await.unwrap();
+
+    assert_eq!(
+        (first.deleted_versions, first.is_left),
+        (2, true),
+        "{first:?}"
+    );
+    assert_eq!(
+        (second.deleted_versions, second.is_left),
+        (0, true),
+        "{second:?}"
+    );
+    let refused = second.refused.unwrap();
+    assert_eq!(refused.key, "bob/locked");
+    let contents = store.contents(&bucket).await.unwrap();
+    assert_eq!(contents.example.as_deref(), Some("bob/locked"));
+}

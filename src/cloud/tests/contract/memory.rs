@@ -12,7 +12,9 @@ use hubstorage_core::lifecycle::{Rule, RuleBody};
 use hubstorage_core::names::BucketName;
 use jiff::Timestamp;
 
-use crate::world::{Denial, Others, RULE_OF_OTHERS, Sessions, Traits, User, World, WrongKeys};
+use crate::world::{
+    Denial, Others, RULE_OF_OTHERS, Sessions, Traits, User, World, WrongKeys, new_bucket,
+};
 
 pub struct Memory {
     cloud: MemoryCloud,
@@ -156,6 +158,13 @@ impl World for Memory {
             bucket.noncurrent.push("deleted".into());
             bucket.delete_markers.push("deleted".into());
         });
+    }
+
+    async fn bucket_with_a_locked_object(&self, key: &str) -> BucketName {
+        let bucket = new_bucket(self).await;
+        self.put_by_hand(&bucket, key).await;
+        self.edit(&bucket, |bucket| _ = bucket.locked.insert(key.into()));
+        bucket
     }
 
     async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str) {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
@@ -10,8 +10,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
-    CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
-    LifecycleRuleFilter, Tag, Tagging, VersioningConfiguration,
+    ChecksumAlgorithm, CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration,
+    LifecycleRule, LifecycleRuleFilter, ObjectLockMode, Tag, Tagging, VersioningConfiguration,
 };
 use hubstorage_cloud::s3::{Addressing, Keys, Managing, S3Config, S3Probe, S3Store, StsSource};
 use hubstorage_cloud::{
@@ -257,6 +257,7 @@ impl S3World {
                 let delete = self.by_hand.delete_object().bucket(bucket);
                 let delete = delete.set_key(key.map(str::to_owned));
                 let delete = delete.set_version_id(version.map(str::to_owned));
+                let delete = delete.bypass_governance_retention(true);
                 drop(delete.send().await);
             }
         }
@@ -390,6 +391,31 @@ impl World for S3World {
             .send()
             .await
             .unwrap();
+    }
+
+    async fn bucket_with_a_locked_object(&self, key: &str) -> BucketName {
+        let bucket = self.new_name();
+        self.by_hand
+            .create_bucket()
+            .bucket(bucket.as_str())
+            .set_create_bucket_configuration(self.location())
+            .object_lock_enabled_for_bucket(true)
+            .send()
+            .await
+            .unwrap();
+        let until = SystemTime::now() + Duration::from_secs(3600);
+        self.by_hand
+            .put_object()
+            .bucket(bucket.as_str())
+            .key(key)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .object_lock_mode(ObjectLockMode::Governance)
+            .object_lock_retain_until_date(until.into())
+            .body(ByteStream::from_static(b"by hand"))
+            .send()
+            .await
+            .unwrap();
+        bucket
     }
 
     async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str) {

@@ -121,6 +121,8 @@ pub trait World: Send + Sync {
     async fn begin_upload_by_hand(&self, bucket: &BucketName, key: &str);
     /// Leaves a noncurrent version and the delete marker above it.
     async fn leave_a_version_behind(&self, bucket: &BucketName);
+    /// A bucket with an object that may not be deleted for an hour.
+    async fn bucket_with_a_locked_object(&self, key: &str) -> BucketName;
     /// Writes the whole policy.
     async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str);
     async fn tag_by_hand(&self, bucket: &BucketName, key: &str, value: &str);

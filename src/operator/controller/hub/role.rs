@@ -39,14 +39,8 @@ pub struct RoleOutcome {
     pub known: Option<RoleStatus>,
     /// What it is for, where it is to be there.
     pub declared: Option<DeclaredRole>,
-}
-
-impl RoleOutcome {
-    /// Whether it stays open to somebody whom the spec does not name.
-    pub fn is_open(&self) -> bool {
-        let opens = |action: &RoleAction| matches!(action.change, RoleChange::SetTrust { .. });
-        self.step != Step::Done && self.plan.actions.iter().any(opens)
-    }
+    /// Whether its trust policy is not the declared one, and stays so.
+    pub is_open: bool,
 }
 
 /// What is needed to see to a role that may not be declared any more.
@@ -85,14 +79,15 @@ pub async fn keep(
         step: Step::Done,
         known,
         declared,
+        is_open: false,
     };
     let found = match look(target, &outcome).await {
         Ok(found) => found,
         // Whoever has roles made no more may take the rights away with them.
-        Err(error @ CloudError::AccessDenied { .. }) if outcome.declared.is_none() => {
-            if hub.spec.mode == Mode::Enforce
-                && let Some(known) = outcome.known.take()
-            {
+        Err(error @ CloudError::AccessDenied { .. })
+            if !is_managed(target) && hub.spec.mode == Mode::Enforce =>
+        {
+            if let Some(known) = outcome.known.take() {
                 delete::leave_role(hub, &known, &error.to_string(), context).await;
             }
             return Ok(Some(outcome));
@@ -126,6 +121,8 @@ pub async fn keep(
         outcome.known = None;
         return Ok(Some(outcome));
     }
+    let opens = |action: &RoleAction| matches!(action.change, RoleChange::SetTrust { .. });
+    outcome.is_open = outcome.plan.actions.iter().any(opens);
     if hub.spec.mode == Mode::Observe {
         if !outcome.plan.actions.is_empty() {
             let message = format!(
@@ -140,13 +137,19 @@ pub async fn keep(
     Ok(Some(outcome))
 }
 
+/// Whether the provider says that the operator makes roles.
+fn is_managed(target: &Target) -> bool {
+    let role = target.provider.vending_role();
+    role.is_some_and(|role| role.management == RoleManagement::Managed)
+}
+
 /// The role as it is to be: for the buckets that are there and ours, and that grant users anything.
 /// Without any there is nothing to make a role for.
 fn declared(hub: &HubStorage, target: &Target, outcomes: &[BucketOutcome]) -> Option<DeclaredRole> {
-    let role = target.provider.vending_role()?;
-    if role.management != RoleManagement::Managed {
-        return None;
-    }
+    let role = target
+        .provider
+        .vending_role()
+        .filter(|_| is_managed(target))?;
     let known = hub.status.iter();
     let known: BTreeSet<&str> = known
         .flat_map(|status| status.existing_buckets(&target.location))
@@ -193,8 +196,8 @@ async fn look(target: &Target, outcome: &RoleOutcome) -> Result<Option<FoundRole
     }
 }
 
-/// Carries the plan out, and stops at the first call that fails. What was changed counts once the store
-/// tells it so: IAM takes its time, and what it tells meanwhile is nobody's drift.
+/// Carries the plan out. What was changed counts once the store tells it so: IAM takes its time, and what
+/// it tells meanwhile is nobody's drift.
 async fn apply(
     hub: &mut HubStorage,
     target: &Target,
@@ -202,39 +205,26 @@ async fn apply(
     outcome: &mut RoleOutcome,
     context: &Context,
 ) -> Result<(), HubError> {
-    if outcome.declared.is_some() && found.is_none() && outcome.known.is_none() {
+    let actions = outcome.plan.actions.clone();
+    let Some(declared) = outcome.declared.clone() else {
+        return remove(hub, target, &actions, outcome, context).await;
+    };
+    if !actions.is_empty() && outcome.known.is_none() {
         let pending = pending(&outcome.name, target, context);
         record(hub, &pending, context).await?;
         outcome.known = Some(pending);
     }
-    let actions = outcome.plan.actions.clone();
-    for action in &actions {
-        let done = act(target, action, outcome.declared.as_ref()).await;
-        context.metrics.action(action, matches!(done, Ok(true)));
-        match done {
-            Ok(true) => {}
-            Ok(false) => {
-                outcome.step = not_seen_yet(&outcome.name);
-                return Ok(());
-            }
-            Err(error) => {
-                outcome.step = Step::from(&error);
-                return Ok(());
-            }
-        }
-        tracing::info!(
-            namespace = target.owner.namespace,
-            name = target.owner.name,
-            reason = %action.reason(),
-            "{action}"
-        );
-        context.events.done(&hub.object_ref(&()), action).await;
-    }
-    let Some(declared) = &outcome.declared else {
-        let may_come = actions.is_empty() && may_come(outcome.known.as_ref(), context);
-        outcome.known = outcome.known.take().filter(|_| may_come);
+    let known = outcome.known.as_ref();
+    let is_applied = known.is_some_and(|it| it.applied_digest == Some(declared.digest()));
+    if !actions.is_empty() && is_applied && may_come(known, context) {
+        outcome.is_open = false;
+        outcome.step = not_seen_yet(&outcome.name);
         return Ok(());
-    };
+    }
+    if let Some(step) = carry_out(hub, target, &actions, &declared, outcome, context).await {
+        outcome.step = step;
+        return Ok(());
+    }
     let found = match actions.is_empty() {
         true => found,
         false => match target.roles.role(&outcome.name).await {
@@ -245,28 +235,129 @@ async fn apply(
             }
         },
     };
-    let remembered = remembered(outcome.known.as_ref());
-    let left = plan_role(declared, found.as_ref(), &remembered);
-    let Some(found) = found.filter(|_| left == RolePlan::default()) else {
+    let left = plan_role(
+        &declared,
+        found.as_ref(),
+        &remembered(outcome.known.as_ref()),
+    );
+    let is_seen = left == RolePlan::default();
+    let Some(found) = found.filter(|_| left.refusal.is_none()) else {
         outcome.step = not_seen_yet(&outcome.name);
         return Ok(());
     };
+    let before = outcome.known.as_ref().and_then(|it| it.requested.clone());
     outcome.known = Some(RoleStatus {
         name: outcome.name.to_string(),
         store: target.location.clone(),
-        requested: None,
+        requested: match (is_seen, actions.is_empty()) {
+            (true, _) => None,
+            (false, true) => before,
+            (false, false) => Some(now(context)),
+        },
         arn: Some(found.arn),
         id: Some(found.id),
         applied_digest: Some(declared.digest()),
     });
+    if !is_seen {
+        outcome.step = not_seen_yet(&outcome.name);
+    }
     Ok(())
+}
+
+/// One call after the other; the first failure is told, and stops what needs what failed.
+async fn carry_out(
+    hub: &HubStorage,
+    target: &Target,
+    actions: &[RoleAction],
+    declared: &DeclaredRole,
+    outcome: &mut RoleOutcome,
+    context: &Context,
+) -> Option<Step> {
+    let (mut first, mut is_limited, mut is_new) = (None, true, false);
+    for action in actions {
+        if !is_limited && matches!(action.change, RoleChange::SetPolicy { .. }) {
+            continue;
+        }
+        let done = act(target, action, declared).await;
+        context
+            .metrics
+            .action(action, matches!(done, Ok(Done::Yes)));
+        match (done, &action.change) {
+            (Ok(Done::Yes), change) => {
+                if matches!(change, RoleChange::Create { .. }) {
+                    // Another role than any that was there before.
+                    outcome.known = Some(pending(&outcome.name, target, context));
+                    is_new = true;
+                }
+                outcome.is_open &= !matches!(change, RoleChange::SetTrust { .. });
+                told(hub, target, action, context).await;
+            }
+            (Ok(Done::AlreadyThere), _) => {
+                if !may_come(outcome.known.as_ref(), context) {
+                    outcome.known = Some(pending(&outcome.name, target, context));
+                }
+                return Some(not_seen_yet(&outcome.name));
+            }
+            // To IAM a role that it does not see yet has neither path nor boundary.
+            (Err(CloudError::AccessDenied { .. }), _) if is_new => {
+                return Some(not_seen_yet(&outcome.name));
+            }
+            (Err(error), RoleChange::Create { .. }) => return Some(Step::from(&error)),
+            (Err(error), change) => {
+                is_limited &= !matches!(change, RoleChange::SetBoundary { .. });
+                first.get_or_insert(Step::from(&error));
+            }
+        }
+    }
+    first
+}
+
+/// The role goes; one that was asked for and never seen is waited for.
+async fn remove(
+    hub: &HubStorage,
+    target: &Target,
+    actions: &[RoleAction],
+    outcome: &mut RoleOutcome,
+    context: &Context,
+) -> Result<(), HubError> {
+    if actions.is_empty() && may_come(outcome.known.as_ref(), context) {
+        outcome.step = not_seen_yet(&outcome.name);
+        return Ok(());
+    }
+    for action in actions {
+        let done = target.roles.delete_role(&action.role).await;
+        context.metrics.action(action, done.is_ok());
+        if let Err(error) = done {
+            outcome.step = Step::from(&error);
+            return Ok(());
+        }
+        told(hub, target, action, context).await;
+    }
+    outcome.known = None;
+    Ok(())
+}
+
+async fn told(hub: &HubStorage, target: &Target, action: &RoleAction, context: &Context) {
+    tracing::info!(
+        namespace = target.owner.namespace,
+        name = target.owner.name,
+        reason = %action.reason(),
+        "{action}"
+    );
+    context.events.done(&hub.object_ref(&()), action).await;
+}
+
+fn now(context: &Context) -> Time {
+    let now = (context.clock)();
+    // As the API server stores times: what is written is what is read.
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
 fn pending(name: &RoleName, target: &Target, context: &Context) -> RoleStatus {
     RoleStatus {
         name: name.to_string(),
         store: target.location.clone(),
-        requested: Some(Time(whole_seconds((context.clock)()))),
+        requested: Some(now(context)),
         arn: None,
         id: None,
         applied_digest: None,
@@ -278,41 +369,43 @@ fn not_seen_yet(name: &RoleName) -> Step {
     Step::retry(Reason::Progressing, message)
 }
 
-/// Whether a role that was asked for, and never seen, may still come to be seen.
+/// Whether what was made or changed, and not seen yet, may still come to be seen.
 pub(super) fn may_come(known: Option<&RoleStatus>, context: &Context) -> bool {
     let requested = known.and_then(|known| known.requested.as_ref());
     requested.is_some_and(|requested| (context.clock)().duration_since(requested.0) < SEEN_AFTER)
 }
 
-/// One call; false where a role of the name is there that was not seen before, whoever made it.
+/// What came of a call.
+#[derive(PartialEq, Eq)]
+enum Done {
+    Yes,
+    /// A role of the name is there that was not seen before, whoever made it.
+    AlreadyThere,
+}
+
 async fn act(
     target: &Target,
     action: &RoleAction,
-    declared: Option<&DeclaredRole>,
-) -> Result<bool, CloudError> {
-    let part = match (&action.change, declared) {
-        (RoleChange::Delete, _) | (_, None) => {
-            return target.roles.delete_role(&action.role).await.map(|()| true);
+    declared: &DeclaredRole,
+) -> Result<Done, CloudError> {
+    let part = match &action.change {
+        RoleChange::Create { .. } => {
+            return Ok(match target.roles.create_role(declared).await? {
+                RoleCreation::Created => Done::Yes,
+                RoleCreation::AlreadyThere => Done::AlreadyThere,
+            });
         }
-        (RoleChange::Create { .. }, Some(declared)) => {
-            let created = target.roles.create_role(declared).await?;
-            return Ok(created == RoleCreation::Created);
+        RoleChange::Tag => RolePart::Tag,
+        RoleChange::SetTrust { .. } => RolePart::Trust,
+        RoleChange::SetPolicy { .. } => RolePart::Policy,
+        RoleChange::SetBoundary { .. } => RolePart::Boundary,
+        RoleChange::Delete => {
+            target.roles.delete_role(&action.role).await?;
+            return Ok(Done::Yes);
         }
-        (RoleChange::Tag, Some(declared)) => (RolePart::Tag, declared),
-        (RoleChange::SetTrust { .. }, Some(declared)) => (RolePart::Trust, declared),
-        (RoleChange::SetPolicy { .. }, Some(declared)) => (RolePart::Policy, declared),
-        (RoleChange::SetBoundary { .. }, Some(declared)) => (RolePart::Boundary, declared),
     };
-    target
-        .roles
-        .change_role(part.1, part.0)
-        .await
-        .map(|()| true)
-}
-
-/// As the API server stores times: what is written is what is read.
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
+    target.roles.change_role(declared, part).await?;
+    Ok(Done::Yes)
 }
 
 /// Writes down that a role is about to be made, before it is, so that none is left that nobody knows.

@@ -325,11 +325,10 @@ async fn a_role_that_appears_while_it_is_made_is_left_as_it_is() {
     world.rounds(4).await;
     world.settle().await;
     assert_eq!(role(&world), theirs);
-    assert_eq!(
-        world.server.events_of("RoleCreated").len(),
-        1,
-        "the first one alone"
-    );
+    assert_eq!(world.server.events_of("DriftCorrected").len(), 0);
+    let stands = world.condition(&hub(), ConditionType::RoleReady);
+    assert_eq!(stands.reason, Reason::RoleOwnedByOthers.to_string());
+    assert_eq!(known(&world, &hub()), None);
 }
 
 #[tokio::test]
@@ -347,7 +346,7 @@ async fn a_role_that_somebody_opened_and_nobody_may_close_is_told_as_no_isolatio
         ConditionType::IsolationReady,
         "False",
         Reason::RoleTrustsOthers,
-        &["somebody else may assume it"],
+        &["whomever it names may assume the role"],
     );
     world
         .server
@@ -376,4 +375,85 @@ async fn rights_that_went_with_the_management_of_roles_hold_nobody_up() {
     );
     assert_eq!(told.len(), 2);
     world.stays_as_it_is().await;
+}
+
+#[tokio::test]
+async fn while_the_store_tells_of_the_role_late_nothing_is_done_twice() {
+    let mut world = settled().await;
+    world
+        .cloud
+        .behave(|behaviour| behaviour.lag = Duration::from_secs(90));
+    edit(&world, |role| {
+        role.trust["Statement"][0]["Principal"] = json!({"AWS": "*"});
+        role.policy = Value::Null;
+    });
+    let before = world.cloud.count(Operation::ChangeRole);
+    world.rounds(5).await;
+    assert_eq!(world.cloud.count(Operation::ChangeRole) - before, 2);
+    assert!(known(&world, &hub()).unwrap().get("requested").is_none());
+    world.stays_as_it_is().await;
+}
+
+#[tokio::test]
+async fn a_role_that_was_refused_at_first_and_one_that_was_deleted_by_hand_leave_nothing_behind() {
+    for is_new in [true, false] {
+        let mut world = if is_new {
+            with_roles()
+        } else {
+            settled().await
+        };
+        if is_new {
+            world.cloud.behave(|behaviour| {
+                behaviour.missing_permissions.insert("iam:CreateRole");
+            });
+            world.rounds(5).await;
+            world
+                .cloud
+                .behave(|behaviour| behaviour.missing_permissions.clear());
+        } else {
+            world.cloud.edit_roles_by_hand(|roles| roles.clear());
+        }
+        world
+            .cloud
+            .behave(|behaviour| behaviour.lag = Duration::from_secs(90));
+        world.round().await;
+        assert!(world.cloud.role(&name()).is_some());
+        assert_eq!(
+            known(&world, &hub()).unwrap().get("arn"),
+            None,
+            "nothing is vended by it yet"
+        );
+        world.server.delete(&hub());
+        world.rounds(4).await;
+        assert!(world.server.get(&hub()).is_none());
+        assert_eq!(world.cloud.role(&name()), None, "new: {is_new}");
+    }
+}
+
+#[tokio::test]
+async fn a_boundary_that_cannot_be_set_keeps_nobody_from_closing_the_role() {
+    let mut world = settled().await;
+    edit(&world, |role| {
+        role.trust["Statement"][0]["Principal"] = json!({"AWS": "*"});
+        role.boundary = None;
+    });
+    world
+        .cloud
+        .behave(|behaviour| behaviour.refuses_boundaries = true);
+    world.rounds(3).await;
+    let role = role(&world);
+    assert_eq!(
+        role.trust["Statement"][0]["Principal"],
+        json!({"AWS": [VENDING]})
+    );
+    assert_eq!(role.boundary, None);
+    world.says(
+        &hub(),
+        ConditionType::RoleReady,
+        "False",
+        Reason::AccessDenied,
+        &[],
+    );
+    let isolation = world.condition(&hub(), ConditionType::IsolationReady);
+    assert_ne!(isolation.reason, Reason::RoleTrustsOthers.to_string());
 }

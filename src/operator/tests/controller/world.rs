@@ -14,8 +14,7 @@ use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud};
 use hubstorage_core::api::{
-    CREATION_TAG, ConditionType, HubStorage, HubStorageStatus, HubUser, OWNER_TAG, Reason,
-    StorageProvider, condition,
+    CREATION_TAG, ConditionType, HubStorage, HubUser, OWNER_TAG, Reason, StorageProvider, condition,
 };
 use hubstorage_core::names::{BucketName, RoleName};
 use hubstorage_core::roles::FoundRole;
@@ -442,17 +441,19 @@ impl World {
             .map(|bucket| bucket.bucket_name.as_str())
             .collect();
         let made = self.witness.created();
-        let is_known = |status: &HubStorageStatus| status.role.is_some();
-        let has_role = hubs.iter().flat_map(|hub| &hub.status).any(is_known);
-        let roles = self.cloud.edit_roles_by_hand(|roles| roles.clone());
-        let role_of_ours = |(_, role): &(RoleName, FoundRole)| {
+        let statuses = hubs.iter().flat_map(|hub| &hub.status);
+        let known_roles: Vec<&str> = statuses
+            .flat_map(|status| &status.role)
+            .map(|role| role.name.as_str())
+            .collect();
+        let is_of_us = |(name, role): &(RoleName, FoundRole)| {
             let owner = role.owner.as_ref();
-            owner.is_some_and(|owner| owner.starts_with(INSTALLATION)) && !has_role
+            owner.is_some_and(|owner| owner.starts_with(INSTALLATION))
+                && !known_roles.contains(&name.as_str())
         };
-        let roles = roles
-            .into_iter()
-            .filter(role_of_ours)
-            .map(|(name, _)| name.to_string());
+        let roles = self.cloud.edit_roles_by_hand(|roles| roles.clone());
+        let roles = roles.into_iter().filter(is_of_us);
+        let roles = roles.map(|(name, _)| name.to_string());
         let is_ours = |name: &BucketName| {
             let tags = self.cloud.bucket(name).unwrap().tags;
             let marked = tags

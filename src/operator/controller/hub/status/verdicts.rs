@@ -2,7 +2,7 @@
 
 use hubstorage_core::api::{
     BucketStatus, BucketVending, ConditionStatus, ConditionType, HubStorage, IsolationVerdict,
-    Reason, StorageProvider, Verdict,
+    Reason, StorageProvider, Verdict, condition,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
@@ -88,21 +88,41 @@ pub(super) fn all(
         None => {}
     }
     parts.extend(from_memory(hub, step, &names, &grants, missed, context));
-    if let Some(open) = role.as_ref().filter(|role| role.is_open()) {
-        for part in parts.iter_mut().filter(|part| part.type_ == IsolationReady) {
-            *part = open_role(open);
-        }
+    let open = match role {
+        Some(role) if role.unseen => stands_open(hub),
+        Some(role) => role.is_open.then(|| open_role(role)),
+        None if outcomes.is_empty() => stands_open(hub),
+        None => None,
+    };
+    if let Some(open) = open {
+        parts.retain(|part| part.type_ != IsolationReady);
+        parts.push(open);
     }
     let mut verdicts = summary(step, &names, &parts);
     verdicts.extend(parts);
     verdicts
 }
 
+/// What status says of a role that is open, while nobody can look.
+fn stands_open(hub: &HubStorage) -> Option<Verdict> {
+    let conditions = hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let before = condition(conditions, IsolationReady)?;
+    let is_open = before.reason == Reason::RoleTrustsOthers.to_string();
+    is_open.then(|| {
+        Verdict::new(
+            IsolationReady,
+            False,
+            Reason::RoleTrustsOthers,
+            &before.message,
+        )
+    })
+}
+
 /// Whoever assumes the role without a session policy reaches all of the hub's data.
 fn open_role(role: &RoleOutcome) -> Verdict {
     let message = format!(
-        "the trust policy of role {} is not the declared one: somebody else may assume it, and reach all data of this \
-         hub. RoleReady says why it is not put back",
+        "the trust policy of role {} is not the declared one: whomever it names may assume the role, and reach all data \
+         of this hub. RoleReady says why it is not put back",
         role.name
     );
     Verdict::new(IsolationReady, False, Reason::RoleTrustsOthers, message)
