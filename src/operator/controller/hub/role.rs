@@ -20,8 +20,8 @@ use kube::{Resource as _, ResourceExt as _};
 use super::{BucketOutcome, HubError, Target, delete, status};
 use crate::controller::{Context, Step};
 
-/// How long a role may stay unseen after it was made: IAM User Guide, "Changes that I make are not always
-/// immediately visible", speaks of eventual consistency without a bound; seconds are usual.
+/// How long a role may stay unseen after it was made or changed. The IAM User Guide ("Changes that I make
+/// are not always immediately visible") gives no bound; seconds are usual.
 const SEEN_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
 /// What became of the role.
@@ -245,15 +245,10 @@ async fn apply(
         outcome.step = not_seen_yet(&outcome.name);
         return Ok(());
     };
-    let before = outcome.known.as_ref().and_then(|it| it.requested.clone());
     outcome.known = Some(RoleStatus {
         name: outcome.name.to_string(),
         store: target.location.clone(),
-        requested: match (is_seen, actions.is_empty()) {
-            (true, _) => None,
-            (false, true) => before,
-            (false, false) => Some(now(context)),
-        },
+        requested: (!is_seen).then(|| now(context)),
         arn: Some(found.arn),
         id: Some(found.id),
         applied_digest: Some(declared.digest()),
@@ -400,8 +395,8 @@ async fn act(
         RoleChange::SetPolicy { .. } => RolePart::Policy,
         RoleChange::SetBoundary { .. } => RolePart::Boundary,
         RoleChange::Delete => {
-            target.roles.delete_role(&action.role).await?;
-            return Ok(Done::Yes);
+            let deleted = target.roles.delete_role(&action.role).await;
+            return deleted.map(|()| Done::Yes);
         }
     };
     target.roles.change_role(declared, part).await?;
