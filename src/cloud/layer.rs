@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::lifecycle::{Effect, Rule};
 use hubstorage_core::names::{BucketName, RoleName};
 use hubstorage_core::roles::{DeclaredRole, FoundRole};
@@ -96,6 +96,13 @@ impl<L: Layer, S: ObjectStore + ?Sized> ObjectStore for Layered<L, S> {
         let call = self.store.bucket_policy(bucket);
         self.layer
             .around(Operation::BucketPolicy, Some(bucket), call)
+            .await
+    }
+
+    async fn access_list(&self, bucket: &BucketName) -> Result<Vec<Grant>, CloudError> {
+        let call = self.store.access_list(bucket);
+        self.layer
+            .around(Operation::AccessList, Some(bucket), call)
             .await
     }
 

@@ -31,7 +31,7 @@ pub use tags::Tags;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::lifecycle::{Effect, Rule};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::policies::PolicyDocument;
@@ -94,6 +94,10 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// [`CloudError::Unsupported`] if the store has no such thing,
     /// [`CloudError::UnreadablePolicy`] if it is not what we can merge with.
     async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError>;
+
+    /// What the bucket's access control list grants to others than its owner; nothing where the store has
+    /// no such lists.
+    async fn access_list(&self, bucket: &BucketName) -> Result<Vec<Grant>, CloudError>;
 
     /// What is found instead of `setting`, in words; `None` where it is as it should be. Compared
     /// by meaning. Statements of the policy are compared by their own document.

@@ -11,6 +11,7 @@ pub enum Operation {
     BucketTags,
     LifecycleRules,
     BucketPolicy,
+    AccessList,
     Deviation,
     Created,
     Unclaimed,
@@ -50,6 +51,7 @@ impl Operation {
         match self {
             Self::CheckAccess | Self::Unclaimed | Self::Created => "s3:ListAllMyBuckets",
             Self::BucketPolicy => "s3:GetBucketPolicy",
+            Self::AccessList => "s3:GetBucketAcl",
             // One permission for each setting; this one stands for all of them here.
             Self::Deviation => "s3:GetBucketVersioning",
             Self::ApplySetting => "s3:PutBucketVersioning",

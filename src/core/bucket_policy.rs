@@ -58,26 +58,42 @@ impl fmt::Display for Statement {
     }
 }
 
-/// What a statement of others lets somebody do.
+/// Where others have granted something on a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantedBy {
+    /// In a statement of the bucket's policy: its `Sid`; none where it has none.
+    Statement(Option<String>),
+    /// In the bucket's access control list.
+    AccessList,
+}
+
+impl fmt::Display for GrantedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Statement(Some(sid)) => write!(f, "statement {sid}"),
+            Self::Statement(None) => f.write_str("a statement without Sid"),
+            Self::AccessList => f.write_str("the access control list"),
+        }
+    }
+}
+
+/// What others let somebody do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The statement's `Sid`; none where it has none.
-    pub sid: Option<String>,
-    /// To whom: ARNs, account numbers, or `*`.
+    /// Where it is written.
+    pub by: GrantedBy,
+    /// To whom: ARNs, account numbers, canonical user ids, e-mail addresses, groups in words, or `*`.
     pub principals: Vec<String>,
-    /// What, for example `s3:GetObject`.
+    /// What: `s3:GetObject` in a policy, `READ` in a list.
     pub actions: Vec<String>,
 }
 
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.sid {
-            Some(sid) => write!(f, "statement {sid}")?,
-            None => f.write_str("a statement without Sid")?,
-        }
         write!(
             f,
-            " grants {} to {}",
+            "{} grants {} to {}",
+            self.by,
             some(&self.actions),
             some(&self.principals)
         )
@@ -164,7 +180,7 @@ impl BucketPolicy {
             .into_iter()
             .filter(|statement| !is_ours(statement) && statement["Effect"] == "Allow")
             .map(|statement| Grant {
-                sid: sid(statement).filter(|sid| !sid.is_empty()).cloned(),
+                by: GrantedBy::Statement(sid(statement).filter(|sid| !sid.is_empty()).cloned()),
                 principals: match statement.get("NotPrincipal") {
                     Some(_) => vec!["everybody but some".to_owned()],
                     None => principals(&statement["Principal"]).into_iter().collect(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hubstorage_core::api::{Capability, Encryption, Versioning};
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::lifecycle::Rule;
 use hubstorage_core::names::{BucketName, RoleName};
 use hubstorage_core::roles::FoundRole;
@@ -107,6 +107,8 @@ pub struct Bucket {
     pub rules: Vec<Rule<String>>,
     /// Its policy.
     pub policy: BucketPolicy,
+    /// What its access control list grants to others than its owner.
+    pub access_list: Vec<Grant>,
     /// Whether the switch that overrides public grants is on.
     pub public_access_blocked: bool,
     /// Whether access control lists are switched off.
@@ -136,6 +138,7 @@ impl Bucket {
             tags: Tags::default(),
             rules: Vec::new(),
             policy: BucketPolicy::default(),
+            access_list: Vec::new(),
             public_access_blocked: false,
             owner_enforced: false,
             versioning: None,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use hubstorage_core::api::{Capability, Versioning};
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::lifecycle::{self, Effect, Rule, RuleBody};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::settings::Setting;
@@ -97,6 +97,19 @@ impl ObjectStore for MemoryStore {
         self.needs(Operation::BucketPolicy, Capability::BucketPolicy)?;
         self.read(Operation::BucketPolicy, bucket, |bucket| {
             bucket.policy.clone()
+        })
+    }
+
+    async fn access_list(&self, bucket: &BucketName) -> Result<Vec<Grant>, CloudError> {
+        self.read(Operation::AccessList, bucket, |bucket| {
+            // With object ownership enforced, a list counts for nothing, and is answered empty.
+            let holds = !bucket.owner_enforced;
+            bucket
+                .access_list
+                .iter()
+                .filter(|_| holds)
+                .cloned()
+                .collect()
         })
     }
 

@@ -1,5 +1,6 @@
 //! S3 and its compatibles.
 
+mod access_list;
 mod account;
 mod addresses;
 mod answers;

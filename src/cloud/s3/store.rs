@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::error::operation::BuildError;
 use hubstorage_core::api::Capability;
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::lifecycle::{self, Effect, Rule, RuleBody};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::settings::Setting;
@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use super::account::Account;
 use super::elements::UnknownElements;
 use super::errors::{Call, Parties, status};
-use super::{Addressing, S3Config, rules, transport};
+use super::{Addressing, S3Config, access_list, rules, transport};
 use crate::{Batch, CloudError, Contents, Creation, ObjectStore, Removal, Tags, Unclaimed};
 
 /// The region whose name no location constraint may bear (`CreateBucket`, S3 API reference).
@@ -305,6 +305,15 @@ impl ObjectStore for S3Store {
 
     async fn bucket_policy(&self, bucket: &BucketName) -> Result<BucketPolicy, CloudError> {
         self.policy(bucket).await
+    }
+
+    async fn access_list(&self, bucket: &BucketName) -> Result<Vec<Grant>, CloudError> {
+        let get = self.client.get_bucket_acl().bucket(bucket.as_str());
+        match get.send().await {
+            Ok(found) => Ok(access_list::of_others(&found)),
+            Err(error) if is_not_implemented(&error) => Ok(Vec::new()),
+            Err(error) => Err(self.call("s3:GetBucketAcl", bucket).failed(&error)),
+        }
     }
 
     async fn deviation(

@@ -104,6 +104,7 @@ const CONTRACT: &[(&str, Check)] = contract![
     settings::a_setting_that_the_store_cannot_do_is_named_when_it_is_set_at_the_latest,
     settings::versioning_that_was_changed_is_seen,
     settings::a_new_bucket_has_no_policy,
+    settings::an_access_list_tells_who_else_gets_in,
     settings::statements_of_ours_come_and_go_beside_those_of_others,
     settings::the_last_statement_can_be_removed,
     settings::a_bucket_keeps_its_time_of_creation,

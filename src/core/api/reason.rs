@@ -80,7 +80,7 @@ pub enum Reason {
     ProbeInconclusive,
     /// The store does not hold users apart.
     ProbeLeaks,
-    /// The policy of a bucket lets others in.
+    /// The policy of a bucket, or its access control list, lets others in.
     OtherGrants,
     /// The provider vends nothing.
     VendingNotConfigured,
@@ -350,7 +350,7 @@ impl Reason {
                 "Restrict the vending identity's own policy as docs/security.md shows, or use a store that enforces session policies."
             }
             Self::OtherGrants => {
-                "When nobody needs them any more, take the statements out of the bucket's policy; docs/migrate.md shows how. The operator never does."
+                "When nobody needs them any more, take them out of the bucket's policy or access control list; docs/migrate.md shows how. The operator never does."
             }
             Self::VendingNotConfigured => "Add spec.s3.vending to the StorageProvider.",
             Self::MetadataServiceUntried => {

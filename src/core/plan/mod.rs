@@ -71,6 +71,8 @@ pub struct Found {
     pub rules: Vec<Rule<()>>,
     /// Its policy.
     pub policy: BucketPolicy,
+    /// What its access control list grants to others than its owner.
+    pub access_list: Vec<Grant>,
     /// Wanted settings, but for those in the policy, that are not as they should be.
     pub deviations: Vec<Deviation>,
 }
@@ -119,7 +121,7 @@ pub struct BucketPlan {
     pub omitted: Vec<Effect>,
     /// Settings that will be kept, and those that this store cannot do.
     pub settings: Wanted,
-    /// What the bucket's policy grants to others.
+    /// What the bucket's policy and its access control list grant to others.
     pub grants: Vec<Grant>,
     /// Of what is declared: [`Declared::digest`].
     pub digest: String,
@@ -163,7 +165,8 @@ pub fn plan_bucket(
         Err(refusal) => return BucketPlan::nothing(declared, Some(refusal)),
     };
     let found = &observed.found;
-    let grants = found.policy.grants();
+    let mut grants = found.policy.grants();
+    grants.extend(found.access_list.iter().cloned());
     if origin == Origin::AccessOnly {
         return BucketPlan {
             origin: Some(origin),

@@ -7,7 +7,7 @@ use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud, MemorySession, Re
 use hubstorage_cloud::{
     CloudError, Credential, CredentialSource, IsolationProbe, ObjectStore, RoleStore,
 };
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant, GrantedBy};
 use hubstorage_core::lifecycle::{Rule, RuleBody};
 use hubstorage_core::names::BucketName;
 use jiff::Timestamp;
@@ -74,6 +74,7 @@ impl World for Memory {
             } else {
                 Sessions::NotHeld
             },
+            access_lists: true,
             line_breaks_in_keys: true,
             refused_name: self
                 .behaviour
@@ -172,6 +173,18 @@ impl World for Memory {
         let written = self
             .cloud
             .edit_by_hand(bucket, |bucket| bucket.policy = policy);
+        written.unwrap();
+    }
+
+    async fn open_access_list_by_hand(&self, bucket: &BucketName) {
+        let read = Grant {
+            by: GrantedBy::AccessList,
+            principals: vec!["*".to_owned()],
+            actions: vec!["READ".to_owned()],
+        };
+        let written = self
+            .cloud
+            .edit_by_hand(bucket, |bucket| bucket.access_list = vec![read]);
         written.unwrap();
     }
 

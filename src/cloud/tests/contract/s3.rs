@@ -9,9 +9,10 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
-    ChecksumAlgorithm, CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration,
-    LifecycleRule, LifecycleRuleFilter, ObjectLockMode, Tag, Tagging, VersioningConfiguration,
+    BucketCannedAcl, BucketLifecycleConfiguration, BucketLocationConstraint,
+    BucketVersioningStatus, ChecksumAlgorithm, CreateBucketConfiguration, ExpirationStatus,
+    LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, ObjectLockMode, Tag, Tagging,
+    VersioningConfiguration,
 };
 use hubstorage_cloud::s3::{Addressing, Keys, Managing, S3Config, S3Probe, S3Store, StsSource};
 use hubstorage_cloud::{
@@ -421,6 +422,12 @@ impl World for S3World {
     async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str) {
         let put = self.by_hand.put_bucket_policy().bucket(bucket.as_str());
         put.policy(policy).send().await.unwrap();
+    }
+
+    async fn open_access_list_by_hand(&self, bucket: &BucketName) {
+        let put = self.by_hand.put_bucket_acl().bucket(bucket.as_str());
+        let public = BucketCannedAcl::PublicRead;
+        put.acl(public).send().await.unwrap();
     }
 
     async fn tag_by_hand(&self, bucket: &BucketName, key: &str, value: &str) {

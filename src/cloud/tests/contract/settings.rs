@@ -111,6 +111,18 @@ pub async fn statements_of_ours_come_and_go_beside_those_of_others(world: &dyn W
     assert_eq!(store.bucket_policy(&bucket).await.unwrap(), before);
 }
 
+pub async fn an_access_list_tells_who_else_gets_in(world: &dyn World) {
+    let (store, bucket) = (world.store().await, new_bucket(world).await);
+    assert_eq!(store.access_list(&bucket).await, Ok(Vec::new()));
+    if !world.traits().access_lists {
+        return;
+    }
+    world.open_access_list_by_hand(&bucket).await;
+    let found = store.access_list(&bucket).await.unwrap();
+    let words: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(words, ["the access control list grants READ to *"]);
+}
+
 pub async fn the_last_statement_can_be_removed(world: &dyn World) {
     let (store, bucket) = (world.store().await, new_bucket(world).await);
     for wanted in [BTreeSet::from([Statement::DenyAnonymous]), BTreeSet::new()] {

@@ -88,6 +88,7 @@ impl Store {
             others: Others::Refused,
             wrong_keys: WrongKeys::Rejected,
             sessions: Sessions::AS_ON_AWS,
+            access_lists: true,
             line_breaks_in_keys: true,
             refused_name: None,
         };
@@ -102,6 +103,7 @@ impl Store {
                     .without(Capability::Encryption)
                     .without(Capability::Roles),
                 others: Others::Shared,
+                access_lists: false,
                 refused_name: Some(BucketName::parse("minio").unwrap()),
                 ..as_on_aws
             },

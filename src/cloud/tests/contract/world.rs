@@ -35,6 +35,8 @@ pub struct Traits {
     pub wrong_keys: WrongKeys,
     /// What session policies are worth.
     pub sessions: Sessions,
+    /// Whether buckets have access control lists.
+    pub access_lists: bool,
     /// Whether keys may hold line breaks.
     pub line_breaks_in_keys: bool,
     /// A valid name that this store does not take.
@@ -125,6 +127,8 @@ pub trait World: Send + Sync {
     async fn bucket_with_a_locked_object(&self, key: &str) -> BucketName;
     /// Writes the whole policy.
     async fn write_policy_by_hand(&self, bucket: &BucketName, policy: &str);
+    /// Lets everybody list the bucket, in its access control list.
+    async fn open_access_list_by_hand(&self, bucket: &BucketName);
     async fn tag_by_hand(&self, bucket: &BucketName, key: &str, value: &str);
     /// Adds a rule that is not ours: objects under `part/` expire after 30 days.
     async fn add_rule_of_others(&self, bucket: &BucketName);

@@ -114,6 +114,7 @@ impl Bucket {
         if let (Ok(Standing { origin, .. }), true) = (standing, sighting != Sighting::Missing) {
             let wanted = wanted(&declared.settings, origin, supports).apply;
             found = Found {
+                access_list: Vec::new(),
                 rules: self.rules.clone(),
                 policy: self.policy.clone(),
                 deviations: wanted

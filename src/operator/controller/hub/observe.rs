@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hubstorage_cloud::{CloudError, ObjectStore};
 use hubstorage_core::api::{CREATION_TAG, Capability, Management, OWNER_TAG, Origin};
-use hubstorage_core::bucket_policy::BucketPolicy;
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{
     Declared, Found, Observed, Owner, Remembered, Sighting, Standing, stand,
@@ -92,6 +92,7 @@ async fn close_look(
     look: &mut Look,
 ) -> Result<(), CloudError> {
     let bucket = &declared.bucket;
+    look.observed.found.access_list = access_list(store, bucket, origin).await?;
     if supports.has(Capability::BucketPolicy) {
         look.observed.found.policy = policy(store, bucket, origin, &mut look.lacking).await?;
     }
@@ -139,6 +140,18 @@ async fn policy(
         {
             Ok(BucketPolicy::default())
         }
+        read => read,
+    }
+}
+
+/// What the bucket's access control list grants; of a bucket that others keep, where they let us read it.
+async fn access_list(
+    store: &dyn ObjectStore,
+    bucket: &BucketName,
+    origin: Origin,
+) -> Result<Vec<Grant>, CloudError> {
+    match store.access_list(bucket).await {
+        Err(CloudError::AccessDenied { .. }) if origin == Origin::AccessOnly => Ok(Vec::new()),
         read => read,
     }
 }

@@ -6,8 +6,9 @@ use hubstorage::certificates::{Address, WebhookState};
 use hubstorage::controller::hub as reconciler;
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::memory::{Behaviour, Bucket};
-use hubstorage_core::api::{ConditionType, Reason, StorageProvider};
-use hubstorage_core::bucket_policy::{BucketPolicy, Statement};
+use hubstorage_core::api::{Capability, ConditionType, Reason, StorageProvider};
+use hubstorage_core::bucket_policy::{BucketPolicy, Grant, GrantedBy, Statement};
+use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
@@ -335,6 +336,39 @@ async fn what_others_statements_grant_is_named_until_it_is_gone_also_over_news()
     says(&world, IsolationReady);
 
     grant(&world, json!([]));
+    world.settle().await;
+    world.says(&hub(), Ready, "True", Reason::Ready, &[]);
+}
+
+/// On Ceph RGW, say: there is nothing that puts access control lists out of force.
+#[tokio::test]
+async fn what_an_access_control_list_grants_is_named_until_it_is_gone() {
+    let without_ownership = Behaviour {
+        supports: Supports::ALL.without(Capability::ObjectOwnership),
+        ..Behaviour::aws()
+    };
+    let mut world = World::new(without_ownership).with(&hub());
+    world.settle().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    let open = |world: &World, is_open: bool| {
+        let everybody = Grant {
+            by: GrantedBy::AccessList,
+            principals: vec!["*".to_owned()],
+            actions: vec!["READ".to_owned()],
+        };
+        let list = is_open.then_some(everybody);
+        let written = world.cloud.edit_by_hand(&scratch(), |bucket| {
+            bucket.access_list = list.into_iter().collect();
+        });
+        written.unwrap();
+    };
+    open(&world, true);
+    world.settle().await;
+    let words = ["earth-scratch: the access control list grants READ to *"];
+    world.says(&hub(), Ready, "False", Reason::OtherGrants, &words);
+    world.stays_as_it_is().await;
+
+    open(&world, false);
     world.settle().await;
     world.says(&hub(), Ready, "True", Reason::Ready, &[]);
 }

@@ -2,8 +2,8 @@
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, CreateBucketConfiguration, ObjectOwnership, OwnershipControls,
-    OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption,
+    BucketCannedAcl, BucketLocationConstraint, CreateBucketConfiguration, ObjectOwnership,
+    OwnershipControls, OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption,
     ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
     Tag,
 };
@@ -234,6 +234,17 @@ pub async fn deny_anonymous(world: &S3World) -> Finding {
             "HTTP {status} also where a policy lets everybody read"
         )),
     }
+}
+
+/// Somebody lets everybody list.
+pub async fn access_lists(world: &S3World) -> Finding {
+    let (s3, bucket) = (world.by_hand(), new_bucket(world).await);
+    let put = s3.put_bucket_acl().bucket(bucket.as_str());
+    if let Err(error) = put.acl(BucketCannedAcl::PublicRead).send().await {
+        return Finding::refused(&error);
+    }
+    let found = world.store().await.access_list(&bucket).await;
+    Finding::kept(found.is_ok_and(|grants| !grants.is_empty()))
 }
 
 /// A policy for everybody about one object.

@@ -99,6 +99,7 @@ pub const ROWS: &[Row] = rows![
     "public access block": buckets::public_access_block,
     "bucket policy": buckets::policy,
     "our statement against requests without credentials": buckets::deny_anonymous,
+    "access control lists": buckets::access_lists,
     "object ownership `BucketOwnerEnforced`": buckets::ownership,
     "default encryption with AES256": buckets::encryption,
     "lifecycle: expires objects": lifecycle::objects,

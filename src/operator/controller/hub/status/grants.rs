@@ -1,4 +1,4 @@
-//! What others' statements in the buckets' policies grant. Pure.
+//! What others' statements in the buckets' policies, and the buckets' access control lists, grant. Pure.
 
 use hubstorage_core::api::{BucketStatus, HubStorageStatus, StorageProvider};
 use hubstorage_core::bucket_policy::Grant;
@@ -20,7 +20,7 @@ pub fn words(grants: &[Grant], provider: Option<&StorageProvider>) -> Vec<String
     let others: Vec<&Grant> = grants.iter().filter(|grant| !is_ours(grant)).collect();
     let mut words: Vec<String> = others.iter().take(MOST).map(ToString::to_string).collect();
     if let Some(more) = others.len().checked_sub(MOST).filter(|more| *more > 0) {
-        words.push(format!("{more} more statements grant something"));
+        words.push(format!("{more} more grants"));
     }
     words
 }

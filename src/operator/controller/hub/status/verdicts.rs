@@ -357,7 +357,7 @@ fn isolation(
             Reason::OtherGrants,
             &format!(
                 "{}. By these, somebody may reach more than their own prefix. Once nobody needs them, take them out of \
-                 the bucket's policy: the operator leaves what others wrote",
+                 the bucket's policy or access control list: the operator leaves what others wrote",
                 grants.join("; ")
             ),
         );
