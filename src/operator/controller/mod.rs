@@ -9,6 +9,7 @@ mod backoff;
 mod context;
 mod events;
 pub mod hub;
+mod kinds;
 mod leadership;
 mod metrics;
 mod parts;

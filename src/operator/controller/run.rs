@@ -8,9 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
-use hubstorage_core::api::{HubStorage, HubUser, REINSTALL, StorageProvider};
+use hubstorage_core::api::HubStorage;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -21,7 +20,7 @@ use super::queue::Ask;
 use super::runner::{Wake, Work};
 use super::tenure::Tenure;
 use super::watches::Watches;
-use super::{Backoff, Context, Events, Metrics, hub, parts, provider, start, users};
+use super::{Backoff, Context, Events, Metrics, hub, kinds, parts, provider, start, users};
 use crate::health::Health;
 use crate::providers::Connections;
 use crate::pulse::{Cadence, Pulses};
@@ -77,7 +76,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let health = health.serve(options.health_listen, ended);
 
     let work = async {
-        kinds_are_installed(&client).await?;
+        kinds::are_installed(&client).await?;
         let installation = match options.installation_id {
             Some(id) => id,
             None => kube_system_uid(&client).await?,
@@ -125,26 +124,6 @@ async fn lead(
     if !stop.is_cancelled() {
         bail!("the reconcilers ended by themselves");
     }
-    Ok(())
-}
-
-async fn kinds_are_installed(client: &Client) -> anyhow::Result<()> {
-    let one = ListParams::default().limit(1);
-    let hint = format!(
-        "the API server does not serve the kinds of hubstorage.io to this account; install them with {REINSTALL}"
-    );
-    Api::<StorageProvider>::all(client.clone())
-        .list_metadata(&one)
-        .await
-        .context(hint.clone())?;
-    Api::<HubStorage>::all(client.clone())
-        .list_metadata(&one)
-        .await
-        .context(hint.clone())?;
-    Api::<HubUser>::all(client.clone())
-        .list_metadata(&one)
-        .await
-        .context(hint)?;
     Ok(())
 }
 

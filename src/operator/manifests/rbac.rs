@@ -36,6 +36,17 @@ fn controller() -> Vec<Document> {
             &["storageproviders", "hubstorages", "hubusers"],
             FOLLOW,
         ),
+        named(
+            "Begins only where status can hold what it writes there.",
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &[
+                "hubstorages.hubstorage.io",
+                "hubusers.hubstorage.io",
+                "storageproviders.hubstorage.io",
+            ],
+            &["get"],
+        ),
         rule(
             "Writes what it found and did.",
             "hubstorage.io",

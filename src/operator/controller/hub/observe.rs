@@ -92,10 +92,12 @@ async fn close_look(
     look: &mut Look,
 ) -> Result<(), CloudError> {
     let bucket = &declared.bucket;
-    look.observed.found.access_list = access_list(store, bucket, origin).await?;
     if supports.has(Capability::BucketPolicy) {
         look.observed.found.policy = policy(store, bucket, origin, &mut look.lacking).await?;
     }
+    // After the policy: MinIO lets those read a list who may read a policy, and only that right has a name
+    // there.
+    look.observed.found.access_list = access_list(store, bucket, origin).await?;
     if origin == Origin::AccessOnly {
         return Ok(());
     }
