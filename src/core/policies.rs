@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::names::{BucketName, Prefix};
+use crate::names::{BucketName, Prefix, SharedPrefix};
 
 /// The longest session policy that STS takes, in characters (`sessionPolicyDocumentType`).
 pub const MAX_SESSION_POLICY: usize = 2048;
@@ -40,13 +40,45 @@ pub enum Access {
     ReadWrite,
 }
 
-/// One prefix in one bucket that a session reaches.
+/// What of a bucket a session reaches.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// What is under a user's own prefix.
+    Own(Prefix),
+    /// What is under a prefix that users share.
+    Shared(SharedPrefix),
+    /// All of it.
+    Whole,
+}
+
+impl Place {
+    /// The part of `bucket` that this is, as what comes after `s3://` or `arn:aws:s3:::`, without a
+    /// closing `/`.
+    pub fn within(&self, bucket: &BucketName) -> String {
+        match self {
+            Self::Own(prefix) => format!("{bucket}/{prefix}"),
+            Self::Shared(prefix) => format!("{bucket}/{prefix}"),
+            Self::Whole => bucket.to_string(),
+        }
+    }
+
+    /// The pattern of what may be listed there; none for everything.
+    fn listing(&self) -> Option<String> {
+        match self {
+            Self::Own(prefix) => Some(format!("{prefix}/*")),
+            Self::Shared(prefix) => Some(format!("{prefix}/*")),
+            Self::Whole => None,
+        }
+    }
+}
+
+/// A part of one bucket that a session reaches.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reach {
     /// The bucket.
     pub bucket: BucketName,
-    /// The prefix in it, without the closing `/`.
-    pub prefix: Prefix,
+    /// What of it.
+    pub place: Place,
     /// What may be done there.
     pub access: Access,
 }
@@ -134,48 +166,52 @@ impl PolicyDocument {
             return Err(PolicyError::Empty);
         }
         // Sorted, so that the same grants always give the same bytes: the cache key.
+        // The widest counts of what is granted twice.
         let mut reaches: Vec<&Reach> = reaches.iter().collect();
-        reaches.sort();
-        reaches.dedup();
+        reaches.sort_by(|one, other| other.cmp(one));
+        reaches.dedup_by(|narrower, wider| {
+            (&narrower.bucket, &narrower.place) == (&wider.bucket, &wider.place)
+        });
+        reaches.reverse();
 
         let mut statement = Vec::new();
         for (access, action) in [(Access::ReadWrite, READ_WRITE), (Access::ReadOnly, READ)] {
             let resource: Vec<String> = reaches
                 .iter()
                 .filter(|reach| reach.access == access)
-                .map(|reach| format!("arn:aws:s3:::{}/{}/*", reach.bucket, reach.prefix))
+                .map(|reach| format!("arn:aws:s3:::{}/*", reach.place.within(&reach.bucket)))
                 .collect();
             if !resource.is_empty() {
                 statement.push(Statement::allowing(action, resource));
             }
         }
-        let mut prefixes: BTreeMap<&BucketName, BTreeSet<&Prefix>> = BTreeMap::new();
+        let mut listings: BTreeMap<&BucketName, BTreeSet<Option<String>>> = BTreeMap::new();
         for reach in &reaches {
-            prefixes
-                .entry(&reach.bucket)
-                .or_default()
-                .insert(&reach.prefix);
+            let listing = listings.entry(&reach.bucket).or_default();
+            listing.insert(reach.place.listing());
         }
         // Buckets share a statement only where their prefixes are the same: otherwise a prefix
-        // granted in one would list in the other.
-        let mut sharing: BTreeMap<&BTreeSet<&Prefix>, Vec<&BucketName>> = BTreeMap::new();
-        for (bucket, prefixes) in &prefixes {
+        // granted in one would list in the other. Where everything is listed, no prefix counts.
+        let mut sharing: BTreeMap<Option<Vec<&String>>, Vec<&BucketName>> = BTreeMap::new();
+        for (bucket, prefixes) in &listings {
+            let prefixes = prefixes.iter().map(Option::as_ref).collect();
             sharing.entry(prefixes).or_default().push(bucket);
         }
         for (prefixes, buckets) in sharing {
-            let prefixes = prefixes.iter().map(|prefix| format!("{prefix}/*"));
-            let string_like = PrefixCondition {
-                prefixes: prefixes.collect(),
-            };
+            let condition = prefixes.map(|prefixes| Condition {
+                string_like: PrefixCondition {
+                    prefixes: prefixes.into_iter().cloned().collect(),
+                },
+            });
             let resource = buckets.into_iter().map(arn).collect();
             statement.push(Statement {
-                condition: Some(Condition { string_like }),
+                condition,
                 ..Statement::allowing(&["s3:ListBucket"], resource)
             });
         }
         // A statement of its own: this call has no prefix, so that the condition above would
         // never hold for it.
-        let resource = prefixes.keys().copied().map(arn).collect();
+        let resource = listings.keys().copied().map(arn).collect();
         statement.push(Statement::allowing(&["s3:GetBucketLocation"], resource));
 
         let json = Document::of(statement);
@@ -187,23 +223,13 @@ impl PolicyDocument {
     }
 
     /// Whether the policy of every user fits, whatever they are called: that of a user with the
-    /// longest prefix, who has it in each of `buckets`.
+    /// longest prefix, of whom `reaches` tells what they reach.
     ///
     /// # Errors
     /// [`PolicyError::TooLong`] with the length that such a user's policy would have.
-    pub fn fits_every_user(
-        buckets: impl IntoIterator<Item = (BucketName, Access)>,
-    ) -> Result<(), PolicyError> {
+    pub fn fits_every_user(reaches: impl FnOnce(&Prefix) -> Vec<Reach>) -> Result<(), PolicyError> {
         let longest = Prefix::escaped(&[b'a'; MAX_PREFIX]);
-        let reaches: Vec<Reach> = buckets
-            .into_iter()
-            .map(|(bucket, access)| Reach {
-                bucket,
-                prefix: longest.clone(),
-                access,
-            })
-            .collect();
-        match Self::allowing(&reaches) {
+        match Self::allowing(&reaches(&longest)) {
             Err(too_long @ PolicyError::TooLong(_)) => Err(too_long),
             Ok(_) | Err(PolicyError::Empty) => Ok(()),
         }
@@ -253,8 +279,22 @@ mod tests {
     fn reach(bucket: &str, user: &str, access: Access) -> Reach {
         Reach {
             bucket: BucketName::parse(bucket).unwrap(),
-            prefix: Prefix::escaped(user.as_bytes()),
+            place: Place::Own(Prefix::escaped(user.as_bytes())),
             access,
+        }
+    }
+
+    fn shared(bucket: &str, prefix: &str, access: Access) -> Reach {
+        Reach {
+            place: Place::Shared(SharedPrefix::parse(prefix).unwrap()),
+            ..reach(bucket, "nobody", access)
+        }
+    }
+
+    fn whole(bucket: &str, access: Access) -> Reach {
+        Reach {
+            place: Place::Whole,
+            ..reach(bucket, "nobody", access)
         }
     }
 
@@ -333,18 +373,23 @@ mod tests {
     }
 
     /// The most buckets that a HubStorage may declare, with default names.
-    fn eight_buckets(namespace: &str) -> impl Iterator<Item = (BucketName, Access)> {
-        (0..8).map(move |number| {
+    fn eight_buckets(namespace: &str, prefix: &Prefix) -> Vec<Reach> {
+        let bucket = |number| {
             let purpose = format!("scratch-{number}");
-            let name = BucketName::derive("installation", namespace, "hub", &purpose);
-            (name, Access::ReadWrite)
-        })
+            BucketName::derive("installation", namespace, "hub", &purpose)
+        };
+        let reach = |number| Reach {
+            bucket: bucket(number),
+            place: Place::Own(prefix.clone()),
+            access: Access::ReadWrite,
+        };
+        (0..8).map(reach).collect()
     }
 
     #[test]
     fn eight_buckets_with_default_names_fit_for_everybody() {
         assert_eq!(
-            PolicyDocument::fits_every_user(eight_buckets("earth")),
+            PolicyDocument::fits_every_user(|prefix| eight_buckets("earth", prefix)),
             Ok(())
         );
     }
@@ -354,9 +399,7 @@ mod tests {
         let names: Vec<String> = (1..=255).map(|length| "ü".repeat(length)).collect();
         let ordinary = (1..=255).map(|length| "a".repeat(length));
         for user in ordinary.chain(names) {
-            let reaches: Vec<Reach> = eight_buckets("earth")
-                .map(|(bucket, access)| reach(bucket.as_str(), &user, access))
-                .collect();
+            let reaches = eight_buckets("earth", &Prefix::escaped(user.as_bytes()));
             assert!(PolicyDocument::allowing(&reaches).is_ok(), "{user}");
         }
     }
@@ -365,10 +408,58 @@ mod tests {
     fn buckets_that_are_too_many_for_some_user_are_told_before_that_user_comes() {
         let long = "a-namespace-with-a-name-as-long-as-they-get";
         assert!(matches!(
-            PolicyDocument::fits_every_user(eight_buckets(long)),
+            PolicyDocument::fits_every_user(|prefix| eight_buckets(long, prefix)),
             Err(PolicyError::TooLong(length)) if length > MAX_SESSION_POLICY
         ));
-        assert_eq!(PolicyDocument::fits_every_user([]), Ok(()));
+        assert_eq!(PolicyDocument::fits_every_user(|_| Vec::new()), Ok(()));
+    }
+
+    /// The statements about listing: buckets, and the prefixes there.
+    fn listings(policy: &PolicyDocument) -> Vec<(serde_json::Value, serde_json::Value)> {
+        let json: serde_json::Value = serde_json::from_str(policy.as_str()).unwrap();
+        let statements = json["Statement"].as_array().unwrap().iter();
+        let lists = statements.filter(|it| it["Action"][0] == "s3:ListBucket");
+        let told = |it: &serde_json::Value| {
+            let prefixes = &it["Condition"]["StringLike"]["s3:prefix"];
+            (it["Resource"].clone(), prefixes.clone())
+        };
+        lists.map(told).collect()
+    }
+
+    #[test]
+    fn what_is_shared_and_what_is_whole_stay_in_their_buckets() {
+        let policy = PolicyDocument::allowing(&[
+            reach("scratch", "bob", Access::ReadWrite),
+            shared("scratch", "_groups/ocean", Access::ReadOnly),
+            whole("data", Access::ReadOnly),
+            reach("data", "bob", Access::ReadWrite),
+        ])
+        .unwrap();
+        let json: serde_json::Value = serde_json::from_str(policy.as_str()).unwrap();
+        assert_eq!(
+            json["Statement"][0]["Resource"],
+            serde_json::json!(["arn:aws:s3:::data/bob/*", "arn:aws:s3:::scratch/bob/*"])
+        );
+        assert_eq!(
+            json["Statement"][1]["Resource"],
+            serde_json::json!([
+                "arn:aws:s3:::data/*",
+                "arn:aws:s3:::scratch/_groups/ocean/*"
+            ])
+        );
+        assert_eq!(
+            json["Statement"][1]["Action"],
+            serde_json::json!(["s3:GetObject"])
+        );
+        let everything = serde_json::Value::Null;
+        let some = serde_json::json!(["_groups/ocean/*", "bob/*"]);
+        assert_eq!(
+            listings(&policy),
+            [
+                (serde_json::json!(["arn:aws:s3:::data"]), everything),
+                (serde_json::json!(["arn:aws:s3:::scratch"]), some),
+            ]
+        );
     }
 
     #[test]
@@ -384,8 +475,9 @@ mod tests {
             reach("a-bucket", "bob", Access::ReadWrite),
             reach("b-bucket", "bob", Access::ReadOnly),
         );
+        let less = reach("a-bucket", "bob", Access::ReadOnly);
         let one = PolicyDocument::allowing(&[a.clone(), b.clone()]).unwrap();
-        let other = PolicyDocument::allowing(&[b, a.clone(), a]).unwrap();
+        let other = PolicyDocument::allowing(&[b, less.clone(), a.clone(), a, less]).unwrap();
         assert_eq!(one, other);
         assert_eq!(one.fingerprint(), other.fingerprint());
     }

@@ -210,6 +210,13 @@ async fn a_hubs_fields_are_checked_one_by_one() {
             .extend(extra.as_object().unwrap().clone());
         json!([bucket])
     };
+    let grant = |scope: &str, prefix: Option<&str>| {
+        let mut grant = json!({"name": "own", "subjects": [{"kind": "Everyone"}], "scope": scope, "permission": "ReadOnly"});
+        if let Some(prefix) = prefix {
+            grant["prefix"] = json!(prefix);
+        }
+        bucket(json!({"grants": [grant]}))
+    };
     let cases = [
         (
             bucket(json!({"lifecycle": {"expireAfterDays": 0}})),
@@ -235,6 +242,31 @@ async fn a_hubs_fields_are_checked_one_by_one() {
             bucket(json!({"env": [{"name": "AWS_PROFILE"}]})),
             "env[0].name",
             "AWS_ configure the SDKs",
+        ),
+        (
+            grant("Prefix", None),
+            "grants[0]",
+            "scope Prefix needs prefix",
+        ),
+        (
+            grant("Bucket", Some("_ocean")),
+            "grants[0]",
+            "nothing else takes it",
+        ),
+        (
+            grant("Prefix", Some("ocean")),
+            "grants[0].prefix",
+            "should match",
+        ),
+        (
+            grant("Prefix", Some("_hubstorage-canary-a")),
+            "grants[0].prefix",
+            "the operator's own",
+        ),
+        (
+            grant("Prefix", Some("_groups/../bob")),
+            "grants[0].prefix",
+            "no parts of a prefix",
         ),
         (
             bucket(json!({"bucketName": "No_Such_Name"})),

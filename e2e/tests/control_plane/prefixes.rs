@@ -2,6 +2,8 @@
 
 use hubstorage_core::names::Prefix;
 
+use serde_json::json;
+
 use crate::hub::{Hub, failed, said};
 
 #[tokio::test]
@@ -38,6 +40,71 @@ async fn hostile_usernames_reach_their_own_prefix_and_nothing_else() {
         );
         let error = failed(&pod, &theft).await;
         assert!(error.contains("AccessDenied"), "{name}: {error}");
+    }
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn what_a_hub_shares_is_reached_by_all_its_users_as_far_as_it_is_granted() {
+    let hub = Hub::namespace("grants").await;
+    hub.apply(&hub.provider()).await;
+    let everyone = json!([{"kind": "Everyone"}]);
+    let mut storage = hub.storage();
+    storage["spec"]["buckets"] = json!([
+        {
+            "name": "scratch", "env": [{"name": "SCRATCH_BUCKET"}],
+            "grants": [
+                {"name": "own", "subjects": everyone, "scope": "UserPrefix", "permission": "ReadWrite"},
+                {"name": "ocean", "subjects": everyone, "scope": "Prefix", "prefix": "_groups/ocean", "permission": "ReadWrite"},
+            ],
+        },
+        {
+            "name": "data", "env": [{"name": "DATA_BUCKET"}],
+            "grants": [{"name": "all", "subjects": everyone, "scope": "Bucket", "permission": "ReadOnly"}],
+        },
+    ]);
+    hub.apply(&storage).await;
+    hub.until_ready().await;
+    hub.until("both buckets to be probed", async || {
+        hub.get(&[
+            "hs",
+            "hub",
+            "-o=jsonpath={.status.vending.buckets[*].verdict}",
+        ])
+        .await
+            == "Isolated Isolated"
+    })
+    .await;
+    let name = |bucket: &str| {
+        let path = format!("-o=jsonpath={{.status.buckets[?(@.name=='{bucket}')].bucketName}}");
+        let hub = &hub;
+        async move { hub.get(&["hs", "hub", &path]).await }
+    };
+    let (scratch, data) = (name("scratch").await, name("data").await);
+    hub.as_owner(&format!(
+        "s3.put_object(Bucket='{data}', Key='2026/sst.zarr', Body=b'warm')"
+    ))
+    .await;
+    let (alice, bob) = (hub.pod("alice", "alice").await, hub.pod("bob", "bob").await);
+    let fs = "import os, s3fs; fs = s3fs.S3FileSystem(); b = os.environ['SCRATCH_BUCKET']; d = os.environ['DATA_BUCKET']";
+    let ocean = format!("s3://{scratch}/_groups/ocean");
+
+    let writes =
+        format!("{fs}\nfs.pipe(b + '/own', b'x'); fs.pipe('{ocean}/shared', b'ours'); print(d)");
+    assert_eq!(said(&alice, &writes).await, format!("s3://{data}"));
+    let reads = format!(
+        "{fs}\nprint(fs.cat('{ocean}/shared').decode(), fs.cat(d + '/2026/sst.zarr').decode(), len(fs.find(d)))"
+    );
+    assert_eq!(said(&bob, &reads).await, "ours warm 1");
+    for beyond in [
+        format!("fs.cat('s3://{scratch}/alice/own')"),
+        format!("fs.ls('s3://{scratch}/_groups')"),
+        format!("fs.pipe('s3://{scratch}/_groups/oceans/x', b'x')"),
+        "fs.pipe(d + '/mine', b'x')".to_owned(),
+        "fs.rm_file(d + '/2026/sst.zarr')".to_owned(),
+    ] {
+        let error = failed(&bob, &format!("{fs}\n{beyond}")).await;
+        assert!(error.contains("PermissionError"), "{beyond}: {error}");
     }
     hub.remove().await;
 }

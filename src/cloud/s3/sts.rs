@@ -120,7 +120,7 @@ impl CredentialSource for StsSource {
 #[cfg(test)]
 mod tests {
     use hubstorage_core::names::{BucketName, Prefix};
-    use hubstorage_core::policies::{Access, Reach};
+    use hubstorage_core::policies::{Access, Place, Reach};
 
     use super::*;
     use crate::s3::{Addressing, Keys};
@@ -140,7 +140,7 @@ mod tests {
         };
         let reach = Reach {
             bucket: BucketName::parse("earth").unwrap(),
-            prefix: Prefix::escaped(b"bob"),
+            place: Place::Own(Prefix::escaped(b"bob")),
             access: Access::ReadOnly,
         };
         let policy = PolicyDocument::allowing(&[reach]).unwrap();

@@ -120,6 +120,7 @@ const CONTRACT: &[(&str, Check)] = contract![
     vending::a_prefix_made_of_a_hostile_name_holds,
     vending::a_session_for_one_bucket_is_refused_in_another,
     vending::a_read_only_session_does_not_write,
+    vending::a_session_reaches_what_is_shared_as_far_as_it_is,
     vending::a_session_ends_in_900_seconds_or_later,
     vending::a_policy_with_several_buckets_reaches_each_as_granted,
     probing::the_probe_finds_out_whether_a_session_is_held_to_its_policy,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hubstorage_cloud::s3::{Addressing, Keys, S3Config, S3Store, StsSource};
 use hubstorage_cloud::{CloudError, CredentialSource as _, ObjectStore as _, Secret};
 use hubstorage_core::names::{BucketName, Prefix};
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -54,7 +54,7 @@ async fn answers(endpoint: &str) -> [CloudError; 3] {
     let bucket = BucketName::parse("earth-scratch").unwrap();
     let own = Reach {
         bucket: bucket.clone(),
-        prefix: Prefix::escaped(b"bob"),
+        place: Place::Own(Prefix::escaped(b"bob")),
         access: Access::ReadWrite,
     };
     let policy = PolicyDocument::allowing(&[own]).unwrap();

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{Days, StorageClass};
-use crate::policies::Access;
+use crate::names::{BucketName, Prefix, SharedPrefix};
+use crate::policies::{Access, Place, Reach};
 
 /// One bucket of a hub.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -91,20 +92,31 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// What the grants let a user do with their own prefix; the widest counts.
-    pub fn user_access(&self) -> Option<Access> {
-        let is_for_everyone = |grant: &&Grant| {
-            let mut subjects = grant.subjects.iter();
-            subjects.any(|subject| matches!(subject.kind, SubjectKind::Everyone))
+    /// Whether anything is granted to users.
+    pub fn grants_something(&self) -> bool {
+        !self.grants.is_empty()
+    }
+
+    /// What the grants let the user with this prefix reach, where the bucket has this name.
+    pub fn reaches(&self, bucket: &BucketName, own: &Prefix) -> Vec<Reach> {
+        let reach = |grant: &Grant| Reach {
+            bucket: bucket.clone(),
+            place: grant
+                .shared_place()
+                .unwrap_or_else(|| Place::Own(own.clone())),
+            access: match grant.permission {
+                Permission::ReadOnly => Access::ReadOnly,
+                Permission::ReadWrite => Access::ReadWrite,
+            },
         };
-        self.grants
-            .iter()
-            .filter(is_for_everyone)
-            .map(|grant| match (grant.scope, grant.permission) {
-                (Scope::UserPrefix, Permission::ReadOnly) => Access::ReadOnly,
-                (Scope::UserPrefix, Permission::ReadWrite) => Access::ReadWrite,
-            })
-            .max()
+        self.grants.iter().map(reach).collect()
+    }
+
+    /// What of the bucket its environment variables tell of, in place of the user's own prefix: what is
+    /// granted first, where no grant is of that prefix.
+    pub fn shared_place(&self) -> Option<Place> {
+        let places: Option<Vec<Place>> = self.grants.iter().map(Grant::shared_place).collect();
+        places?.into_iter().next()
     }
 }
 
@@ -241,13 +253,16 @@ fn default_grants() -> Vec<Grant> {
             kind: SubjectKind::Everyone,
         }],
         scope: Scope::UserPrefix,
+        prefix: None,
         permission: Permission::ReadWrite,
     }]
 }
 
 /// Who reaches what in a bucket.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.scope == 'Prefix') == has(self.prefix)")
+    .message("scope Prefix needs prefix, and nothing else takes it"))]
 pub struct Grant {
     /// Name of this grant.
     #[schemars(length(min = 1, max = 63))]
@@ -255,10 +270,35 @@ pub struct Grant {
     /// Who.
     #[schemars(length(min = 1, max = 8))]
     pub subjects: Vec<Subject>,
-    /// What of the bucket.
+    /// What of the bucket. UserPrefix: what is under the prefix of the user who asks. Prefix: what is under
+    /// the prefix that this grant names, the same for every user. Bucket: all of it, and so what every
+    /// user has there.
     pub scope: Scope,
+    /// With scope Prefix: which one, without a closing slash, for example _groups/ocean. It starts with an
+    /// underscore, which no user's prefix does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        with = "Option<String>",
+        length(min = 2, max = 63),
+        pattern(r"^_[A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$")
+    )]
+    #[x_kube(validation = Rule::new("!self.startsWith('_hubstorage') && !self.contains('..') && self.split('/').all(part, part != '.' && part != '_')")
+        .message("what starts with _hubstorage is the operator's own, and . and .. are no parts of a prefix"))]
+    pub prefix: Option<SharedPrefix>,
     /// To do what with it.
     pub permission: Permission,
+}
+
+impl Grant {
+    /// What it is of, where that is the same for every user; none: the prefix of whoever asks.
+    fn shared_place(&self) -> Option<Place> {
+        match (self.scope, &self.prefix) {
+            (Scope::Prefix, Some(prefix)) => Some(Place::Shared(prefix.clone())),
+            (Scope::Bucket, _) => Some(Place::Whole),
+            // The API server lets no scope Prefix in that names none.
+            (Scope::UserPrefix | Scope::Prefix, _) => None,
+        }
+    }
 }
 
 /// Whom a grant is for.
@@ -280,6 +320,10 @@ pub enum SubjectKind {
 pub enum Scope {
     /// The prefix of the user who asks.
     UserPrefix,
+    /// A prefix that users share.
+    Prefix,
+    /// All of it.
+    Bucket,
 }
 
 /// What a grant allows.

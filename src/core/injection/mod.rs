@@ -9,6 +9,7 @@ mod container;
 mod missed;
 mod patch;
 
+use crate::policies::Place;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -64,11 +65,13 @@ pub struct UserPods {
     container: Option<UserContainer>,
 }
 
-/// A variable that holds the location of the user's prefix in a bucket.
+/// A variable that holds the location of what a user has in a bucket.
 #[derive(Debug, Clone)]
 struct Location {
     variable: String,
     bucket: BucketName,
+    /// In place of the user's own prefix.
+    shared: Option<Place>,
     format: EnvFormat,
     on_conflict: OnConflict,
 }
@@ -161,6 +164,7 @@ impl HubInjection {
                 bucket.env.iter().map(|env| Location {
                     variable: env.name.clone(),
                     bucket: name.clone(),
+                    shared: bucket.shared_place(),
                     format: env.format,
                     on_conflict: env.on_conflict,
                 })
@@ -342,7 +346,9 @@ impl HubInjection {
                 EnvFormat::URL => "",
                 EnvFormat::URLWithSlash => "/",
             };
-            let url = format!("s3://{}/{prefix}{slash}", location.bucket);
+            let own = || Place::Own(prefix.clone());
+            let place = location.shared.clone().unwrap_or_else(own);
+            let url = format!("s3://{}{slash}", place.within(&location.bucket));
             env(patch, &location.variable, &url, location.on_conflict);
         }
         for (name, value) in &self.settings {

@@ -7,11 +7,13 @@ mod bucket;
 mod object;
 mod prefix;
 mod role;
+mod shared_prefix;
 
 pub use bucket::{BucketName, BucketNamePattern, InvalidBucketName};
 pub use object::{hub_user_name, session_name};
 pub use prefix::{InvalidUsername, Prefix, PrefixScheme, UnsafeRawName, Username};
 pub use role::{ROLE_PATH, RoleName, is_arn_of_ours};
+pub use shared_prefix::{InvalidSharedPrefix, SharedPrefix};
 
 use sha2::{Digest, Sha256};
 

@@ -15,7 +15,7 @@ use hubstorage_core::api::{
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::names::{BucketName, BucketNamePattern, Prefix, Username, hub_user_name};
-use hubstorage_core::policies::{Access, Reach};
+use hubstorage_core::policies::Reach;
 use hubstorage_core::roles::{RoleMissing, session_role};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -285,7 +285,7 @@ fn issuer(
 /// not matter then.
 fn refuse_nothing_to_vend(hub: &HubStorage, provider: &StorageProvider) -> Result<(), Denied> {
     let granting = hub.spec.buckets.iter();
-    let granting: Vec<&Bucket> = granting.filter(|b| b.user_access().is_some()).collect();
+    let granting: Vec<&Bucket> = granting.filter(|b| b.grants_something()).collect();
     if granting.is_empty() {
         return Err(Denied::NothingGranted {
             hub: hub.name_any(),
@@ -312,24 +312,13 @@ fn reaches(
     issuer: &Issuer,
     prefix: &Prefix,
 ) -> Result<Vec<Reach>, Denied> {
-    let granting: Vec<(&Bucket, Access)> = hub
-        .spec
-        .buckets
-        .iter()
-        .filter_map(|bucket| Some((bucket, bucket.user_access()?)))
-        .collect();
+    let granting = hub.spec.buckets.iter().filter(|b| b.grants_something());
     let mut reaches = BTreeSet::new();
     let mut why = Vec::new();
-    for (bucket, access) in granting {
-        match vendable(hub, provider, issuer, &bucket.name) {
-            Ok(bucket) => {
-                _ = reaches.insert(Reach {
-                    bucket,
-                    prefix: prefix.clone(),
-                    access,
-                })
-            }
-            Err(reason) => why.push(format!("bucket {}: {reason}", bucket.name)),
+    for declared in granting {
+        match vendable(hub, provider, issuer, &declared.name) {
+            Ok(bucket) => reaches.extend(declared.reaches(&bucket, prefix)),
+            Err(reason) => why.push(format!("bucket {}: {reason}", declared.name)),
         }
     }
     if reaches.is_empty() {

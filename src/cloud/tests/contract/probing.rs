@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hubstorage_cloud::{Credential, ProbeVerdict};
 use hubstorage_core::names::{BucketName, Prefix};
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 
 use crate::vending::vend;
 use crate::world::{Sessions, World, new_bucket};
@@ -60,7 +60,7 @@ pub async fn of_a_session_of(world: &dyn World, bucket: &BucketName, role: &str)
     };
     let own = Reach {
         bucket: canaries.bucket.clone(),
-        prefix: canaries.own.clone(),
+        place: Place::Own(canaries.own.clone()),
         access: Access::ReadWrite,
     };
     let policy = PolicyDocument::allowing(&[own]).unwrap();

@@ -6,7 +6,7 @@ use hubstorage_cloud::{CloudError, RoleCreation, RolePart};
 use hubstorage_core::api::Capability;
 use hubstorage_core::names::{BucketName, Prefix, RoleName, is_arn_of_ours};
 use hubstorage_core::plan::Owner;
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 use hubstorage_core::roles::{
     DeclaredRole, RememberedRole, RoleChange, RoleHome, RolePlan, plan_removal, plan_role,
 };
@@ -61,7 +61,7 @@ async fn remove(world: &dyn World, role: &DeclaredRole) {
 fn reach(bucket: &BucketName) -> PolicyDocument {
     PolicyDocument::allowing(&[Reach {
         bucket: bucket.clone(),
-        prefix: Prefix::escaped(b"bob"),
+        place: Place::Own(Prefix::escaped(b"bob")),
         access: Access::ReadWrite,
     }])
     .unwrap()

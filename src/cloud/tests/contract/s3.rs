@@ -19,7 +19,7 @@ use hubstorage_cloud::{
     Credential, CredentialSource, IsolationProbe, ObjectStore, RoleStore, Secret,
 };
 use hubstorage_core::names::{BucketName, Prefix};
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 use jiff::Timestamp;
 use url::Url;
 
@@ -188,7 +188,7 @@ impl S3World {
                 // Any policy does where none limits anything.
                 let policy = PolicyDocument::allowing(&[Reach {
                     bucket: BucketName::parse("any").unwrap(),
-                    prefix: Prefix::escaped(b"any"),
+                    place: Place::Own(Prefix::escaped(b"any")),
                     access: Access::ReadWrite,
                 }])
                 .unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hubstorage_cloud::{CloudError, Disposition, Tags};
 use hubstorage_core::names::Prefix;
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 
 use crate::world::{World, WrongKeys};
 
@@ -28,7 +28,7 @@ pub async fn a_secret_that_does_not_fit_its_key_is_told(world: &dyn World) {
 pub async fn vending_keys_that_do_not_fit_are_told(world: &dyn World) {
     let bob = Reach {
         bucket: world.new_name(),
-        prefix: Prefix::escaped(b"bob"),
+        place: Place::Own(Prefix::escaped(b"bob")),
         access: Access::ReadWrite,
     };
     let policy = PolicyDocument::allowing(&[bob]).unwrap();

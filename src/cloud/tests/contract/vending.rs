@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hubstorage_cloud::Credential;
-use hubstorage_core::names::{BucketName, Prefix, session_name};
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::names::{BucketName, Prefix, SharedPrefix, session_name};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 use jiff::SignedDuration;
 
 use crate::world::{Denial, Sessions, World, new_bucket};
@@ -22,12 +22,17 @@ pub async fn vend(world: &dyn World, reaches: &[(&BucketName, &Prefix, Access)])
         .iter()
         .map(|(bucket, prefix, access)| Reach {
             bucket: (*bucket).clone(),
-            prefix: (*prefix).clone(),
+            place: Place::Own((*prefix).clone()),
             access: *access,
         })
         .collect();
-    let policy = PolicyDocument::allowing(&reaches).unwrap();
-    let session = session_name(&reaches[0].prefix);
+    vend_places(world, &reaches).await
+}
+
+/// A credential for what these come to.
+async fn vend_places(world: &dyn World, reaches: &[Reach]) -> Credential {
+    let policy = PolicyDocument::allowing(reaches).unwrap();
+    let session = session_name(&prefix("bob"));
     world
         .source()
         .await
@@ -215,11 +220,68 @@ pub async fn a_read_only_session_does_not_write(world: &dyn World) {
     beyond(world, "delete in bulk", deleted);
 }
 
+pub async fn a_session_reaches_what_is_shared_as_far_as_it_is(world: &dyn World) {
+    let (mine, data) = (new_bucket(world).await, new_bucket(world).await);
+    let ocean = Place::Shared(SharedPrefix::parse("_groups/ocean").unwrap());
+    let reach = |bucket: &BucketName, place, access| Reach {
+        bucket: bucket.clone(),
+        place,
+        access,
+    };
+    let credential = vend_places(
+        world,
+        &[
+            reach(&mine, Place::Own(prefix("bob")), Access::ReadWrite),
+            reach(&mine, ocean, Access::ReadWrite),
+            reach(&data, Place::Whole, Access::ReadOnly),
+        ],
+    )
+    .await;
+    let user = world.user(&credential);
+    for key in ["_groups/ocean/data", "_groups/oceans/data", "alice/data"] {
+        world.put_by_hand(&mine, key).await;
+        world.put_by_hand(&data, key).await;
+    }
+    let (there, new) = ("_groups/ocean/data", "_groups/ocean/new");
+    user.put(&mine, new, "ours").await.unwrap();
+    assert_eq!(user.get(&mine, there).await.unwrap(), "by hand");
+    let listed = user.list(&mine, "_groups/ocean/").await;
+    assert_eq!(listed.unwrap(), [there, new]);
+    beyond(world, "list beside", user.list(&mine, "_groups/").await);
+    beyond(
+        world,
+        "get beside",
+        user.get(&mine, "_groups/oceans/data").await,
+    );
+    beyond(
+        world,
+        "put beside",
+        user.put(&mine, "_groups/oceans/x", "x").await,
+    );
+    beyond(world, "get another's", user.get(&mine, "alice/data").await);
+    let everything = user.list(&data, "").await.unwrap();
+    assert_eq!(
+        everything,
+        ["_groups/ocean/data", "_groups/oceans/data", "alice/data"]
+    );
+    assert_eq!(user.get(&data, "alice/data").await.unwrap(), "by hand");
+    beyond(
+        world,
+        "put into what is read",
+        user.put(&data, "bob/x", "x").await,
+    );
+    beyond(
+        world,
+        "delete there",
+        user.delete(&data, "alice/data").await,
+    );
+}
+
 pub async fn a_session_ends_in_900_seconds_or_later(world: &dyn World) {
     let bucket = new_bucket(world).await;
     let bob = Reach {
         bucket,
-        prefix: prefix("bob"),
+        place: Place::Own(prefix("bob")),
         access: Access::ReadWrite,
     };
     let policy = PolicyDocument::allowing(&[bob]).unwrap();

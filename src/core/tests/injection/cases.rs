@@ -119,6 +119,48 @@ fn a_pod_without_env_mounts_volumes_or_annotations_gets_the_lists_too() {
 }
 
 #[test]
+fn a_variable_tells_of_what_is_shared_where_nobody_has_a_prefix_of_their_own() {
+    let grant = |name: &str, scope: &str| json!({"name": name, "subjects": [{"kind": "Everyone"}], "scope": scope, "permission": "ReadOnly"});
+    let mut ocean = grant("ocean", "Prefix");
+    ocean["prefix"] = json!("_groups/ocean");
+    let (own, all) = (grant("own", "UserPrefix"), grant("all", "Bucket"));
+    for (grants, url, with_slash) in [
+        (
+            json!([]),
+            "s3://earth-scratch/bob",
+            "s3://earth-scratch/bob/",
+        ),
+        (
+            json!([ocean, own]),
+            "s3://earth-scratch/bob",
+            "s3://earth-scratch/bob/",
+        ),
+        (
+            json!([ocean, all]),
+            "s3://earth-scratch/_groups/ocean",
+            "s3://earth-scratch/_groups/ocean/",
+        ),
+        (
+            json!([all, ocean]),
+            "s3://earth-scratch",
+            "s3://earth-scratch/",
+        ),
+    ] {
+        let env = json!([{"name": "SCRATCH_BUCKET"}, {"name": "PANGEO_SCRATCH", "format": "URLWithSlash"}]);
+        let mut buckets = scratch(env);
+        buckets[0]["grants"] = grants;
+        let hub = hub(json!({}), buckets, amazon_without_vending());
+        let pod = notebook_pod();
+
+        let after = patched(&pod, &admit(&pod, HUB, Some(&hub)));
+
+        for (name, value) in [("SCRATCH_BUCKET", url), ("PANGEO_SCRATCH", with_slash)] {
+            assert_eq!(variable(notebook(&after), name), Some(&json!(value)));
+        }
+    }
+}
+
+#[test]
 fn lists_that_are_null_count_as_absent() {
     let mut pod = notebook_pod();
     pod["spec"]["volumes"] = Value::Null;

@@ -1,5 +1,6 @@
 //! Each refusal by its name, and what a user gets otherwise.
 
+use hubstorage_core::policies::{Access, Place, PolicyDocument};
 use serde_json::{Value, json};
 
 use super::*;
@@ -155,11 +156,12 @@ fn a_user_gets_their_own_prefix_in_every_bucket_that_grants_it() {
         ("earth", "uid-of-earth")
     );
     assert_eq!(buckets(&grantee), ["earth-persistent", "earth-scratch"]);
+    let own = Place::Own(grantee.prefix.clone());
     assert!(
         grantee
             .reaches
             .iter()
-            .all(|reach| reach.prefix == grantee.prefix && reach.access == Access::ReadWrite)
+            .all(|reach| reach.place == own && reach.access == Access::ReadWrite)
     );
 }
 
@@ -185,22 +187,41 @@ fn the_oldest_hub_of_the_namespace_counts() {
 }
 
 #[test]
-fn a_read_only_grant_gives_no_more_and_the_widest_grant_counts() {
-    let grant = |name: &str, permission: &str| json!({"name": name, "subjects": [{"kind": "Everyone"}], "scope": "UserPrefix", "permission": permission});
-    let access = |grants: Value| {
-        Seen::with(|seen| {
+fn grants_reach_the_own_prefix_a_shared_one_or_all_of_the_bucket() {
+    let policy = |grants: Value| {
+        let grantee = Seen::with(|seen| {
             seen.hubs[0]["spec"]["buckets"] = json!([{"name": "scratch", "grants": grants}]);
-        })
-        .map(|grantee| grantee.reaches[0].access)
+        });
+        let reaches = grantee.unwrap().reaches;
+        let policy = PolicyDocument::allowing(&reaches).unwrap();
+        serde_json::from_str::<Value>(policy.as_str()).unwrap()["Statement"].clone()
     };
-    assert_eq!(
-        access(json!([grant("r", "ReadOnly")])),
-        Ok(Access::ReadOnly)
-    );
-    assert_eq!(
-        access(json!([grant("r", "ReadOnly"), grant("w", "ReadWrite")])),
-        Ok(Access::ReadWrite)
-    );
+    let grant = |name: &str, scope: &str, permission: &str| json!({"name": name, "subjects": [{"kind": "Everyone"}], "scope": scope, "permission": permission});
+    let mut ocean = grant("ocean", "Prefix", "ReadOnly");
+    ocean["prefix"] = json!("_groups/ocean");
+    let objects = |what: &str| json!([format!("arn:aws:s3:::earth-scratch/{what}*")]);
+
+    let own = policy(json!([grant("own", "UserPrefix", "ReadOnly")]));
+    assert_eq!(own[0]["Action"], json!(["s3:GetObject"]));
+    assert_eq!(own[0]["Resource"], objects("bob/"));
+
+    let widest = policy(json!([
+        grant("r", "UserPrefix", "ReadOnly"),
+        grant("w", "UserPrefix", "ReadWrite")
+    ]));
+    assert_eq!(widest[0]["Action"][1], "s3:PutObject");
+    assert_eq!(widest[0]["Resource"], objects("bob/"));
+    assert_eq!(widest[1]["Action"], json!(["s3:ListBucket"]));
+
+    let shared = policy(json!([grant("own", "UserPrefix", "ReadWrite"), ocean]));
+    assert_eq!(shared[0]["Resource"], objects("bob/"));
+    assert_eq!(shared[1]["Action"], json!(["s3:GetObject"]));
+    assert_eq!(shared[1]["Resource"], objects("_groups/ocean/"));
+
+    let whole = policy(json!([grant("all", "Bucket", "ReadOnly")]));
+    assert_eq!(whole[0]["Resource"], objects(""));
+    assert_eq!(whole[1]["Action"], json!(["s3:ListBucket"]));
+    assert_eq!(whole[1]["Condition"], Value::Null);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use hubstorage_cloud::ProbeVerdict;
 use hubstorage_core::api::{HubStorage, IsolationVerdict, SYSTEM_NAMESPACE, StorageProvider};
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::names::{Prefix, session_name};
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 use hubstorage_core::roles::session_role;
 use kube::{Client, ResourceExt};
 use kube_lease_manager::LeaseManagerBuilder;
@@ -216,7 +216,7 @@ impl Prober {
         let bucket = probe.target.bucket.clone();
         let reach = Reach {
             bucket: bucket.clone(),
-            prefix: own.clone(),
+            place: Place::Own(own.clone()),
             access: Access::ReadWrite,
         };
         let policy = match PolicyDocument::allowing(&[reach]) {
@@ -267,7 +267,7 @@ impl Prober {
 
 /// The buckets of a hub that something is vended from.
 fn buckets_of(hub: &HubStorage, provider: &Arc<StorageProvider>, issuer: &Issuer) -> Vec<Wanted> {
-    let granting = hub.spec.buckets.iter().filter(|b| !b.grants.is_empty());
+    let granting = hub.spec.buckets.iter().filter(|b| b.grants_something());
     granting
         .filter_map(|bucket| {
             let in_store = bucket_in_store(hub, provider, &bucket.name).ok()?;

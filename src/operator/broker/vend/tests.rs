@@ -7,7 +7,7 @@ use hubstorage_cloud::Operation;
 use hubstorage_cloud::memory::{Behaviour, MemoryCloud};
 use hubstorage_core::api::StorageProvider;
 use hubstorage_core::names::{BucketName, Prefix, Username};
-use hubstorage_core::policies::{Access, Reach};
+use hubstorage_core::policies::{Access, Place, Reach};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
@@ -62,7 +62,7 @@ fn grantee(user: &str) -> Grantee {
         prefix: prefix.clone(),
         reaches: vec![Reach {
             bucket,
-            prefix,
+            place: Place::Own(prefix),
             access: Access::ReadWrite,
         }],
         hub: "earth".into(),

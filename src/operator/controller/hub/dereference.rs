@@ -13,7 +13,7 @@ use hubstorage_core::api::{
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::effects;
-use hubstorage_core::names::BucketNamePattern;
+use hubstorage_core::names::{BucketNamePattern, Prefix};
 use hubstorage_core::plan::{Declared, Owner, Refusal};
 use hubstorage_core::policies::PolicyDocument;
 use hubstorage_core::settings::DeclaredSettings;
@@ -131,12 +131,18 @@ fn pods_can_be_told(hub: &HubStorage, namespace: &str) -> Result<(), Step> {
 /// A policy that is too long is refused here, for the longest user, and not when somebody with
 /// a long name asks for credentials.
 fn policies_fit(hub: &HubStorage, declared: &[Declared]) -> Result<(), Step> {
-    let reached = hub.spec.buckets.iter().filter_map(|bucket| {
-        let name = declared
-            .iter()
-            .find(|declared| declared.name == bucket.name)?;
-        Some((name.bucket.clone(), bucket.user_access()?))
-    });
+    let in_store = |bucket: &Bucket| {
+        let mut declared = declared.iter();
+        let declared = declared.find(|declared| declared.name == bucket.name);
+        declared.map(|declared| declared.bucket.clone())
+    };
+    let reached = |longest: &Prefix| {
+        let buckets = hub.spec.buckets.iter();
+        let named = buckets.filter_map(|bucket| Some((bucket, in_store(bucket)?)));
+        named
+            .flat_map(|(bucket, name)| bucket.reaches(&name, longest))
+            .collect()
+    };
     PolicyDocument::fits_every_user(reached).map_err(|error| {
         Step::stalled(
             Reason::InvalidConfiguration,

@@ -163,7 +163,8 @@ fn declared(hub: &HubStorage, target: &Target, outcomes: &[BucketOutcome]) -> Op
     let granting = |outcome: &BucketOutcome| {
         let mut named = hub.spec.buckets.iter();
         let named = named.find(|bucket| bucket.name == outcome.plan.name)?;
-        named.user_access().map(|_| outcome.plan.bucket.clone())
+        let is_granting = named.grants_something();
+        is_granting.then(|| outcome.plan.bucket.clone())
     };
     let ceiling: Ceiling = outcomes
         .iter()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hubstorage_cloud::{CloudError, ProbeVerdict};
 use hubstorage_core::names::{BucketName, Prefix};
-use hubstorage_core::policies::{Access, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 use serde_json::json;
 
 use super::{Finding, iam};
@@ -80,7 +80,7 @@ pub async fn roles(world: &S3World) -> Finding {
     let source = world.source().await;
     let reach = Reach {
         bucket: bucket.clone(),
-        prefix: Prefix::escaped(b"bob"),
+        place: Place::Own(Prefix::escaped(b"bob")),
         access: Access::ReadWrite,
     };
     let narrow = PolicyDocument::allowing(&[reach]).unwrap();
