@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use http::{Method, Request};
-use hubstorage_core::api::{AUDIENCE, STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{AUDIENCE, GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use hubstorage_core::injection::TOKEN_VOLUME;
 use hubstorage_e2e::Platform;
 use kube::Client;
@@ -180,13 +180,11 @@ async fn a_pod_that_is_created_by_server_side_apply_is_guarded_as_well() {
 }
 
 #[tokio::test]
-async fn stamp_and_username_stay_as_they_were() {
+async fn stamp_username_and_groups_stay_as_they_were() {
     let arena = Arena::new("changes").await;
     // The webhook stamps it, as it has a username.
-    arena
-        .pod("bobs", json!({USERNAME_ANNOTATION: "bob"}))
-        .await
-        .unwrap();
+    let bob = json!({USERNAME_ANNOTATION: "bob", GROUPS_ANNOTATION: "[\"ocean\"]"});
+    arena.pod("bobs", bob).await.unwrap();
     arena.pod("nobodys", Value::Null).await.unwrap();
     let ways = [
         ("admin", ""),
@@ -194,7 +192,7 @@ async fn stamp_and_username_stay_as_they_were() {
         ("system:node:paper", "/status"),
     ];
     for (who, subresource) in ways {
-        for key in [STAMP_ANNOTATION, USERNAME_ANNOTATION] {
+        for key in [STAMP_ANNOTATION, USERNAME_ANNOTATION, GROUPS_ANNOTATION] {
             let attacks = [
                 ("bobs", annotated(key, "eve")),
                 ("bobs", annotated(key, "")),
@@ -259,7 +257,7 @@ async fn a_resize_or_an_ephemeral_container_brings_no_annotation_along() {
 }
 
 #[tokio::test]
-async fn a_binding_brings_neither_stamp_nor_username() {
+async fn a_binding_brings_neither_stamp_nor_username_nor_groups() {
     let arena = Arena::new("binding").await;
     for (name, resource) in [("first", "pods/first/binding"), ("second", "bindings")] {
         let mut unbound = pod(name, Value::Null);
@@ -274,7 +272,7 @@ async fn a_binding_brings_neither_stamp_nor_username() {
                 "target": {"kind": "Node", "name": "paper"},
             })
         };
-        for key in [STAMP_ANNOTATION, USERNAME_ANNOTATION] {
+        for key in [STAMP_ANNOTATION, USERNAME_ANNOTATION, GROUPS_ANNOTATION] {
             let answer = arena.post(resource, &binding(json!({key: "eve"}))).await;
             refused(
                 answer,

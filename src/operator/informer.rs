@@ -9,7 +9,7 @@
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt as _};
-use hubstorage_core::api::{STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -155,6 +155,7 @@ pub fn prune_user_pod(pod: &mut PartialObjectMeta<Pod>) {
     pod.types = None;
     pod.metadata.owner_references = None;
     pod.metadata.finalizers = None;
-    pod.annotations_mut()
-        .retain(|key, _| key == STAMP_ANNOTATION || key == USERNAME_ANNOTATION);
+    pod.annotations_mut().retain(|key, _| {
+        [STAMP_ANNOTATION, USERNAME_ANNOTATION, GROUPS_ANNOTATION].contains(&key.as_str())
+    });
 }

@@ -244,6 +244,13 @@ async fn a_hubs_fields_are_checked_one_by_one() {
             "AWS_ configure the SDKs",
         ),
         (
+            bucket(
+                json!({"grants": [{"name": "own", "subjects": [{"kind": "Group"}], "scope": "UserPrefix", "permission": "ReadOnly"}]}),
+            ),
+            "subjects[0]",
+            "kind Group needs name",
+        ),
+        (
             grant("Prefix", None),
             "grants[0]",
             "scope Prefix needs prefix",

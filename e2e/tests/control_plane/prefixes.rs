@@ -4,7 +4,7 @@ use hubstorage_core::names::Prefix;
 
 use serde_json::json;
 
-use crate::hub::{Hub, failed, said};
+use crate::hub::{CREATOR, Hub, failed, said};
 
 #[tokio::test]
 async fn hostile_usernames_reach_their_own_prefix_and_nothing_else() {
@@ -45,7 +45,7 @@ async fn hostile_usernames_reach_their_own_prefix_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_a_hub_shares_is_reached_by_all_its_users_as_far_as_it_is_granted() {
+async fn what_a_hub_shares_is_reached_by_those_to_whom_it_is_granted_as_far_as_it_is() {
     let hub = Hub::namespace("grants").await;
     hub.apply(&hub.provider()).await;
     let everyone = json!([{"kind": "Everyone"}]);
@@ -55,7 +55,7 @@ async fn what_a_hub_shares_is_reached_by_all_its_users_as_far_as_it_is_granted()
             "name": "scratch", "env": [{"name": "SCRATCH_BUCKET"}],
             "grants": [
                 {"name": "own", "subjects": everyone, "scope": "UserPrefix", "permission": "ReadWrite"},
-                {"name": "ocean", "subjects": everyone, "scope": "Prefix", "prefix": "_groups/ocean", "permission": "ReadWrite"},
+                {"name": "ocean", "subjects": [{"kind": "Group", "name": "ocean"}], "scope": "Prefix", "prefix": "_groups/ocean", "permission": "ReadWrite"},
             ],
         },
         {
@@ -85,7 +85,14 @@ async fn what_a_hub_shares_is_reached_by_all_its_users_as_far_as_it_is_granted()
         "s3.put_object(Bucket='{data}', Key='2026/sst.zarr', Body=b'warm')"
     ))
     .await;
-    let (alice, bob) = (hub.pod("alice", "alice").await, hub.pod("bob", "bob").await);
+    let member = async |name: &str, groups: &str| {
+        let mut pod = hub.notebook(name, name);
+        pod["metadata"]["annotations"]["hubstorage.io/groups"] = json!(groups);
+        hub.pod_by(CREATOR, pod).await.unwrap()
+    };
+    let alice = member("alice", r#"["ocean"]"#).await;
+    let bob = member("bob", r#"["ice", "ocean"]"#).await;
+    let eve = member("eve", r#"["oceans", "_groups/ocean", "*"]"#).await;
     let fs = "import os, s3fs; fs = s3fs.S3FileSystem(); b = os.environ['SCRATCH_BUCKET']; d = os.environ['DATA_BUCKET']";
     let ocean = format!("s3://{scratch}/_groups/ocean");
 
@@ -106,5 +113,10 @@ async fn what_a_hub_shares_is_reached_by_all_its_users_as_far_as_it_is_granted()
         let error = failed(&bob, &format!("{fs}\n{beyond}")).await;
         assert!(error.contains("PermissionError"), "{beyond}: {error}");
     }
+    let error = failed(&eve, &format!("{fs}\nfs.cat('{ocean}/shared')")).await;
+    assert!(error.contains("PermissionError"), "{error}");
+    let own =
+        format!("{fs}\nfs.pipe(b + '/own', b'x'); print(fs.cat(d + '/2026/sst.zarr').decode())");
+    assert_eq!(said(&eve, &own).await, "warm");
     hub.remove().await;
 }

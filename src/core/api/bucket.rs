@@ -71,13 +71,15 @@ pub struct Bucket {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_ownership: Option<ObjectOwnership>,
 
-    /// Who reaches what. Default: everyone their own prefix, to read and write.
+    /// Who reaches what; of the permissions on the same thing, the widest counts. Default: everyone their own
+    /// prefix, to read and write.
     #[serde(default = "default_grants")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub grants: Vec<Grant>,
 
-    /// Environment variables in user pods that hold the location of the user's prefix.
+    /// Environment variables in user pods that hold the location of the user's prefix, or of what is granted
+    /// to the user first where no grant is of that prefix. A user to whom nothing is granted has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -97,8 +99,19 @@ impl Bucket {
         !self.grants.is_empty()
     }
 
-    /// What the grants let the user with this prefix reach, where the bucket has this name.
-    pub fn reaches(&self, bucket: &BucketName, own: &Prefix) -> Vec<Reach> {
+    /// Whether anything is granted to a user who is in these groups.
+    pub fn grants_to(&self, is_in: impl Fn(&str) -> bool) -> bool {
+        self.grants.iter().any(|grant| grant.is_for(&is_in))
+    }
+
+    /// What the grants let a user reach who has this prefix and is in these groups, where the bucket has
+    /// this name.
+    pub fn reaches(
+        &self,
+        bucket: &BucketName,
+        own: &Prefix,
+        is_in: impl Fn(&str) -> bool,
+    ) -> Vec<Reach> {
         let reach = |grant: &Grant| Reach {
             bucket: bucket.clone(),
             place: grant
@@ -109,14 +122,21 @@ impl Bucket {
                 Permission::ReadWrite => Access::ReadWrite,
             },
         };
-        self.grants.iter().map(reach).collect()
+        let grants = self.grants.iter().filter(|grant| grant.is_for(&is_in));
+        grants.map(reach).collect()
     }
 
-    /// What of the bucket its environment variables tell of, in place of the user's own prefix: what is
-    /// granted first, where no grant is of that prefix.
-    pub fn shared_place(&self) -> Option<Place> {
-        let places: Option<Vec<Place>> = self.grants.iter().map(Grant::shared_place).collect();
-        places?.into_iter().next()
+    /// What of the bucket its environment variables tell a user of: their own prefix where it is granted to
+    /// them, or nobody is granted anything; else what is granted to them first. `None` where only others
+    /// have something.
+    pub fn place(&self, own: &Prefix, is_in: impl Fn(&str) -> bool) -> Option<Place> {
+        let own = Place::Own(own.clone());
+        let grants = self.grants.iter().filter(|grant| grant.is_for(&is_in));
+        let places: Vec<Option<Place>> = grants.map(Grant::shared_place).collect();
+        if self.grants.is_empty() || places.contains(&None) {
+            return Some(own);
+        }
+        places.into_iter().next().flatten()
     }
 }
 
@@ -251,6 +271,7 @@ fn default_grants() -> Vec<Grant> {
         name: "own".to_owned(),
         subjects: vec![Subject {
             kind: SubjectKind::Everyone,
+            name: None,
         }],
         scope: Scope::UserPrefix,
         prefix: None,
@@ -290,6 +311,18 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Whether it is for a user who is in these groups.
+    fn is_for(&self, is_in: impl Fn(&str) -> bool) -> bool {
+        self.subjects
+            .iter()
+            .any(|subject| match (subject.kind, &subject.name) {
+                (SubjectKind::Everyone, _) => true,
+                (SubjectKind::Group, Some(group)) => is_in(group),
+                // The API server lets no group in that has no name.
+                (SubjectKind::Group, None) => false,
+            })
+    }
+
     /// What it is of, where that is the same for every user; none: the prefix of whoever asks.
     fn shared_place(&self) -> Option<Place> {
         match (self.scope, &self.prefix) {
@@ -302,10 +335,17 @@ impl Grant {
 }
 
 /// Whom a grant is for.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("(self.kind == 'Group') == has(self.name)")
+    .message("kind Group needs name, and Everyone takes none"))]
 pub struct Subject {
-    /// Kind of subject.
+    /// Everyone: all users of the hub. Group: those whose pod names it in the annotation
+    /// hubstorage.io/groups, which the hub writes.
     pub kind: SubjectKind,
+    /// With kind Group: its name in the hub, to the letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub name: Option<String>,
 }
 
 /// Kind of subject.
@@ -313,6 +353,8 @@ pub struct Subject {
 pub enum SubjectKind {
     /// Every user of the hub.
     Everyone,
+    /// The users in a group of the hub.
+    Group,
 }
 
 /// What of a bucket a grant reaches.

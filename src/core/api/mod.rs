@@ -70,6 +70,9 @@ pub const CONTAINER_ANNOTATION: &str = "hubstorage.io/container";
 /// The annotation in which KubeSpawner writes the username as it is.
 pub const USERNAME_ANNOTATION: &str = "hub.jupyter.org/username";
 
+/// The annotation in which the hub writes the names of the user's groups, as a JSON list.
+pub const GROUPS_ANNOTATION: &str = "hubstorage.io/groups";
+
 /// The label in which KubeSpawner writes a slug of the username: it selects the pods of users,
 /// but its 32 bits of hash are no authorization key.
 pub const USERNAME_LABEL: &str = "hub.jupyter.org/username";

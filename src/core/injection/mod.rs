@@ -9,7 +9,6 @@ mod container;
 mod missed;
 mod patch;
 
-use crate::policies::Place;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -18,10 +17,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{
-    Bucket, EnvFormat, HubStorage, OnConflict, S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION,
-    USERNAME_LABEL, UserContainer,
+    Bucket, EnvFormat, GROUPS_ANNOTATION, HubStorage, OnConflict, S3Provider, STAMP_ANNOTATION,
+    USERNAME_ANNOTATION, USERNAME_LABEL, UserContainer,
 };
-use crate::names::{BucketName, Prefix, PrefixScheme, Username};
+use crate::names::{BucketName, Groups, Prefix, PrefixScheme, Username};
 use patch::PodPatch;
 
 pub use json_patch::Patch;
@@ -50,7 +49,8 @@ pub struct HubInjection {
     generation: i64,
     scheme: PrefixScheme,
     sources: Vec<UserPods>,
-    locations: Vec<Location>,
+    /// Those that exist, with their names in the store.
+    buckets: Vec<(Bucket, BucketName)>,
     settings: Vec<(&'static str, String)>,
     /// Where credentials are fetched; nowhere, if none are vended.
     agent: Option<String>,
@@ -63,17 +63,6 @@ pub struct UserPods {
     selector: Selector,
     creators: Vec<String>,
     container: Option<UserContainer>,
-}
-
-/// A variable that holds the location of what a user has in a bucket.
-#[derive(Debug, Clone)]
-struct Location {
-    variable: String,
-    bucket: BucketName,
-    /// In place of the user's own prefix.
-    shared: Option<Place>,
-    format: EnvFormat,
-    on_conflict: OnConflict,
 }
 
 /// A selector that no pod can be compared with.
@@ -158,25 +147,13 @@ impl HubInjection {
         agent: &str,
     ) -> Result<Self, InvalidSelector> {
         let namespace = hub.metadata.namespace.clone().unwrap_or_default();
-        let locations = buckets
-            .iter()
-            .flat_map(|(bucket, name)| {
-                bucket.env.iter().map(|env| Location {
-                    variable: env.name.clone(),
-                    bucket: name.clone(),
-                    shared: bucket.shared_place(),
-                    format: env.format,
-                    on_conflict: env.on_conflict,
-                })
-            })
-            .collect();
         Ok(Self {
             sources: UserPods::of(hub, &namespace)?,
             namespace,
             hub: hub.metadata.name.clone().unwrap_or_default(),
             generation: hub.metadata.generation.unwrap_or_default(),
             scheme: hub.spec.users.prefix_scheme,
-            locations,
+            buckets: buckets.to_vec(),
             settings: sdk_settings(provider),
             agent: provider.vending.as_ref().map(|_| agent.to_owned()),
         })
@@ -247,9 +224,8 @@ pub struct Admission {
 /// `hub` is the namespace's, `None` if it has none that could be injected.
 pub fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admission {
     let annotations = pod.pointer("/metadata/annotations");
-    let username = annotations
-        .and_then(|a| a.get(USERNAME_ANNOTATION))
-        .and_then(Value::as_str);
+    let annotation = |key: &str| annotations.and_then(|a| a.get(key)).and_then(Value::as_str);
+    let username = annotation(USERNAME_ANNOTATION);
     let labels: BTreeMap<String, String> = pod
         .pointer("/metadata/labels")
         .and_then(|labels| serde_json::from_value(labels.clone()).ok())
@@ -263,12 +239,16 @@ pub fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admissio
 
     let mut patch = PodPatch::new(pod);
     patch.annotate(STAMP_ANNOTATION, creator);
-    let decision = match recognise(username, &labels, creator, hub)
-        .and_then(|user| Ok((user.container(pod)?, user)))
+    let decision = match recognise(
+        username,
+        annotation(GROUPS_ANNOTATION),
+        &labels,
+        creator,
+        hub,
+    )
+    .and_then(|user| Ok((user.container(pod)?, user)))
     {
-        Ok((container, user)) => {
-            Decision::Injected(user.hub.inject(&mut patch, container, &user.prefix))
-        }
+        Ok((container, user)) => Decision::Injected(user.hub.inject(&mut patch, container, &user)),
         Err(why) => Decision::StampedOnly(why),
     };
     if let Decision::Injected(report) = &decision {
@@ -288,6 +268,7 @@ struct Recognised<'h> {
     hub: &'h HubInjection,
     source: &'h UserPods,
     prefix: Prefix,
+    groups: Groups,
 }
 
 impl Recognised<'_> {
@@ -299,6 +280,7 @@ impl Recognised<'_> {
 
 fn recognise<'h>(
     username: Option<&str>,
+    groups: Option<&str>,
     labels: &BTreeMap<String, String>,
     creator: &str,
     hub: Option<&'h HubInjection>,
@@ -326,30 +308,36 @@ fn recognise<'h>(
         )
     })?;
     let prefix = Prefix::of(&user, hub.scheme).map_err(|error| error.to_string())?;
+    let groups = Groups::parse(groups)
+        .map_err(|error| format!("annotation {GROUPS_ANNOTATION}: {error}"))?;
     Ok(Recognised {
         hub,
         source,
         prefix,
+        groups,
     })
 }
 
 impl HubInjection {
-    fn inject(&self, patch: &mut PodPatch, container: usize, prefix: &Prefix) -> Report {
+    fn inject(&self, patch: &mut PodPatch, container: usize, user: &Recognised<'_>) -> Report {
         let mut kept = Vec::new();
         let mut env = |patch: &mut PodPatch, name: &str, value: &str, on_conflict| {
             if !patch.env(container, name, value, on_conflict) {
                 kept.push(name.to_owned());
             }
         };
-        for location in &self.locations {
-            let slash = match location.format {
-                EnvFormat::URL => "",
-                EnvFormat::URLWithSlash => "/",
+        for (bucket, name) in &self.buckets {
+            let Some(place) = bucket.place(&user.prefix, |group| user.groups.have(group)) else {
+                continue;
             };
-            let own = || Place::Own(prefix.clone());
-            let place = location.shared.clone().unwrap_or_else(own);
-            let url = format!("s3://{}{slash}", place.within(&location.bucket));
-            env(patch, &location.variable, &url, location.on_conflict);
+            for variable in &bucket.env {
+                let slash = match variable.format {
+                    EnvFormat::URL => "",
+                    EnvFormat::URLWithSlash => "/",
+                };
+                let url = format!("s3://{}{slash}", place.within(name));
+                env(patch, &variable.name, &url, variable.on_conflict);
+            }
         }
         for (name, value) in &self.settings {
             env(patch, name, value, OnConflict::Keep);

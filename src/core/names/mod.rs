@@ -4,12 +4,14 @@
 //! that a platform engineer types as a name, passes through a constructor of this module once.
 
 mod bucket;
+mod groups;
 mod object;
 mod prefix;
 mod role;
 mod shared_prefix;
 
 pub use bucket::{BucketName, BucketNamePattern, InvalidBucketName};
+pub use groups::{Groups, InvalidGroups};
 pub use object::{hub_user_name, session_name};
 pub use prefix::{InvalidUsername, Prefix, PrefixScheme, UnsafeRawName, Username};
 pub use role::{ROLE_PATH, RoleName, is_arn_of_ours};

@@ -192,7 +192,10 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
         ]
     );
     let named_but_no_map = paths_where(|path, schema| {
-        schema["items"]["properties"]["name"].is_object() && !maps.iter().any(|map| map == path)
+        // A key has to be there: who everybody is has no name.
+        let required = schema["items"]["required"].as_array();
+        required.is_some_and(|fields| fields.contains(&json!("name")))
+            && !maps.iter().any(|map| map == path)
     });
     assert_eq!(named_but_no_map, [""; 0]);
 }

@@ -9,12 +9,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hubstorage_core::api::{
-    AccessMode, Bucket, BucketVending, ConditionType, HubStorage, HubUser, IsolationVerdict,
-    Reason, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, condition,
+    AccessMode, Bucket, BucketVending, ConditionType, GROUPS_ANNOTATION, HubStorage, HubUser,
+    IsolationVerdict, Reason, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, condition,
 };
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
-use hubstorage_core::names::{BucketName, BucketNamePattern, Prefix, Username, hub_user_name};
+use hubstorage_core::names::{
+    BucketName, BucketNamePattern, Groups, Prefix, Username, hub_user_name,
+};
 use hubstorage_core::policies::Reach;
 use hubstorage_core::roles::{RoleMissing, session_role};
 use jiff::Timestamp;
@@ -76,13 +78,14 @@ pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied
         Prefix::of(&user, hub.spec.users.prefix_scheme).map_err(|error| Denied::PrefixUnsafe {
             cause: error.to_string(),
         })?;
+    let groups = groups_of(pod)?;
     refuse_older_than_guard(pod, world.guard())?;
     let hub_user = hub_user_name(&hub.name_any(), &user);
     refuse_suspended(world, namespace, &hub_user, &user)?;
     let provider = provider_of(world, hub)?;
     refuse_nothing_to_vend(hub, &provider)?;
     let issuer = issuer(world, hub, &provider)?;
-    let reaches = reaches(hub, &provider, &issuer, &prefix)?;
+    let reaches = reaches(hub, &provider, &issuer, &prefix, &groups)?;
     Ok(Grantee {
         user,
         prefix,
@@ -191,6 +194,15 @@ fn user_of(pod: &ObjectMeta, hub: &HubStorage, namespace: &str) -> Result<Userna
     }
     let username = annotation(USERNAME_ANNOTATION).ok_or(Denied::UsernameMissing)?;
     Username::parse(username).map_err(|error| Denied::UsernameInvalid {
+        cause: error.to_string(),
+    })
+}
+
+/// The groups that the same creator put on the pod.
+fn groups_of(pod: &ObjectMeta) -> Result<Groups, Denied> {
+    let annotations = pod.annotations.as_ref();
+    let groups = annotations.and_then(|annotations| annotations.get(GROUPS_ANNOTATION));
+    Groups::parse(groups.map(String::as_str)).map_err(|error| Denied::GroupsInvalid {
         cause: error.to_string(),
     })
 }
@@ -311,13 +323,22 @@ fn reaches(
     provider: &StorageProvider,
     issuer: &Issuer,
     prefix: &Prefix,
+    groups: &Groups,
 ) -> Result<Vec<Reach>, Denied> {
-    let granting = hub.spec.buckets.iter().filter(|b| b.grants_something());
+    let is_in = |group: &str| groups.have(group);
+    let granting = hub.spec.buckets.iter().filter(|b| b.grants_to(is_in));
+    let mut granting = granting.peekable();
+    if granting.peek().is_none() {
+        return Err(Denied::NothingGrantedToUser {
+            hub: hub.name_any(),
+            groups: groups.to_string(),
+        });
+    }
     let mut reaches = BTreeSet::new();
     let mut why = Vec::new();
     for declared in granting {
         match vendable(hub, provider, issuer, &declared.name) {
-            Ok(bucket) => reaches.extend(declared.reaches(&bucket, prefix)),
+            Ok(bucket) => reaches.extend(declared.reaches(&bucket, prefix, is_in)),
             Err(reason) => why.push(format!("bucket {}: {reason}", declared.name)),
         }
     }

@@ -5,11 +5,14 @@
 //! that is not ours. No policy has parameters or variables that live elsewhere, so nothing but
 //! these objects decides.
 
-use hubstorage_core::api::{AUDIENCE, STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{AUDIENCE, GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use hubstorage_core::injection::TOKEN_VOLUME;
 use serde_json::{Value, json};
 
 use super::GuardKind;
+
+/// What a pod says of its user: as it was when the pod was created, or not at all.
+const FOR_GOOD: [&str; 3] = [STAMP_ANNOTATION, USERNAME_ANNOTATION, GROUPS_ANNOTATION];
 
 /// One object of the guard.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,9 +117,9 @@ fn pod_changes() -> Policy {
     };
     Policy {
         name: "hubstorage-pod-changes",
-        purpose: "Stamp and username stay as they were when the pod was created.",
+        purpose: "Stamp, username and groups stay as they were when the pod was created.",
         matches: vec![Match::core("UPDATE", &["pods", "pods/*"])],
-        validations: [STAMP_ANNOTATION, USERNAME_ANNOTATION]
+        validations: FOR_GOOD
             .map(|key| Validation {
                 expression: unchanged(key),
                 message: message(key),
@@ -129,9 +132,9 @@ fn pod_changes() -> Policy {
 fn pod_binding() -> Policy {
     Policy {
         name: "hubstorage-pod-binding",
-        purpose: "Binding a pod to a node brings neither stamp nor username.",
+        purpose: "Binding a pod to a node brings neither stamp nor username nor groups.",
         matches: vec![Match::core("CREATE", &["pods/binding", "bindings"])],
-        validations: [STAMP_ANNOTATION, USERNAME_ANNOTATION]
+        validations: FOR_GOOD
             .map(|key| Validation {
                 expression: format!("!{}.hasValue()", annotation("object", key)),
                 message: format!("a binding may not carry annotation {key}, which would be copied onto the pod: remove it"),

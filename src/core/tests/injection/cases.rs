@@ -161,6 +161,40 @@ fn a_variable_tells_of_what_is_shared_where_nobody_has_a_prefix_of_their_own() {
 }
 
 #[test]
+fn a_variable_of_what_is_granted_to_a_group_is_given_to_its_members() {
+    let grant = json!({"name": "ocean", "subjects": [{"kind": "Group", "name": "ocean"}], "scope": "Prefix", "prefix": "_groups/ocean", "permission": "ReadWrite"});
+    let mut buckets = scratch(json!([{"name": "OCEAN"}]));
+    buckets[0]["grants"] = json!([grant]);
+    let hub = hub(json!({}), buckets, amazon_without_vending());
+    let given = |groups: Option<&str>| {
+        let mut pod = notebook_pod();
+        if let Some(groups) = groups {
+            pod["metadata"]["annotations"]["hubstorage.io/groups"] = json!(groups);
+        }
+        let admission = admit(&pod, HUB, Some(&hub));
+        let after = patched(&pod, &admission);
+        (
+            variable(notebook(&after), "OCEAN").cloned(),
+            admission.decision,
+        )
+    };
+
+    let (member, _) = given(Some(r#"["ocean"]"#));
+    assert_eq!(member, Some(json!("s3://earth-scratch/_groups/ocean")));
+    for groups in [None, Some(r#"["ice"]"#)] {
+        let (stranger, decision) = given(groups);
+        assert_eq!(stranger, None, "{groups:?}");
+        assert!(matches!(decision, Decision::Injected(_)), "{decision:?}");
+    }
+    let (nobody, decision) = given(Some("ocean"));
+    assert_eq!(nobody, None);
+    assert!(
+        matches!(&decision, Decision::StampedOnly(why) if why.contains("hubstorage.io/groups")),
+        "{decision:?}"
+    );
+}
+
+#[test]
 fn lists_that_are_null_count_as_absent() {
     let mut pod = notebook_pod();
     pod["spec"]["volumes"] = Value::Null;

@@ -1,7 +1,7 @@
 //! Why a pod may have nothing.
 
 use axum::http::StatusCode;
-use hubstorage_core::api::{REINSTALL, STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{GROUPS_ANNOTATION, REINSTALL, STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use jiff::Timestamp;
 
 /// Why a pod may have nothing.
@@ -87,6 +87,12 @@ pub enum Denied {
         /// What is wrong with it.
         cause: String,
     },
+    /// The hub wrote something else than names of groups.
+    #[error("annotation {GROUPS_ANNOTATION} of this pod: {cause}")]
+    GroupsInvalid {
+        /// What is wrong with it.
+        cause: String,
+    },
     /// Only under prefixScheme Raw.
     #[error("{cause}")]
     PrefixUnsafe {
@@ -166,6 +172,16 @@ pub enum Denied {
     NothingGranted {
         /// Name of the HubStorage.
         hub: String,
+    },
+    /// Grants are for others.
+    #[error(
+        "no bucket of HubStorage {hub} grants anything to a user in {groups} (spec.buckets[].grants, annotation {GROUPS_ANNOTATION} of this pod)"
+    )]
+    NothingGrantedToUser {
+        /// Name of the HubStorage.
+        hub: String,
+        /// The groups that the user is in.
+        groups: String,
     },
     /// What is granted cannot be vended now.
     #[error("no bucket of HubStorage {hub} can be vended for now: {}; retry in a minute", why.join("; "))]

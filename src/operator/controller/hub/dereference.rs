@@ -140,7 +140,7 @@ fn policies_fit(hub: &HubStorage, declared: &[Declared]) -> Result<(), Step> {
         let buckets = hub.spec.buckets.iter();
         let named = buckets.filter_map(|bucket| Some((bucket, in_store(bucket)?)));
         named
-            .flat_map(|(bucket, name)| bucket.reaches(&name, longest))
+            .flat_map(|(bucket, name)| bucket.reaches(&name, longest, |_| true))
             .collect()
     };
     PolicyDocument::fits_every_user(reached).map_err(|error| {
