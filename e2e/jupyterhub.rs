@@ -133,6 +133,18 @@ impl Hub {
         }
     }
 
+    /// Makes a group of these users, whom the hub knows; or adds them to it.
+    pub async fn join(&self, group: &str, users: &[&str]) -> Result<()> {
+        let path = format!("/hub/api/groups/{group}");
+        let made = self.rest.call(Method::POST, &path, None).await?;
+        made.expect(&[StatusCode::CREATED, StatusCode::CONFLICT])?;
+        let users = json!({"users": users});
+        let path = format!("{path}/users");
+        let added = self.rest.call(Method::POST, &path, Some(&users)).await?;
+        added.expect(&[StatusCode::OK])?;
+        Ok(())
+    }
+
     /// Asks for the user's server, and returns as soon as the hub has taken note.
     pub async fn request(&self, user: &str, options: &ServerOptions) -> Result<()> {
         let path = user_path(user);

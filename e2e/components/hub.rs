@@ -24,6 +24,9 @@ use crate::site::Site;
 
 const CONFIG: &str = "e2e/hub/jupyterhub_config.py";
 
+/// What [`CONFIG`] loads.
+const GROUPS: &str = "docs/examples/jupyterhub_groups.py";
+
 /// One hub.
 pub struct Hub {
     /// Of its component, its folder in `.run`, and the port of its API.
@@ -122,6 +125,7 @@ impl Component for Hub {
         Ok(Some(
             launch
                 .with_input(site.checkout.path(CONFIG))
+                .with_input(site.checkout.path(GROUPS))
                 .with_input(site.checkout.path(&self.requirements()))
                 .with_env("HUB_NAMESPACE", self.namespace)
                 .with_env("HUB_IMAGE", image(site).await?)

@@ -61,8 +61,8 @@ c.JupyterHub.load_roles = [
     {
         "name": "e2e",
         "services": ["e2e"],
-        # Makes users, starts and stops their servers, and gets tokens in their names.
-        "scopes": ["admin:users", "admin:servers", "admin:server_state", "tokens"],
+        # Makes users and groups, starts and stops their servers, and gets tokens in their names.
+        "scopes": ["admin:users", "admin:groups", "admin:servers", "admin:server_state", "tokens"],
     }
 ]
 
@@ -111,3 +111,9 @@ def as_asked(spawner):
 
 
 c.Spawner.pre_spawn_hook = as_asked
+
+# As people are told to do it.
+load_subconfig(
+    "jupyterhub_groups.py",
+    path=os.path.join(os.path.dirname(__file__), "../../docs/examples"),
+)

@@ -1,6 +1,7 @@
 //! What users do in their notebooks.
 
 use hubstorage_e2e::components::hub::{HUB, OLD_HUB};
+use rand::RngExt as _;
 
 use crate::cluster::Cluster;
 
@@ -60,4 +61,25 @@ async fn another_users_server_is_refused_by_the_store_wherever_it_tries() {
 
     assert_eq!(said.matches("allowed").count(), 7, "{said}");
     assert_eq!(said.matches("refused (AccessDenied)").count(), 7, "{said}");
+}
+
+#[tokio::test]
+async fn the_hub_writes_on_a_users_pod_which_groups_they_are_in() {
+    let cluster = Cluster::enter().await;
+    // A name of its own: hubs remember who was in a group.
+    let user = format!("grouped-{:06x}", rand::rng().random_range(0..0x100_0000));
+    let annotation = r"-o=jsonpath={.metadata.annotations.hubstorage\.io/groups}";
+    for hub in [HUB, OLD_HUB] {
+        let groups = async || {
+            let pod = cluster.server(&hub, &user).await;
+            cluster
+                .get(&["pod", &pod, "-n", hub.namespace, annotation])
+                .await
+        };
+        let before = groups().await;
+        cluster.hub(&hub).join("ocean", &[&user]).await.unwrap();
+        let after = groups().await;
+        cluster.hub(&hub).stop(&user).await.unwrap();
+        assert_eq!((before.as_str(), after.as_str()), ("[]", r#"["ocean"]"#));
+    }
 }
