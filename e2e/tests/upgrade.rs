@@ -28,9 +28,6 @@ const ASK: &str =
 /// Bounds a hang; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the version before installs.
-const PREVIOUS: &str = include_str!("../definitions/previous.yaml");
-
 /// What this version installs.
 const CURRENT: &str = include_str!("../../crds/hubstorage.io.yaml");
 
@@ -78,28 +75,27 @@ async fn history(hub: &Hub) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn with_definitions_of_the_version_before_the_new_controller_says_so_and_the_old_one_goes_on()
-{
+async fn under_earlier_definitions_no_controller_starts_and_the_one_that_leads_goes_on() {
     let _alone = DEFINITIONS.lock().await;
     let hub = Hub::ready("older").await;
     let platform = &hub.platform;
     let alice = hub.pod("alice", "alice").await;
     let before = history(&hub).await;
+    assert!(before[1].contains("BucketCreated"), "{before:?}");
 
     let older = async {
-        define(platform, PREVIOUS).await;
+        define(platform, &earlier()).await;
         let ended = another_controller(platform).await;
         assert_eq!(ended.status.code(), Some(1));
-        let said = [ended.stdout, ended.stderr].concat();
-        let said = String::from_utf8(said).unwrap();
+        let told = [ended.stdout, ended.stderr].concat();
+        let told = String::from_utf8(told).unwrap();
         for words in [
-            "storageproviders.hubstorage.io has no .status.capabilities[*].name: \"Roles\"",
-            "hubstorages.hubstorage.io has no .status.role",
+            "hubstorages.hubstorage.io: no .status.buckets[*].grants",
             "helm upgrade",
         ] {
-            assert!(said.contains(words), "no {words} in {said}");
+            assert!(told.contains(words), "no {words} in {told}");
         }
-        crate::hub::said(&alice, ASK).await;
+        said(&alice, ASK).await;
         // The one that leads still answers, and users still get in.
         let now = "hubstorage.io/check-requested-at=now";
         hub.kubectl(&["annotate", "-n", &hub.namespace, "hs/hub", now])
@@ -111,7 +107,7 @@ async fn with_definitions_of_the_version_before_the_new_controller_says_so_and_t
         })
         .await;
         let bob = hub.pod("bob", "bob").await;
-        crate::hub::said(&bob, ASK).await;
+        said(&bob, ASK).await;
     };
     giving_back(older, define(platform, CURRENT)).await;
 
@@ -141,14 +137,20 @@ async fn with_definitions_of_the_version_before_the_new_controller_says_so_and_t
     hub.remove().await;
 }
 
+/// Our definitions without something that an earlier version did not have.
+fn earlier() -> String {
+    changed(|is_hub, fields| {
+        if is_hub {
+            let buckets = &mut fields["status"]["properties"]["buckets"];
+            let bucket = buckets["items"]["properties"].as_object_mut();
+            bucket.unwrap().remove("grants").unwrap();
+        }
+    })
+}
+
 /// Our definitions with what a later version could add: fields, and a value of one that is there.
 fn later() -> String {
-    let mut documents = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(CURRENT) {
-        let mut definition = Value::deserialize(document).unwrap();
-        let is_hub = definition["metadata"]["name"] == "hubstorages.hubstorage.io";
-        let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-        let fields = &mut schema["properties"];
+    changed(|is_hub, fields| {
         fields["status"]["properties"]["later"] = json!({"type": "string"});
         if is_hub {
             let spec = &mut fields["spec"]["properties"];
@@ -158,14 +160,24 @@ fn later() -> String {
             let policies = bucket["deletionPolicy"]["enum"].as_array_mut().unwrap();
             policies.push(json!("Archive"));
         }
+    })
+}
+
+/// Our definitions, with changes to the fields of each: whether it is the HubStorage's, and which.
+fn changed(change: impl Fn(bool, &mut Value)) -> String {
+    let mut documents = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(CURRENT) {
+        let mut definition = Value::deserialize(document).unwrap();
+        let is_hub = definition["metadata"]["name"] == "hubstorages.hubstorage.io";
+        let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        change(is_hub, &mut schema["properties"]);
         documents.push(definition.to_string());
     }
     documents.join("\n---\n")
 }
 
 #[tokio::test]
-async fn with_definitions_of_a_later_version_its_fields_stay_and_what_cannot_be_read_holds_up_nobody()
- {
+async fn under_later_definitions_their_fields_stay_and_what_cannot_be_read_holds_up_nobody() {
     let _alone = DEFINITIONS.lock().await;
     let hub = Hub::ready("later").await;
     let beside = Hub::namespace("unreadable").await;
@@ -194,6 +206,11 @@ async fn with_definitions_of_a_later_version_its_fields_stay_and_what_cannot_be_
         unreadable["spec"]["buckets"][0]["deletionPolicy"] = json!("Archive");
         beside.apply(&unreadable).await;
 
+        let declared = async || beside.get(&["hs", "hub", "-o=jsonpath={.spec}"]).await;
+        let before = declared().await;
+        let log = platform.checkout.log("controller");
+        let told = std::fs::read_to_string(&log).unwrap().len();
+
         // It has to list what it cannot read, too.
         platform.stop("controller").await.unwrap();
         platform
@@ -208,8 +225,9 @@ async fn with_definitions_of_a_later_version_its_fields_stay_and_what_cannot_be_
         hub.until_ready().await;
         let kept = "-o=jsonpath={.spec.later} {.spec.buckets[0].later} {.status.later}";
         assert_eq!(hub.get(&["hs", "hub", kept]).await, "spec bucket status");
-        let log = std::fs::read_to_string(platform.checkout.log("controller")).unwrap();
-        let told = log.lines().any(|line| {
+        assert_eq!(declared().await, before);
+        let log = std::fs::read_to_string(&log).unwrap();
+        let told = log[told..].lines().any(|line| {
             line.contains("cannot be read")
                 && line.contains(&beside.namespace)
                 && line.contains("Archive")

@@ -102,14 +102,7 @@ impl ObjectStore for MemoryStore {
 
     async fn access_list(&self, bucket: &BucketName) -> Result<Vec<Grant>, CloudError> {
         self.read(Operation::AccessList, bucket, |bucket| {
-            // With object ownership enforced, a list counts for nothing, and is answered empty.
-            let holds = !bucket.owner_enforced;
-            bucket
-                .access_list
-                .iter()
-                .filter(|_| holds)
-                .cloned()
-                .collect()
+            bucket.access_list.clone()
         })
     }
 
@@ -209,6 +202,20 @@ impl ObjectStore for MemoryStore {
 
     async fn apply_setting(&self, name: &BucketName, setting: &Setting) -> Result<(), CloudError> {
         self.needs(Operation::ApplySetting, setting.needs())?;
+        let is_listed = {
+            let state = self.cloud.state();
+            let found = state.look(&self.account, Operation::ApplySetting, name);
+            found.is_ok_and(|bucket| !bucket.access_list.is_empty())
+        };
+        // So Amazon answers while the list grants anything to others.
+        if is_listed && *setting == Setting::BucketOwnerEnforced {
+            return Err(CloudError::Failed {
+                permission: "s3:PutBucketOwnershipControls",
+                resource: name.to_string(),
+                code: "InvalidBucketAclWithObjectOwnership".into(),
+                message: "the bucket's access control list grants something to others".into(),
+            });
+        }
         self.change(Operation::ApplySetting, name, |bucket| match setting {
             Setting::PublicAccessBlock => bucket.public_access_blocked = true,
             Setting::BucketOwnerEnforced => bucket.owner_enforced = true,

@@ -18,7 +18,10 @@ const LOG_DELIVERY: &str = "http://acs.amazonaws.com/groups/s3/LogDelivery";
 pub fn of_others(found: &GetBucketAclOutput) -> Vec<Grant> {
     let owner = found.owner().and_then(|owner| owner.id());
     let grants = found.grants().iter().filter_map(|grant| {
-        let principal = other(grant.grantee()?, owner)?;
+        let principal = match grant.grantee() {
+            Some(grantee) => other(grantee, owner)?,
+            None => "somebody without a name".to_owned(),
+        };
         Some(Grant {
             by: GrantedBy::AccessList,
             principals: vec![principal],
@@ -36,8 +39,11 @@ fn other(grantee: &Grantee, owner: Option<&str>) -> Option<String> {
         (Some(LOG_DELIVERY), ..) => None,
         (Some(group), ..) => Some(group.to_owned()),
         (None, Some(id), _) if Some(id) == owner => None,
-        // MinIO has no lists, and answers with one grant to a user without a name.
-        (None, None | Some(""), None) => None,
+        // MinIO has no lists, and answers with one grant of an owner without a name to such a user.
+        (None, None | Some(""), None) => match owner {
+            None | Some("") => None,
+            Some(_) => Some("somebody without a name".to_owned()),
+        },
         (None, _, Some(address)) => Some(address.to_owned()),
         (None, Some(id), None) => Some(id.to_owned()),
     }
@@ -57,12 +63,12 @@ mod tests {
         Grantee::builder().r#type(Type::Group).uri(uri)
     }
 
-    fn told(grantee: aws_sdk_s3::types::builders::GranteeBuilder) -> Vec<String> {
+    fn told(owner: &str, grantee: aws_sdk_s3::types::builders::GranteeBuilder) -> Vec<String> {
         let grant = S3Grant::builder()
             .grantee(grantee.build().unwrap())
             .permission(Permission::Read);
         let found = GetBucketAclOutput::builder()
-            .owner(Owner::builder().id("owner").build())
+            .owner(Owner::builder().id(owner).build())
             .grants(grant.build())
             .build();
         of_others(&found).iter().map(ToString::to_string).collect()
@@ -70,13 +76,11 @@ mod tests {
 
     #[test]
     fn the_owner_and_those_who_are_nobodys_users_are_not_others() {
-        for own in [
-            user().id("owner"),
-            user(),
-            user().id(""),
-            group(LOG_DELIVERY),
-        ] {
-            assert_eq!(told(own), [""; 0]);
+        for own in [user().id("owner"), group(LOG_DELIVERY)] {
+            assert_eq!(told("owner", own), [""; 0]);
+        }
+        for nameless in [user(), user().id("")] {
+            assert_eq!(told("", nameless), [""; 0], "as MinIO answers");
         }
     }
 
@@ -90,6 +94,7 @@ mod tests {
             ),
             (group("urn:ours"), "urn:ours"),
             (user().id("partner"), "partner"),
+            (user(), "somebody without a name"),
             (
                 user().email_address("partner@example.org"),
                 "partner@example.org",
@@ -97,7 +102,7 @@ mod tests {
         ];
         for (grantee, who) in others {
             let words = format!("the access control list grants READ to {who}");
-            assert_eq!(told(grantee), [words]);
+            assert_eq!(told("owner", grantee), [words]);
         }
     }
 }

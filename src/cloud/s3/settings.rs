@@ -342,8 +342,7 @@ impl S3Store {
     }
 }
 
-/// The error of a call that not every store knows. A success that cannot be read as the answer to
-/// it is none either: Ceph RGW and moto answer some of these calls in a form of their own.
+/// The error of a call that not every store knows.
 fn unsupported<E>(
     call: Call<'_>,
     capability: Capability,
@@ -352,15 +351,22 @@ fn unsupported<E>(
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let is_unknown = is_not_implemented(error)
-        || status(error) == Some(200)
-        || matches!(
-            error.code(),
-            Some("MethodNotAllowed" | "UnsupportedOperation" | "MalformedPolicy")
-        );
-    if is_unknown {
+    if is_unknown(error) {
         CloudError::Unsupported { capability }
     } else {
         call.failed(error)
     }
+}
+
+/// Whether the store does not know the call. A success that cannot be read as the answer to it is none
+/// either: Ceph RGW and moto answer some of these calls in a form of their own.
+pub(super) fn is_unknown<E: ProvideErrorMetadata + Error>(
+    error: &SdkError<E, HttpResponse>,
+) -> bool {
+    is_not_implemented(error)
+        || status(error) == Some(200)
+        || matches!(
+            error.code(),
+            Some("MethodNotAllowed" | "UnsupportedOperation" | "MalformedPolicy")
+        )
 }

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use super::account::Account;
 use super::elements::UnknownElements;
 use super::errors::{Call, Parties, status};
+use super::settings::is_unknown;
 use super::{Addressing, S3Config, access_list, rules, transport};
 use crate::{Batch, CloudError, Contents, Creation, ObjectStore, Removal, Tags, Unclaimed};
 
@@ -311,7 +312,7 @@ impl ObjectStore for S3Store {
         let get = self.client.get_bucket_acl().bucket(bucket.as_str());
         match get.send().await {
             Ok(found) => Ok(access_list::of_others(&found)),
-            Err(error) if is_not_implemented(&error) => Ok(Vec::new()),
+            Err(error) if is_unknown(&error) => Ok(Vec::new()),
             Err(error) => Err(self.call("s3:GetBucketAcl", bucket).failed(&error)),
         }
     }

@@ -97,7 +97,7 @@ pub struct BucketStatus {
     /// Declared rules and settings that this store cannot do, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
-    /// What statements of others in its policy grant, in words.
+    /// What others grant in its policy and in its access control list, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,
     /// How far its deletion is; absent unless everything in it is being deleted.

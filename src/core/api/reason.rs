@@ -210,7 +210,7 @@ impl Reason {
                 "A credential limited to one prefix reached another: this store does not hold users apart, so nothing is vended."
             }
             Self::OtherGrants => {
-                "The policy of a bucket has statements of others, by which somebody may reach more than their own prefix; the message names them. Vending goes on."
+                "Others have granted something in the policy of a bucket or in its access control list, by which somebody may reach more than their own prefix; the message names it. Vending goes on."
             }
             Self::VendingNotConfigured => {
                 "The StorageProvider has no spec.s3.vending, so users get no credentials."

@@ -1,38 +1,44 @@
 //! Whether the API server serves the kinds as this version writes them.
 
 use anyhow::{Context as _, bail};
-use hubstorage_core::api::{REINSTALL, crds};
+use hubstorage_core::api::{HubStorage, HubUser, REINSTALL, StorageProvider, crds};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
     JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
 /// Fields that are named; the first tell enough of which version it is.
 const MOST: usize = 5;
 
-/// Succeeds where the definitions have every field of `status` that this version writes.
+const UNSERVED: &str = "the API server does not serve the kinds of hubstorage.io to this account";
+
+/// Succeeds where every object and every status that this version writes or reads fits into the
+/// definitions.
 ///
-/// The API server refuses a whole status for one field that it does not know. Who cannot write down
-/// what was begun must not begin it, so such a process ends before it leads: in a rolling update the
-/// one before goes on. Definitions of a newer version are all right, and so are older ones that only
-/// lack fields of `spec`: nobody can have set those.
+/// The API server refuses a whole status for one field that it does not know, and drops from the spec what
+/// it does not know, such as `mode: Paused`. Who cannot write down what was begun must not begin it, and so
+/// a process ends rather than lead there: in a rolling update the one before goes on. Fields and values
+/// that only newer definitions have do no harm.
 ///
 /// # Errors
-/// What is lacking, and how it is installed.
+/// What does not fit, and how the right ones are installed.
 pub async fn are_installed(client: &Client) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut others = Vec::new();
     for ours in crds() {
         let name = ours.name_any();
-        let served = api.get(&name).await.with_context(|| {
-            format!(
-                "the CustomResourceDefinition {name} cannot be read; install it with {REINSTALL}"
-            )
-        })?;
-        let lacking = lacking(&ours, &served);
-        if !lacking.is_empty() {
-            others.push(format!("{name} has no {}", some(&lacking)));
+        let served = api
+            .get_opt(&name)
+            .await
+            .with_context(|| format!("the CustomResourceDefinition {name} cannot be read"))?
+            .with_context(|| {
+                format!("there is no CustomResourceDefinition {name}; install it with {REINSTALL}")
+            })?;
+        let misfits = misfits(&ours, &served);
+        if !misfits.is_empty() {
+            others.push(format!("{name}: {}", some(&misfits)));
         }
     }
     if !others.is_empty() {
@@ -42,6 +48,20 @@ pub async fn are_installed(client: &Client) -> anyhow::Result<()> {
             others.join("; ")
         );
     }
+    // That they are served, and to this account.
+    let one = ListParams::default().limit(1);
+    Api::<StorageProvider>::all(client.clone())
+        .list_metadata(&one)
+        .await
+        .context(UNSERVED)?;
+    Api::<HubStorage>::all(client.clone())
+        .list_metadata(&one)
+        .await
+        .context(UNSERVED)?;
+    Api::<HubUser>::all(client.clone())
+        .list_metadata(&one)
+        .await
+        .context(UNSERVED)?;
     Ok(())
 }
 
@@ -54,52 +74,66 @@ fn some(fields: &[String]) -> String {
     }
 }
 
-/// Fields of our `status` that the definition does not have, as paths from the object's root.
-fn lacking(ours: &CustomResourceDefinition, served: &CustomResourceDefinition) -> Vec<String> {
-    let mut lacking = Vec::new();
+/// Where what is ours does not fit, as paths from the object's root.
+fn misfits(ours: &CustomResourceDefinition, served: &CustomResourceDefinition) -> Vec<String> {
+    let mut misfits = Vec::new();
     for version in &ours.spec.versions {
         let mut versions = served.spec.versions.iter();
         match versions.find(|it| it.name == version.name && it.served) {
-            Some(served) => compare(".status", status(version), status(served), &mut lacking),
-            None => lacking.push(format!("version {}", version.name)),
+            Some(served) => compare("", schema(version), schema(served), &mut misfits),
+            None => misfits.push(format!("no version {}", version.name)),
         }
     }
-    lacking
+    misfits
 }
 
-fn status(version: &CustomResourceDefinitionVersion) -> Option<&JSONSchemaProps> {
-    let schema = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
-    schema.properties.as_ref()?.get("status")
+fn schema(version: &CustomResourceDefinitionVersion) -> Option<&JSONSchemaProps> {
+    version.schema.as_ref()?.open_api_v3_schema.as_ref()
 }
 
-/// Adds what `served` lacks of `ours`; all of a field that is not there is one.
+/// Adds what does not fit; all of a field that is not there is one.
 fn compare(
     path: &str,
     ours: Option<&JSONSchemaProps>,
     served: Option<&JSONSchemaProps>,
-    lacking: &mut Vec<String>,
+    misfits: &mut Vec<String>,
 ) {
     let Some(ours) = ours else { return };
     let Some(served) = served else {
-        lacking.push(path.to_owned());
+        misfits.push(format!("no {path}"));
         return;
     };
     if served.x_kubernetes_preserve_unknown_fields == Some(true) {
         return;
     }
+    if (&ours.type_, &ours.x_kubernetes_list_type)
+        != (&served.type_, &served.x_kubernetes_list_type)
+    {
+        misfits.push(format!("another type of {path}"));
+    }
+    if ours.x_kubernetes_list_map_keys != served.x_kubernetes_list_map_keys {
+        misfits.push(format!("other keys of {path}"));
+    }
     for (name, field) in ours.properties.iter().flatten() {
         let known = served.properties.as_ref().and_then(|it| it.get(name));
-        compare(&format!("{path}.{name}"), Some(field), known, lacking);
+        compare(&format!("{path}.{name}"), Some(field), known, misfits);
     }
     if let Some(element) = element(ours) {
         let known = self::element(served);
-        compare(&format!("{path}[*]"), Some(element), known, lacking);
+        compare(&format!("{path}[*]"), Some(element), known, misfits);
     }
-    for value in ours.enum_.iter().flatten() {
-        let is_known = served.enum_.as_ref().is_none_or(|it| it.contains(value));
-        if !is_known {
-            lacking.push(format!("{path}: {}", value.0));
-        }
+    let needed = served.required.iter().flatten();
+    let known = |name: &&String| ours.required.iter().flatten().any(|it| it == *name);
+    misfits.extend(
+        needed
+            .filter(|name| !known(name))
+            .map(|name| format!("{path}.{name} is required")),
+    );
+    let allowed = served.enum_.iter().flatten().collect::<Vec<_>>();
+    if !allowed.is_empty() {
+        let values = ours.enum_.iter().flatten();
+        let unknown = values.filter(|value| !allowed.contains(value));
+        misfits.extend(unknown.map(|value| format!("no {} in {path}", value.0)));
     }
 }
 
@@ -118,16 +152,16 @@ mod tests {
 
     use super::*;
 
-    /// Definitions of the HubStorage: ours, and one in which something was changed.
-    fn lacks(change: impl FnOnce(&mut Value)) -> Vec<String> {
+    /// What does not fit into the definition of the HubStorage, of which something was changed.
+    fn misfit(change: impl FnOnce(&mut Value)) -> Vec<String> {
         let ours = crds().swap_remove(1);
         let mut served = serde_json::to_value(&ours).unwrap();
         change(&mut served["spec"]["versions"][0]);
-        lacking(&ours, &serde_json::from_value(served).unwrap())
+        misfits(&ours, &serde_json::from_value(served).unwrap())
     }
 
-    fn status(version: &mut Value) -> &mut Value {
-        &mut version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    fn fields<'v>(version: &'v mut Value, part: &str) -> &'v mut Value {
+        &mut version["schema"]["openAPIV3Schema"]["properties"][part]["properties"]
     }
 
     fn remove(fields: &mut Value, name: &str) {
@@ -135,42 +169,55 @@ mod tests {
     }
 
     #[test]
-    fn nothing_lacks_of_our_own_of_newer_ones_and_of_fields_that_nobody_can_have_set() {
-        assert_eq!(lacks(|_| {}), [""; 0]);
+    fn our_own_and_those_with_more_in_them_fit() {
+        assert_eq!(misfit(|_| {}), [""; 0]);
         let newer = |version: &mut Value| {
-            status(version)["later"] = json!({"type": "string"});
+            fields(version, "status")["later"] = json!({"type": "string"});
+            let mode = &mut fields(version, "spec")["mode"]["enum"];
+            mode.as_array_mut().unwrap().push(json!("Later"));
         };
-        assert_eq!(lacks(newer), [""; 0]);
-        let older = |version: &mut Value| {
-            let fields = &mut version["schema"]["openAPIV3Schema"]["properties"];
-            remove(&mut fields["spec"]["properties"], "mode");
-        };
-        assert_eq!(lacks(older), [""; 0]);
+        assert_eq!(misfit(newer), [""; 0]);
     }
 
     #[test]
-    fn each_field_of_status_that_lacks_is_named() {
-        let whole = lacks(|version| remove(status(version), "role"));
-        assert_eq!(whole, [".status.role"]);
+    fn what_lacks_is_named() {
+        let role = misfit(|version| remove(fields(version, "status"), "role"));
+        assert_eq!(role, ["no .status.role"]);
+        let mode = misfit(|version| remove(fields(version, "spec"), "mode"));
+        assert_eq!(mode, ["no .spec.mode"]);
         let inner = |version: &mut Value| {
-            let buckets = &mut status(version)["vending"]["properties"]["buckets"];
+            let buckets = &mut fields(version, "status")["vending"]["properties"]["buckets"];
             remove(&mut buckets["items"]["properties"], "roleId");
         };
-        assert_eq!(lacks(inner), [".status.vending.buckets[*].roleId"]);
-        let renamed = lacks(|version| version["name"] = json!("v1alpha0"));
-        assert_eq!(renamed, ["version v1alpha1"]);
-        let unserved = lacks(|version| version["served"] = json!(false));
-        assert_eq!(unserved, ["version v1alpha1"]);
+        assert_eq!(misfit(inner), ["no .status.vending.buckets[*].roleId"]);
+        let value = |version: &mut Value| {
+            let modes = fields(version, "spec")["mode"]["enum"].as_array_mut();
+            modes.unwrap().retain(|mode| mode != "Paused");
+        };
+        assert_eq!(misfit(value), ["no \"Paused\" in .spec.mode"]);
+        for change in [("name", json!("v1alpha0")), ("served", json!(false))] {
+            let unserved = misfit(|version| version[change.0] = change.1);
+            assert_eq!(unserved, ["no version v1alpha1"]);
+        }
     }
 
     #[test]
-    fn a_value_that_lacks_is_named() {
-        let lacks = lacks(|version| {
-            let verdict = &mut status(version)["vending"]["properties"]["buckets"]["items"]["properties"]
-                ["verdict"];
-            let values = verdict["enum"].as_array_mut().unwrap();
-            values.retain(|value| value != "Leaks");
-        });
-        assert_eq!(lacks, [".status.vending.buckets[*].verdict: \"Leaks\""]);
+    fn what_the_server_would_refuse_is_named() {
+        let keys = |version: &mut Value| {
+            fields(version, "status")["buckets"]["x-kubernetes-list-map-keys"] = json!(["name"]);
+        };
+        assert_eq!(misfit(keys), ["other keys of .status.buckets"]);
+        let type_ = |version: &mut Value| {
+            fields(version, "status")["observedGeneration"]["type"] = json!("string");
+        };
+        assert_eq!(
+            misfit(type_),
+            ["another type of .status.observedGeneration"]
+        );
+        let required = |version: &mut Value| {
+            let status = &mut version["schema"]["openAPIV3Schema"]["properties"]["status"];
+            status["required"] = json!(["later"]);
+        };
+        assert_eq!(misfit(required), [".status.later is required"]);
     }
 }

@@ -103,6 +103,11 @@ async fn lead(
     let Some(leadership) = Leadership::acquire(client.clone(), identity, &stop).await? else {
         return Ok(());
     };
+    // They may have changed while others led.
+    if let Err(misfit) = kinds::are_installed(&client).await {
+        leadership.release().await;
+        return Err(misfit);
+    }
     metrics.leads(true);
     let work = reconcile_all(
         client.clone(),

@@ -37,7 +37,7 @@ fn controller() -> Vec<Document> {
             FOLLOW,
         ),
         named(
-            "Begins only where status can hold what it writes there.",
+            "Begins only where what it writes and reads fits into them.",
             "apiextensions.k8s.io",
             &["customresourcedefinitions"],
             &[

@@ -340,7 +340,7 @@ async fn what_others_statements_grant_is_named_until_it_is_gone_also_over_news()
     world.says(&hub(), Ready, "True", Reason::Ready, &[]);
 }
 
-/// On Ceph RGW, say: there is nothing that puts access control lists out of force.
+/// On Ceph RGW, say: no setting keeps access control lists from being opened.
 #[tokio::test]
 async fn what_an_access_control_list_grants_is_named_until_it_is_gone() {
     let without_ownership = Behaviour {
