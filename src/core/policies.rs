@@ -3,7 +3,8 @@
 //! One inline policy per user narrows the vending identity's own rights. Three rules in it were
 //! learned by measuring servers:
 //!
-//! - `s3:prefix` is exactly `<prefix>/*`. With `<prefix>` beside it, `bob` lists `bobby/…`.
+//! - `s3:prefix` is exactly `<prefix>/*` for each prefix. With `<prefix>` beside it, `bob` lists `bobby/…`.
+//!   Only who reaches all of a bucket lists without that condition.
 //! - `s3:GetBucketLocation` is granted, or `s3fs.makedirs`, and so Zarr and Dask writers, fail.
 //! - Actions are enumerated: `s3:PutObject*` would include ACLs and legal holds.
 //!
@@ -83,6 +84,9 @@ pub struct Reach {
     pub access: Access,
 }
 
+/// What of a bucket is listed: patterns of prefixes, and none for everything.
+type Listed = BTreeSet<Option<String>>;
+
 /// The buckets that sessions reach at most.
 pub type Ceiling = BTreeSet<BucketName>;
 
@@ -99,7 +103,7 @@ pub enum PolicyError {
     /// Refused rather than widened.
     #[error(
         "the session policy has {0} characters, the limit is 2048; \
-         grant fewer prefixes, or use shorter bucket names"
+         grant fewer prefixes, or use shorter ones and shorter bucket names"
     )]
     TooLong(usize),
 }
@@ -174,6 +178,69 @@ impl PolicyDocument {
         });
         reaches.reverse();
 
+        let mut listings: BTreeMap<&BucketName, Listed> = BTreeMap::new();
+        for reach in &reaches {
+            let listed = listings.entry(&reach.bucket).or_default();
+            listed.insert(reach.place.listing());
+        }
+        // Buckets share a statement only where their prefixes are the same: otherwise a prefix
+        // granted in one would list in the other. Where everything is listed, no prefix counts.
+        let mut sharing: BTreeMap<Option<Vec<&String>>, Vec<&BucketName>> = BTreeMap::new();
+        for (bucket, listed) in &listings {
+            let prefixes = listed.iter().map(Option::as_ref).collect();
+            sharing.entry(prefixes).or_default().push(bucket);
+        }
+        Self::of(&reaches, sharing)
+    }
+
+    /// A policy as long as any user's gets, or longer, whatever they are called and whichever groups they
+    /// are in; `None` if nobody is granted anything. `granted` tells what all grants together let a user
+    /// with this prefix reach: of each bucket apart, beside what tells buckets with the same grants by.
+    ///
+    /// No user need have it. A group more can make a policy shorter: its member may read what they could
+    /// write already, list without a condition, or list in two buckets by one statement where others need
+    /// two. So nothing counts here that a user might not have: what is granted twice is there twice, a
+    /// condition stays, and a statement is shared by buckets that have the same grants, who share it in
+    /// everybody's policy.
+    ///
+    /// # Errors
+    /// [`PolicyError::TooLong`] with its length.
+    pub fn of_longest_user<G: Ord>(
+        granted: impl FnOnce(&Prefix) -> Vec<(G, Vec<Reach>)>,
+    ) -> Result<Option<Self>, PolicyError> {
+        let longest = Prefix::escaped(&[b'a'; MAX_PREFIX]);
+        let granted = granted(&longest);
+        let reaches: BTreeSet<&Reach> = granted.iter().flat_map(|(_, reaches)| reaches).collect();
+        if reaches.is_empty() {
+            return Ok(None);
+        }
+        let mut alike: BTreeMap<&G, (BTreeSet<&BucketName>, Listed)> = BTreeMap::new();
+        for (grants, reaches) in &granted {
+            for reach in reaches {
+                let (buckets, listed) = alike.entry(grants).or_default();
+                buckets.insert(&reach.bucket);
+                listed.insert(reach.place.listing());
+            }
+        }
+        let whole = alike.values().filter(|(_, listed)| listed.contains(&None));
+        let whole = whole.flat_map(|(buckets, _)| buckets.iter().copied());
+        let mut sharing = vec![(None, whole.collect::<Vec<_>>())];
+        for (buckets, listed) in alike.values() {
+            let prefixes: Vec<_> = listed.iter().flatten().collect();
+            sharing.push((Some(prefixes), buckets.iter().copied().collect()));
+        }
+        sharing.retain(|(prefixes, buckets)| {
+            !buckets.is_empty() && prefixes.as_ref().is_none_or(|it| !it.is_empty())
+        });
+        let reaches: Vec<&Reach> = reaches.into_iter().collect();
+        Self::of(&reaches, sharing).map(Some)
+    }
+
+    /// Of what is reached, and of which buckets list which prefixes, or everything.
+    fn of<'r>(
+        reaches: &[&'r Reach],
+        sharing: impl IntoIterator<Item = (Option<Vec<&'r String>>, Vec<&'r BucketName>)>,
+    ) -> Result<Self, PolicyError> {
         let mut statement = Vec::new();
         for (access, action) in [(Access::ReadWrite, READ_WRITE), (Access::ReadOnly, READ)] {
             let resource: Vec<String> = reaches
@@ -184,18 +251,6 @@ impl PolicyDocument {
             if !resource.is_empty() {
                 statement.push(Statement::allowing(action, resource));
             }
-        }
-        let mut listings: BTreeMap<&BucketName, BTreeSet<Option<String>>> = BTreeMap::new();
-        for reach in &reaches {
-            let listing = listings.entry(&reach.bucket).or_default();
-            listing.insert(reach.place.listing());
-        }
-        // Buckets share a statement only where their prefixes are the same: otherwise a prefix
-        // granted in one would list in the other. Where everything is listed, no prefix counts.
-        let mut sharing: BTreeMap<Option<Vec<&String>>, Vec<&BucketName>> = BTreeMap::new();
-        for (bucket, prefixes) in &listings {
-            let prefixes = prefixes.iter().map(Option::as_ref).collect();
-            sharing.entry(prefixes).or_default().push(bucket);
         }
         for (prefixes, buckets) in sharing {
             let condition = prefixes.map(|prefixes| Condition {
@@ -211,7 +266,8 @@ impl PolicyDocument {
         }
         // A statement of its own: this call has no prefix, so that the condition above would
         // never hold for it.
-        let resource = listings.keys().copied().map(arn).collect();
+        let buckets: BTreeSet<&BucketName> = reaches.iter().map(|reach| &reach.bucket).collect();
+        let resource = buckets.into_iter().map(arn).collect();
         statement.push(Statement::allowing(&["s3:GetBucketLocation"], resource));
 
         let json = Document::of(statement);
@@ -219,19 +275,6 @@ impl PolicyDocument {
             0 => Err(PolicyError::Empty),
             len if len > MAX_SESSION_POLICY => Err(PolicyError::TooLong(len)),
             _ => Ok(Self(json)),
-        }
-    }
-
-    /// Whether the policy of every user fits, whatever they are called: that of a user with the
-    /// longest prefix, of whom `reaches` tells what they reach.
-    ///
-    /// # Errors
-    /// [`PolicyError::TooLong`] with the length that such a user's policy would have.
-    pub fn fits_every_user(reaches: impl FnOnce(&Prefix) -> Vec<Reach>) -> Result<(), PolicyError> {
-        let longest = Prefix::escaped(&[b'a'; MAX_PREFIX]);
-        match Self::allowing(&reaches(&longest)) {
-            Err(too_long @ PolicyError::TooLong(_)) => Err(too_long),
-            Ok(_) | Err(PolicyError::Empty) => Ok(()),
         }
     }
 
@@ -273,231 +316,4 @@ impl fmt::Display for PolicyDocument {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reach(bucket: &str, user: &str, access: Access) -> Reach {
-        Reach {
-            bucket: BucketName::parse(bucket).unwrap(),
-            place: Place::Own(Prefix::escaped(user.as_bytes())),
-            access,
-        }
-    }
-
-    fn shared(bucket: &str, prefix: &str, access: Access) -> Reach {
-        Reach {
-            place: Place::Shared(SharedPrefix::parse(prefix).unwrap()),
-            ..reach(bucket, "nobody", access)
-        }
-    }
-
-    fn whole(bucket: &str, access: Access) -> Reach {
-        Reach {
-            place: Place::Whole,
-            ..reach(bucket, "nobody", access)
-        }
-    }
-
-    #[test]
-    fn one_user_in_one_bucket_gets_exactly_this_policy() {
-        let policy = PolicyDocument::allowing(&[reach("hub", "bob", Access::ReadWrite)]).unwrap();
-        assert_eq!(
-            policy.as_str(),
-            concat!(
-                r#"{"Version":"2012-10-17","Statement":["#,
-                r#"{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject","s3:DeleteObject","#,
-                r#""s3:AbortMultipartUpload","s3:ListMultipartUploadParts"],"#,
-                r#""Resource":["arn:aws:s3:::hub/bob/*"]},"#,
-                r#"{"Effect":"Allow","Action":["s3:ListBucket"],"Resource":["arn:aws:s3:::hub"],"#,
-                r#""Condition":{"StringLike":{"s3:prefix":["bob/*"]}}},"#,
-                r#"{"Effect":"Allow","Action":["s3:GetBucketLocation"],"Resource":["arn:aws:s3:::hub"]}]}"#,
-            )
-        );
-    }
-
-    #[test]
-    fn a_prefix_granted_in_one_bucket_lists_nothing_in_another() {
-        let policy = PolicyDocument::allowing(&[
-            reach("scratch", "bob", Access::ReadWrite),
-            reach("shared", "ocean", Access::ReadOnly),
-        ])
-        .unwrap();
-        let json: serde_json::Value = serde_json::from_str(policy.as_str()).unwrap();
-        for statement in json["Statement"].as_array().unwrap() {
-            if statement["Action"][0] == "s3:ListBucket" {
-                assert_eq!(statement["Resource"].as_array().unwrap().len(), 1);
-                let prefix = &statement["Condition"]["StringLike"]["s3:prefix"];
-                let expected = if statement["Resource"][0] == "arn:aws:s3:::shared" {
-                    "ocean/*"
-                } else {
-                    "bob/*"
-                };
-                assert_eq!(prefix, &serde_json::json!([expected]));
-            }
-        }
-    }
-
-    #[test]
-    fn buckets_with_the_same_prefixes_share_a_statement_and_others_do_not() {
-        let policy = PolicyDocument::allowing(&[
-            reach("scratch", "bob", Access::ReadWrite),
-            reach("persistent", "bob", Access::ReadOnly),
-            reach("shared", "bob", Access::ReadOnly),
-            reach("shared", "ocean", Access::ReadOnly),
-        ])
-        .unwrap();
-        let json: serde_json::Value = serde_json::from_str(policy.as_str()).unwrap();
-        let lists: Vec<(&serde_json::Value, &serde_json::Value)> = json["Statement"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|statement| statement["Action"][0] == "s3:ListBucket")
-            .map(|statement| {
-                let condition = &statement["Condition"]["StringLike"]["s3:prefix"];
-                (&statement["Resource"], condition)
-            })
-            .collect();
-        assert_eq!(
-            lists,
-            [
-                (
-                    &serde_json::json!(["arn:aws:s3:::persistent", "arn:aws:s3:::scratch"]),
-                    &serde_json::json!(["bob/*"])
-                ),
-                (
-                    &serde_json::json!(["arn:aws:s3:::shared"]),
-                    &serde_json::json!(["bob/*", "ocean/*"])
-                ),
-            ]
-        );
-    }
-
-    /// The most buckets that a HubStorage may declare, with default names.
-    fn eight_buckets(namespace: &str, prefix: &Prefix) -> Vec<Reach> {
-        let bucket = |number| {
-            let purpose = format!("scratch-{number}");
-            BucketName::derive("installation", namespace, "hub", &purpose)
-        };
-        let reach = |number| Reach {
-            bucket: bucket(number),
-            place: Place::Own(prefix.clone()),
-            access: Access::ReadWrite,
-        };
-        (0..8).map(reach).collect()
-    }
-
-    #[test]
-    fn eight_buckets_with_default_names_fit_for_everybody() {
-        assert_eq!(
-            PolicyDocument::fits_every_user(|prefix| eight_buckets("earth", prefix)),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn what_fits_every_user_fits_each_one() {
-        let names: Vec<String> = (1..=255).map(|length| "ü".repeat(length)).collect();
-        let ordinary = (1..=255).map(|length| "a".repeat(length));
-        for user in ordinary.chain(names) {
-            let reaches = eight_buckets("earth", &Prefix::escaped(user.as_bytes()));
-            assert!(PolicyDocument::allowing(&reaches).is_ok(), "{user}");
-        }
-    }
-
-    #[test]
-    fn buckets_that_are_too_many_for_some_user_are_told_before_that_user_comes() {
-        let long = "a-namespace-with-a-name-as-long-as-they-get";
-        assert!(matches!(
-            PolicyDocument::fits_every_user(|prefix| eight_buckets(long, prefix)),
-            Err(PolicyError::TooLong(length)) if length > MAX_SESSION_POLICY
-        ));
-        assert_eq!(PolicyDocument::fits_every_user(|_| Vec::new()), Ok(()));
-    }
-
-    /// The statements about listing: buckets, and the prefixes there.
-    fn listings(policy: &PolicyDocument) -> Vec<(serde_json::Value, serde_json::Value)> {
-        let json: serde_json::Value = serde_json::from_str(policy.as_str()).unwrap();
-        let statements = json["Statement"].as_array().unwrap().iter();
-        let lists = statements.filter(|it| it["Action"][0] == "s3:ListBucket");
-        let told = |it: &serde_json::Value| {
-            let prefixes = &it["Condition"]["StringLike"]["s3:prefix"];
-            (it["Resource"].clone(), prefixes.clone())
-        };
-        lists.map(told).collect()
-    }
-
-    #[test]
-    fn what_is_shared_and_what_is_whole_stay_in_their_buckets() {
-        let policy = PolicyDocument::allowing(&[
-            reach("scratch", "bob", Access::ReadWrite),
-            shared("scratch", "_groups/ocean", Access::ReadOnly),
-            whole("data", Access::ReadOnly),
-            reach("data", "bob", Access::ReadWrite),
-        ])
-        .unwrap();
-        let json: serde_json::Value = serde_json::from_str(policy.as_str()).unwrap();
-        assert_eq!(
-            json["Statement"][0]["Resource"],
-            serde_json::json!(["arn:aws:s3:::data/bob/*", "arn:aws:s3:::scratch/bob/*"])
-        );
-        assert_eq!(
-            json["Statement"][1]["Resource"],
-            serde_json::json!([
-                "arn:aws:s3:::data/*",
-                "arn:aws:s3:::scratch/_groups/ocean/*"
-            ])
-        );
-        assert_eq!(
-            json["Statement"][1]["Action"],
-            serde_json::json!(["s3:GetObject"])
-        );
-        let everything = serde_json::Value::Null;
-        let some = serde_json::json!(["_groups/ocean/*", "bob/*"]);
-        assert_eq!(
-            listings(&policy),
-            [
-                (serde_json::json!(["arn:aws:s3:::data"]), everything),
-                (serde_json::json!(["arn:aws:s3:::scratch"]), some),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_read_only_reach_cannot_write_or_delete() {
-        let policy =
-            PolicyDocument::allowing(&[reach("shared", "ocean", Access::ReadOnly)]).unwrap();
-        assert!(!policy.as_str().contains("Put") && !policy.as_str().contains("Delete"));
-    }
-
-    #[test]
-    fn the_order_of_grants_does_not_change_the_policy() {
-        let (a, b) = (
-            reach("a-bucket", "bob", Access::ReadWrite),
-            reach("b-bucket", "bob", Access::ReadOnly),
-        );
-        let less = reach("a-bucket", "bob", Access::ReadOnly);
-        let one = PolicyDocument::allowing(&[a.clone(), b.clone()]).unwrap();
-        let other = PolicyDocument::allowing(&[b, less.clone(), a.clone(), a, less]).unwrap();
-        assert_eq!(one, other);
-        assert_eq!(one.fingerprint(), other.fingerprint());
-    }
-
-    #[test]
-    fn a_policy_holds_no_space() {
-        let policy =
-            PolicyDocument::allowing(&[reach("hub", "a name with spaces", Access::ReadWrite)])
-                .unwrap();
-        assert!(!policy.as_str().contains(' '));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused_and_never_widened() {
-        let many: Vec<Reach> = (0..30)
-            .map(|i| reach("hub", &format!("group-{i:040}"), Access::ReadOnly))
-            .collect();
-        assert!(
-            matches!(PolicyDocument::allowing(&many), Err(PolicyError::TooLong(len)) if len > 2048)
-        );
-        assert_eq!(PolicyDocument::allowing(&[]), Err(PolicyError::Empty));
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! One bucket of a hub, as it is declared.
 
+use std::collections::BTreeSet;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,18 +114,28 @@ impl Bucket {
         own: &Prefix,
         is_in: impl Fn(&str) -> bool,
     ) -> Vec<Reach> {
-        let reach = |grant: &Grant| Reach {
-            bucket: bucket.clone(),
-            place: grant
-                .shared_place()
-                .unwrap_or_else(|| Place::Own(own.clone())),
-            access: match grant.permission {
-                Permission::ReadOnly => Access::ReadOnly,
-                Permission::ReadWrite => Access::ReadWrite,
-            },
-        };
         let grants = self.grants.iter().filter(|grant| grant.is_for(&is_in));
-        grants.map(reach).collect()
+        grants.map(|grant| grant.reach(bucket, own)).collect()
+    }
+
+    /// What all the grants together let a user with this prefix reach, and which places they are of, for
+    /// whom: of two buckets where that is the same, everybody lists the same.
+    pub fn granted(&self, bucket: &BucketName, own: &Prefix) -> (Granted, Vec<Reach>) {
+        let of = |grant: &Grant| {
+            let place = grant.shared_place();
+            let subjects = grant.subjects.clone().into_iter();
+            subjects.map(move |subject| (place.clone(), subject))
+        };
+        let reaches = self.grants.iter().map(|grant| grant.reach(bucket, own));
+        (self.grants.iter().flat_map(of).collect(), reaches.collect())
+    }
+
+    /// The grant by which somebody reaches what others have under their own prefixes, if there is one: it is
+    /// of the whole bucket, where another is of a user's own.
+    pub fn opened_by(&self) -> Option<&Grant> {
+        let is_of = |scope| move |grant: &&Grant| grant.scope == scope;
+        self.grants.iter().find(is_of(Scope::UserPrefix))?;
+        self.grants.iter().find(is_of(Scope::Bucket))
     }
 
     /// What of the bucket its environment variables tell a user of: their own prefix where it is granted to
@@ -139,6 +151,9 @@ impl Bucket {
         places.into_iter().next().flatten()
     }
 }
+
+/// What the grants of a bucket are of, and for whom; no place is that of whoever asks.
+pub type Granted = BTreeSet<(Option<Place>, Subject)>;
 
 /// Who keeps a bucket.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -323,6 +338,19 @@ impl Grant {
             })
     }
 
+    /// What it lets a user with this prefix reach, where its bucket has this name.
+    fn reach(&self, bucket: &BucketName, own: &Prefix) -> Reach {
+        let place = self.shared_place();
+        Reach {
+            bucket: bucket.clone(),
+            place: place.unwrap_or_else(|| Place::Own(own.clone())),
+            access: match self.permission {
+                Permission::ReadOnly => Access::ReadOnly,
+                Permission::ReadWrite => Access::ReadWrite,
+            },
+        }
+    }
+
     /// What it is of, where that is the same for every user; none: the prefix of whoever asks.
     fn shared_place(&self) -> Option<Place> {
         match (self.scope, &self.prefix) {
@@ -335,7 +363,7 @@ impl Grant {
 }
 
 /// Whom a grant is for.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[x_kube(validation = Rule::new("(self.kind == 'Group') == has(self.name)")
     .message("kind Group needs name, and Everyone takes none"))]
 pub struct Subject {
@@ -349,7 +377,9 @@ pub struct Subject {
 }
 
 /// Kind of subject.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
 pub enum SubjectKind {
     /// Every user of the hub.
     Everyone,
@@ -377,7 +407,7 @@ pub enum Permission {
     ReadWrite,
 }
 
-/// An environment variable that holds the location of the user's prefix in a bucket.
+/// An environment variable that holds the location of what a user reaches in a bucket.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvVar {

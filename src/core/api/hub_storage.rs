@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::NameReference;
 use super::bucket::Bucket;
 use super::hub_status::HubStorageStatus;
-use crate::names::PrefixScheme;
+use crate::names::{BucketName, Prefix, PrefixScheme};
+use crate::policies::{PolicyDocument, PolicyError};
 
 /// One hub's storage: its buckets, who reaches what in them, and what its users' pods are given.
 /// One per namespace.
@@ -73,6 +74,26 @@ pub struct HubStorageSpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub buckets: Vec<Bucket>,
+}
+
+impl HubStorageSpec {
+    /// A session policy as long as that of any user of the hub gets, where `in_store` tells the names that
+    /// its buckets have in the store; buckets of which it tells none do not count.
+    ///
+    /// # Errors
+    /// [`PolicyError::TooLong`] if it does not fit.
+    pub fn policy_of_longest_user(
+        &self,
+        in_store: impl Fn(&Bucket) -> Option<BucketName>,
+    ) -> Result<Option<PolicyDocument>, PolicyError> {
+        let named = self.buckets.iter();
+        let named = named.filter_map(|bucket| Some((bucket, in_store(bucket)?)));
+        PolicyDocument::of_longest_user(|longest: &Prefix| {
+            named
+                .map(|(bucket, name)| bucket.granted(&name, longest))
+                .collect()
+        })
+    }
 }
 
 /// What is done about a difference between what is declared and what is there.

@@ -48,11 +48,6 @@ impl SharedPrefix {
         let prefix = prefix.to_owned();
         Err(InvalidSharedPrefix { prefix, why })
     }
-
-    /// The longest one that there can be.
-    pub fn longest() -> Self {
-        Self(format!("{:_<MAX_LEN$}", "_shared"))
-    }
 }
 
 impl TryFrom<String> for SharedPrefix {

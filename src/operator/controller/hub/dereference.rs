@@ -13,9 +13,8 @@ use hubstorage_core::api::{
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::effects;
-use hubstorage_core::names::{BucketNamePattern, Prefix};
+use hubstorage_core::names::BucketNamePattern;
 use hubstorage_core::plan::{Declared, Owner, Refusal};
-use hubstorage_core::policies::PolicyDocument;
 use hubstorage_core::settings::DeclaredSettings;
 use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
@@ -128,27 +127,23 @@ fn pods_can_be_told(hub: &HubStorage, namespace: &str) -> Result<(), Step> {
         .map_err(|error| Step::stalled(Reason::InvalidConfiguration, error.to_string()))
 }
 
-/// A policy that is too long is refused here, for the longest user, and not when somebody with
-/// a long name asks for credentials.
+/// A policy that is too long is refused here, for whoever may come, and not when somebody with
+/// a long name or in other groups asks for credentials.
 fn policies_fit(hub: &HubStorage, declared: &[Declared]) -> Result<(), Step> {
     let in_store = |bucket: &Bucket| {
         let mut declared = declared.iter();
         let declared = declared.find(|declared| declared.name == bucket.name);
         declared.map(|declared| declared.bucket.clone())
     };
-    let reached = |longest: &Prefix| {
-        let buckets = hub.spec.buckets.iter();
-        let named = buckets.filter_map(|bucket| Some((bucket, in_store(bucket)?)));
-        named
-            .flat_map(|(bucket, name)| bucket.reaches(&name, longest, |_| true))
-            .collect()
-    };
-    PolicyDocument::fits_every_user(reached).map_err(|error| {
-        Step::stalled(
+    match hub.spec.policy_of_longest_user(in_store) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Step::stalled(
             Reason::InvalidConfiguration,
-            format!("spec.buckets: {error}"),
-        )
-    })
+            format!(
+                "spec.buckets[].grants: for some user {error}. Each bucket that is granted, and each prefix in it, counts"
+            ),
+        )),
+    }
 }
 
 fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step> {
