@@ -1,11 +1,14 @@
 # Part of jupyterhub_config.py: tells HubStorage which groups a user is in, for grants with kind Group.
+# Where the configuration has a modify_pod_hook already, call tell_groups there: there is one hook only.
 import json
 
 
-def with_groups(spawner, pod):
+def tell_groups(spawner, pod):
     groups = [group.name for group in spawner.user.groups]
     pod.metadata.annotations["hubstorage.io/groups"] = json.dumps(groups)
     return pod
 
 
-c.KubeSpawner.modify_pod_hook = with_groups
+if c.KubeSpawner.modify_pod_hook:
+    raise RuntimeError("there is a modify_pod_hook already: call tell_groups(spawner, pod) in it")
+c.KubeSpawner.modify_pod_hook = tell_groups

@@ -234,24 +234,38 @@ async fn stamp_username_and_groups_stay_as_they_were() {
 async fn a_resize_or_an_ephemeral_container_brings_no_annotation_along() {
     let arena = Arena::new("resize").await;
     arena
-        .pod("bobs", json!({USERNAME_ANNOTATION: "bob"}))
+        .pod(
+            "bobs",
+            json!({USERNAME_ANNOTATION: "bob", GROUPS_ANNOTATION: "[]"}),
+        )
         .await
         .unwrap();
+    let path = arena.path("pods/bobs");
+    let before = arena
+        .call("admin", Method::GET, &path, &Value::Null)
+        .await
+        .unwrap();
+    let lies = [
+        (USERNAME_ANNOTATION, "eve"),
+        (GROUPS_ANNOTATION, "[\"ocean\"]"),
+        (STAMP_ANNOTATION, "eve"),
+    ];
     for subresource in ["resize", "ephemeralcontainers"] {
-        // Refused by the guard, or left out by the API server: either will do.
-        let attack = annotated(USERNAME_ANNOTATION, "eve");
-        _ = arena
-            .patch("admin", &format!("pods/bobs/{subresource}"), &attack)
-            .await;
-        let path = arena.path("pods/bobs");
-        let pod = arena
-            .call("admin", Method::GET, &path, &Value::Null)
-            .await
-            .unwrap();
-        assert_eq!(
-            pod["metadata"]["annotations"][USERNAME_ANNOTATION], "bob",
-            "{subresource}"
-        );
+        for (annotation, lie) in lies {
+            // Refused by the guard, or left out by the API server: either will do.
+            let attack = annotated(annotation, lie);
+            _ = arena
+                .patch("admin", &format!("pods/bobs/{subresource}"), &attack)
+                .await;
+            let pod = arena
+                .call("admin", Method::GET, &path, &Value::Null)
+                .await
+                .unwrap();
+            assert_eq!(
+                pod["metadata"]["annotations"], before["metadata"]["annotations"],
+                "{subresource}: {annotation}"
+            );
+        }
     }
     arena.remove().await;
 }

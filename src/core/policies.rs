@@ -84,6 +84,16 @@ pub struct Reach {
     pub access: Access,
 }
 
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = match self.access {
+            Access::ReadOnly => "ReadOnly",
+            Access::ReadWrite => "ReadWrite",
+        };
+        write!(f, "{} {access}", self.place.within(&self.bucket))
+    }
+}
+
 /// What of a bucket is listed: patterns of prefixes, and none for everything.
 type Listed = BTreeSet<Option<String>>;
 

@@ -9,7 +9,6 @@
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt as _};
-use hubstorage_core::api::{GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -149,13 +148,12 @@ fn tell_unreadable<K: Resource<DynamicType = ()>>(object: &mut DeserializeGuard<
     }
 }
 
-/// Of the metadata of a user's pod, what decides: whose it is, who made it, and which labels a
-/// source selects it by.
-pub fn prune_user_pod(pod: &mut PartialObjectMeta<Pod>) {
+/// Of the metadata of a user's pod, what decides: which labels a source selects it by, and these
+/// annotations.
+pub fn prune_user_pod(pod: &mut PartialObjectMeta<Pod>, annotations: &[&str]) {
     pod.types = None;
     pod.metadata.owner_references = None;
     pod.metadata.finalizers = None;
-    pod.annotations_mut().retain(|key, _| {
-        [STAMP_ANNOTATION, USERNAME_ANNOTATION, GROUPS_ANNOTATION].contains(&key.as_str())
-    });
+    pod.annotations_mut()
+        .retain(|key, _| annotations.contains(&key.as_str()));
 }

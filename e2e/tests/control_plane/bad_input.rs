@@ -236,7 +236,7 @@ async fn a_hubs_fields_are_checked_one_by_one() {
         (
             json!([{"name": "a", "bucketName": "one"}, {"name": "b", "bucketName": "one"}]),
             "spec",
-            "the same bucketName stands in two buckets",
+            "the same bucketName stands in two of spec.buckets",
         ),
         (
             bucket(json!({"env": [{"name": "AWS_PROFILE"}]})),
@@ -249,6 +249,23 @@ async fn a_hubs_fields_are_checked_one_by_one() {
             ),
             "subjects[0]",
             "kind Group needs name",
+        ),
+        (
+            bucket(
+                json!({"grants": [{"name": "own", "subjects": [{"kind": "Everyone", "name": "ocean"}], "scope": "UserPrefix", "permission": "ReadOnly"}]}),
+            ),
+            "subjects[0]",
+            "Everyone takes none",
+        ),
+        (
+            grant("Prefix", Some("_groups/_")),
+            "grants[0].prefix",
+            "is no part of a prefix",
+        ),
+        (
+            grant("Prefix", Some(&format!("_{}", "a".repeat(63)))),
+            "grants[0].prefix",
+            "63",
         ),
         (
             grant("Prefix", None),
@@ -273,7 +290,7 @@ async fn a_hubs_fields_are_checked_one_by_one() {
         (
             grant("Prefix", Some("_groups/../bob")),
             "grants[0].prefix",
-            "no parts of a prefix",
+            "no part of a prefix",
         ),
         (
             bucket(json!({"bucketName": "No_Such_Name"})),

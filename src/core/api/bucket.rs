@@ -319,7 +319,7 @@ pub struct Grant {
         pattern(r"^_[A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$")
     )]
     #[x_kube(validation = Rule::new("!self.startsWith('_hubstorage') && !self.contains('..') && self.split('/').all(part, part != '.' && part != '_')")
-        .message("what starts with _hubstorage is the operator's own, and . and .. are no parts of a prefix"))]
+        .message("what starts with _hubstorage is the operator's own, and what is empty, _, . or holds .. is no part of a prefix"))]
     pub prefix: Option<SharedPrefix>,
     /// To do what with it.
     pub permission: Permission,

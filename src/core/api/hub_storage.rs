@@ -54,7 +54,7 @@ use crate::policies::{PolicyDocument, PolicyError};
 #[x_kube(validation = Rule::new("self.buckets.all(b, !has(b.env) || b.env.all(e, self.buckets.filter(other, has(other.env) && other.env.exists(f, f.name == e.name)).size() == 1))")
     .message("the same env name stands in two buckets: a variable can hold one location; rename one of them"))]
 #[x_kube(validation = Rule::new("self.buckets.all(b, !has(b.bucketName) || self.buckets.filter(other, has(other.bucketName) && other.bucketName == b.bucketName).size() == 1)")
-    .message("the same bucketName stands in two buckets: give each a bucket of its own"))]
+    .message("the same bucketName stands in two of spec.buckets: give each a bucket of its own"))]
 pub struct HubStorageSpec {
     /// The StorageProvider that the buckets are at. Immutable once there is one: data does not move
     /// by itself.

@@ -10,11 +10,18 @@ pub struct Groups(BTreeSet<String>);
 /// Why an annotation does not say which groups a user is in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it has to be a JSON list of group names, such as [\"ocean\", \"ice\"], and is not ({cause})"
+    "it has to be a JSON list of group names, such as [\"ocean\", \"ice\"], and starts with {start:?} ({cause})"
 )]
 pub struct InvalidGroups {
+    start: String,
     cause: String,
 }
+
+/// So many groups are told in a message; an identity service can put thousands there.
+const TOLD: usize = 8;
+
+/// Characters of a name, or of an annotation, that are told.
+const TOLD_OF_EACH: usize = 64;
 
 impl Groups {
     /// Reads the annotation `hubstorage.io/groups`; a pod without it is of a user in no group.
@@ -28,6 +35,7 @@ impl Groups {
         serde_json::from_str(annotation)
             .map(Self)
             .map_err(|error| InvalidGroups {
+                start: start(annotation),
                 cause: error.to_string(),
             })
     }
@@ -43,9 +51,18 @@ impl fmt::Display for Groups {
         if self.0.is_empty() {
             return f.write_str("no group");
         }
-        let names: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        f.write_str(&names.join(", "))
+        let names = self.0.iter().take(TOLD);
+        let names: Vec<String> = names.map(|name| format!("{:?}", start(name))).collect();
+        f.write_str(&names.join(", "))?;
+        match self.0.len() - names.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
+}
+
+fn start(text: &str) -> String {
+    text.chars().take(TOLD_OF_EACH).collect()
 }
 
 #[cfg(test)]
@@ -59,9 +76,23 @@ mod tests {
         for other in ["Ocean", "oce", "ocean ", "*", ""] {
             assert!(!groups.have(other), "{other:?}");
         }
-        assert_eq!(groups.to_string(), "Eis & Schnee, ocean");
+        assert_eq!(groups.to_string(), r#""Eis & Schnee", "ocean""#);
         assert!(!Groups::parse(None).unwrap().have("ocean"));
         assert_eq!(Groups::parse(Some("[]")).unwrap(), Groups::default());
+    }
+
+    #[test]
+    fn a_message_has_one_line_and_an_end_whatever_the_groups_are_called() {
+        let names: Vec<String> = (0..5000)
+            .map(|n| format!("{n}\n{}", "a".repeat(200)))
+            .collect();
+        let groups = Groups::parse(Some(&serde_json::json!(names).to_string())).unwrap();
+        let told = groups.to_string();
+        assert!(told.ends_with(" and 4992 more"), "{told}");
+        assert!(told.len() < 700 && !told.contains('\n'), "{told}");
+        let long = "x\n".repeat(1 << 16);
+        let error = Groups::parse(Some(&long)).unwrap_err().to_string();
+        assert!(error.len() < 400 && !error.contains('\n'), "{error}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hubstorage_core::policies::Reach;
+
 use super::authorise::Grantee;
 use super::refusal::Refusal;
 use super::token::PodIdentity;
@@ -35,6 +37,7 @@ impl Audit {
         tracing::info!(
             user = grantee.user.as_str(),
             prefix = grantee.prefix.as_str(),
+            reaches = told(&grantee.reaches),
             namespace = identity.namespace,
             hub = grantee.hub,
             pod = identity.name,
@@ -90,9 +93,40 @@ impl Audit {
     }
 }
 
+/// What is reached, each bucket with its part: as long as a session policy at most.
+fn told(reaches: &[Reach]) -> String {
+    let told: Vec<String> = reaches.iter().map(ToString::to_string).collect();
+    told.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
+    use hubstorage_core::names::{BucketName, Prefix, SharedPrefix};
+    use hubstorage_core::policies::{Access, Place};
+
     use super::*;
+
+    #[test]
+    fn what_groups_share_is_told_as_well_as_what_is_the_users_own() {
+        let bucket = BucketName::parse("earth-data").unwrap();
+        let reach = |place, access| Reach {
+            bucket: bucket.clone(),
+            place,
+            access,
+        };
+        let reaches = [
+            reach(Place::Own(Prefix::escaped(b"bob")), Access::ReadWrite),
+            reach(
+                Place::Shared(SharedPrefix::parse("_groups/ocean").unwrap()),
+                Access::ReadOnly,
+            ),
+            reach(Place::Whole, Access::ReadOnly),
+        ];
+        assert_eq!(
+            told(&reaches),
+            "earth-data/bob ReadWrite, earth-data/_groups/ocean ReadOnly, earth-data ReadOnly"
+        );
+    }
 
     #[test]
     fn a_flood_of_strangers_is_logged_at_a_bounded_rate_and_counted() {

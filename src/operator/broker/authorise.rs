@@ -39,7 +39,7 @@ pub trait World {
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>>;
     /// resourceVersion of a Secret in `hubstorage-vending`; `None` if there is none.
     fn vending_secret(&self, name: &str) -> Option<String>;
-    /// Whether stamps and usernames can be trusted.
+    /// Whether stamps, usernames and groups can be trusted.
     fn guard(&self) -> GuardState;
 }
 

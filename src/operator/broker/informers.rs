@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, future};
 use hubstorage_core::api::{
-    HubStorage, HubUser, StorageProvider, USERNAME_LABEL, VENDING_NAMESPACE,
+    GROUPS_ANNOTATION, HubStorage, HubUser, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION,
+    USERNAME_LABEL, VENDING_NAMESPACE,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -83,7 +84,12 @@ impl Informers {
         let pulses = &readiness.pulses;
         let pods = Informer::of(client, &(), cadence, pulses)
             .labelled(USERNAME_LABEL)
-            .pruned(prune_user_pod);
+            .pruned(|pod| {
+                prune_user_pod(
+                    pod,
+                    &[STAMP_ANNOTATION, USERNAME_ANNOTATION, GROUPS_ANNOTATION],
+                )
+            });
         let secrets = SecretVersions::informer(client, VENDING_NAMESPACE, cadence, pulses);
         let secrets = start(secrets, tell(), stop);
         Self {

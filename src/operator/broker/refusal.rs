@@ -105,6 +105,8 @@ impl Refusal {
             Self::Review(error) => error.status(),
             Self::Pod(error) => error.status(),
             Self::Denied(error) => error.status(),
+            // Trying again gives the same policy.
+            Self::Vend(VendError::PolicyImpossible(_)) => StatusCode::FORBIDDEN,
             Self::Vend(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

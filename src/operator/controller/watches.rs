@@ -10,7 +10,8 @@ use std::future::ready;
 use futures::channel::mpsc::{Receiver, Sender, channel};
 use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use hubstorage_core::api::{
-    HubStorage, HubUser, SYSTEM_NAMESPACE, StorageProvider, USERNAME_LABEL,
+    HubStorage, HubUser, STAMP_ANNOTATION, SYSTEM_NAMESPACE, StorageProvider, USERNAME_ANNOTATION,
+    USERNAME_LABEL,
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -89,7 +90,7 @@ impl Watches {
             reflected::<PartialObjectMeta<Namespace>>(namespaces.events(), list());
         let pods = Informer::of(client, &(), cadence, pulses)
             .labelled(USERNAME_LABEL)
-            .pruned(prune_user_pod);
+            .pruned(|pod| prune_user_pod(pod, &[STAMP_ANNOTATION, USERNAME_ANNOTATION]));
         let (pods, pod_changes) = reflected::<UserPod>(pods.events().map_ok(packed), list());
         let secrets = SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses);
         let (secrets, secret_changes) = reflected(secrets.events(), list());

@@ -1,4 +1,4 @@
-//! The guard: admission policies that make the stamp and the username on a pod trustworthy.
+//! The guard: admission policies that make the stamp, the username and the groups on a pod trustworthy.
 //!
 //! [`documents`] has the policies, [`state`] decides whether those in the cluster are ours and
 //! since when, [`watch`] keeps that decision current.

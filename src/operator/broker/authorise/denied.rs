@@ -88,7 +88,9 @@ pub enum Denied {
         cause: String,
     },
     /// The hub wrote something else than names of groups.
-    #[error("annotation {GROUPS_ANNOTATION} of this pod: {cause}")]
+    #[error(
+        "annotation {GROUPS_ANNOTATION} of this pod, which the hub writes: {cause}; tell the administrators of the hub"
+    )]
     GroupsInvalid {
         /// What is wrong with it.
         cause: String,
@@ -101,7 +103,7 @@ pub enum Denied {
     },
     /// Stamps and usernames cannot be trusted.
     #[error(
-        "the admission policies that protect usernames are not in force ({why}), so nothing is vended; \
+        "the admission policies that protect usernames and groups are not in force ({why}), so nothing is vended; \
          tell the administrators of the hub: {reinstall}",
         reinstall = REINSTALL
     )]
@@ -111,7 +113,7 @@ pub enum Denied {
     },
     /// Made when stamps and usernames could not be trusted.
     #[error(
-        "this pod was created at {created}, before the admission policies that protect usernames were in force ({since}); \
+        "this pod was created at {created}, before the admission policies that protect usernames and groups were in force as they are ({since}); \
          restart the server"
     )]
     PodOlderThanGuard {
@@ -175,7 +177,7 @@ pub enum Denied {
     },
     /// Grants are for others.
     #[error(
-        "no bucket of HubStorage {hub} grants anything to a user in {groups} (spec.buckets[].grants, annotation {GROUPS_ANNOTATION} of this pod)"
+        "no bucket of HubStorage {hub} grants anything to a user in {groups} (spec.buckets[].grants, annotation {GROUPS_ANNOTATION} of this pod); ask the administrators of the hub for a group or a grant, and restart the server once you are in it"
     )]
     NothingGrantedToUser {
         /// Name of the HubStorage.

@@ -429,47 +429,6 @@ fn a_hub_without_provider_or_with_one_that_does_not_vend_gives_nothing() {
 }
 
 #[test]
-fn a_hub_whose_buckets_grant_nothing_gives_nothing() {
-    let edit = |seen: &mut Seen| {
-        seen.hubs[0]["spec"]["buckets"] = json!([{"name": "scratch", "grants": []}])
-    };
-    assert_eq!(denied(edit).0, "NothingGranted");
-}
-
-#[test]
-fn a_grant_for_a_group_is_for_those_whom_the_hub_put_into_it() {
-    let with = |groups: Option<&str>| {
-        let groups = groups.map(str::to_owned);
-        move |seen: &mut Seen| {
-            seen.hubs[0]["spec"]["buckets"] = json!([{"name": "scratch", "grants": [{
-                "name": "ocean", "subjects": [{"kind": "Group", "name": "ocean"}],
-                "scope": "Prefix", "prefix": "_groups/ocean", "permission": "ReadWrite",
-            }]}]);
-            if let Some(groups) = groups {
-                seen.pod["annotations"]["hubstorage.io/groups"] = json!(groups);
-            }
-        }
-    };
-    let member = Seen::with(with(Some(r#"["ice", "ocean"]"#))).unwrap();
-    let ocean = SharedPrefix::parse("_groups/ocean").unwrap();
-    assert_eq!(member.reaches[0].place, Place::Shared(ocean));
-    assert_eq!(member.reaches.len(), 1, "and no prefix of their own");
-    for stranger in [None, Some("[]"), Some(r#"["oceans", "Ocean", "*"]"#)] {
-        let (reason, status, message) = denied(with(stranger));
-        assert_eq!(
-            (reason, status),
-            ("NothingGrantedToUser", 403),
-            "{stranger:?}: {message}"
-        );
-    }
-    for odd in ["ocean", "", r#"{"ocean": 1}"#] {
-        let (reason, _, message) = denied(with(Some(odd)));
-        assert_eq!(reason, "GroupsInvalid", "{odd}");
-        assert!(message.contains("hubstorage.io/groups"), "{message}");
-    }
-}
-
-#[test]
 fn a_bucket_that_does_not_exist_yet_is_left_out() {
     let grantee = Seen::with(|seen| {
         seen.hubs[0]["status"]["buckets"]
@@ -665,3 +624,5 @@ fn what_was_found_with_another_role_of_the_same_name_says_nothing() {
     let denied = Seen::with(|seen| with_role(seen, made_anew)).unwrap_err();
     assert!(matches!(denied, Denied::NothingVendable { .. }), "{denied}");
 }
+
+mod grants;

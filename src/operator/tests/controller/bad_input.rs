@@ -560,3 +560,36 @@ async fn a_pod_selector_that_nobody_can_evaluate() {
         &["spec.users.sources[notebook].podSelector"],
     );
 }
+
+#[tokio::test]
+async fn grants_that_do_not_fit_for_who_is_in_fewer_groups() {
+    let own = json!({"name": "own", "subjects": [{"kind": "Everyone"}], "scope": "UserPrefix", "permission": "ReadWrite"});
+    let shared = |number: usize, subject: &serde_json::Value| {
+        let prefix = format!("_{number:0>54}");
+        json!({"name": format!("s{number}"), "subjects": [subject], "scope": "Prefix", "prefix": prefix, "permission": "ReadOnly"})
+    };
+    let everyone = json!({"kind": "Everyone"});
+    let bucket = |name: &str, of_last: &serde_json::Value| {
+        let mut grants = vec![own.clone()];
+        grants.extend((0..4).map(|number| shared(number, &everyone)));
+        grants.push(shared(4, of_last));
+        json!({"name": name, "bucketName": format!("earth-{name}"), "grants": grants})
+    };
+    let group = json!({"kind": "Group", "name": "g"});
+    let hub_of = |other| {
+        let buckets = json!([bucket("scratch", &everyone), bucket("persistent", other)]);
+        hub_with("earth", "earth", json!({"buckets": buckets}))
+    };
+    let world = World::new(Behaviour::aws()).with(&hub_of(&group));
+    let world = settled(world).await;
+    assert_refused(
+        &world,
+        &hub(),
+        Stalled,
+        Reason::InvalidConfiguration,
+        &["spec.buckets[].grants", "the limit is 2048", "shorter ones"],
+    );
+    let mended = hub_of(&everyone).spec;
+    world.server.edit(&hub(), |hub| hub["spec"] = json!(mended));
+    assert_mended(world, &hub()).await;
+}

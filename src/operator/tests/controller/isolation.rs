@@ -408,3 +408,40 @@ async fn mode_observe_names_grants_and_the_providers_own_role_is_none() {
     let message = world.condition(&observing, IsolationReady).message;
     assert!(!message.contains("Vending"), "{message}");
 }
+
+#[tokio::test]
+async fn a_bucket_that_the_hub_itself_opens_to_others_is_told_and_holds_nothing_up() {
+    let everyone = json!([{"kind": "Everyone"}]);
+    let own = json!({"name": "own", "subjects": everyone, "scope": "UserPrefix", "permission": "ReadWrite"});
+    let all = json!({"name": "all", "subjects": [{"kind": "Group", "name": "staff"}], "scope": "Bucket", "permission": "ReadOnly"});
+    let grants = |world: &World, grants: Value| {
+        let server = &world.server;
+        server.edit(&hub(), |hub| hub["spec"]["buckets"][0]["grants"] = grants);
+    };
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    grants(&world, json!([own, all]));
+    world.settle().await;
+    let words = [
+        "As declared",
+        "grant all of bucket scratch",
+        "reads what others have",
+    ];
+    world.says(
+        &hub(),
+        IsolationReady,
+        "Unknown",
+        Reason::MetadataServiceUntried,
+        &words,
+    );
+    assert!(world.is_ready(&hub()));
+    world.stays_as_it_is().await;
+
+    // Nobody has a prefix of their own there: what is shared is nobody else's.
+    for nothing_of_others in [json!([all]), json!([own])] {
+        grants(&world, nothing_of_others);
+        world.settle().await;
+        let told = world.condition(&hub(), IsolationReady);
+        assert!(!told.message.contains("As declared"), "{}", told.message);
+    }
+}

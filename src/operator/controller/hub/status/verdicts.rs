@@ -1,8 +1,8 @@
 //! From outcomes to conditions: pure, but for what the watches have in memory.
 
 use hubstorage_core::api::{
-    BucketStatus, BucketVending, ConditionStatus, ConditionType, HubStorage, IsolationVerdict,
-    Reason, StorageProvider, Verdict, condition,
+    Bucket, BucketStatus, BucketVending, ConditionStatus, ConditionType, Grant, HubStorage,
+    IsolationVerdict, Permission, Reason, StorageProvider, Verdict, condition,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
@@ -403,11 +403,28 @@ fn isolation(
             Reason::ProbePending.meaning(),
         );
     }
-    verdict(
-        Unknown,
-        Reason::MetadataServiceUntried,
-        Reason::MetadataServiceUntried.meaning(),
-    )
+    // Declared, and so no lack of isolation; but who audits the hub is to read of it.
+    let shared = shared_by_grant(hub).map(|shared| format!(" As declared, {shared}."));
+    let message = Reason::MetadataServiceUntried.meaning().to_owned() + &shared.unwrap_or_default();
+    verdict(Unknown, Reason::MetadataServiceUntried, &message)
+}
+
+/// Where users are not held apart because the hub says so.
+fn shared_by_grant(hub: &HubStorage) -> Option<String> {
+    let buckets = hub.spec.buckets.iter();
+    let opened = buckets.filter_map(|bucket| Some((bucket, bucket.opened_by()?)));
+    let told = |(bucket, grant): (&Bucket, &Grant)| {
+        let may = match grant.permission {
+            Permission::ReadOnly => "reads",
+            Permission::ReadWrite => "reads, writes and deletes",
+        };
+        format!(
+            "whom grant {} of bucket {} is for {may} what others have there under their own prefixes",
+            grant.name, bucket.name
+        )
+    };
+    let told: Vec<String> = opened.map(told).collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// A bucket in which users are not held apart, where the provider vends at all.
