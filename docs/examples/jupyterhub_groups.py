@@ -9,6 +9,6 @@ def tell_groups(spawner, pod):
     return pod
 
 
-if c.KubeSpawner.modify_pod_hook:
+if "modify_pod_hook" in c.KubeSpawner:
     raise RuntimeError("there is a modify_pod_hook already: call tell_groups(spawner, pod) in it")
 c.KubeSpawner.modify_pod_hook = tell_groups
