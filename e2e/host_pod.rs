@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequestSpec};
@@ -21,9 +23,13 @@ use crate::python::Python;
 use crate::running::Platform;
 use crate::service_account_token;
 use crate::translation::{Translation, container_of, environment};
+use crate::wait;
 
 /// Where the agent listens as pods know it.
 const AGENT_IN_PODS: &str = "http://169.254.170.23:8180";
+
+/// How long a new pod may take to be known.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A service account, to act as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,7 +211,7 @@ impl HostPod {
                     uid: self.pod.metadata.uid.clone(),
                 }),
             };
-            let token = service_account_token::issue(&node, namespace, account, spec)
+            let token = token_for_pod(&node, namespace, account, spec)
                 .await
                 .with_context(|| format!("for the audience {}", projection.audience))?;
             let folder = self.folder.join(projection.volume);
@@ -295,4 +301,30 @@ async fn report_running(as_node: &Api<Pod>, name: &str) -> Result<()> {
         .await
         .map(drop)
         .with_context(|| format!("reporting pod {name} as running"))
+}
+
+/// A token that a node asks for. The API server's node authoriser hears of new pods by a watch of its own, and
+/// refuses until then; kubelets ask again, too.
+async fn token_for_pod(
+    node: &Client,
+    namespace: &str,
+    account: &str,
+    spec: TokenRequestSpec,
+) -> Result<String> {
+    let token = OnceLock::new();
+    let what = "the node authoriser to know of a new pod";
+    wait::until(what, PATIENCE, async || match service_account_token::issue(
+        node,
+        namespace,
+        account,
+        spec.clone(),
+    )
+    .await
+    {
+        Ok(issued) => Ok(token.set(issued).is_ok()),
+        Err(error) if format!("{error:#}").contains("no relationship found") => Ok(false),
+        Err(error) => Err(error),
+    })
+    .await?;
+    token.into_inner().context("waited for, and not there")
 }

@@ -74,6 +74,17 @@ pub enum CloudError {
         /// What the store said.
         cause: String,
     },
+    /// The store does not take a session policy.
+    #[error(
+        "the store does not take a session policy of {length} characters: {cause}; grant fewer prefixes, or use shorter \
+         ones and shorter bucket names"
+    )]
+    PolicyRefused {
+        /// Its length, in characters.
+        length: usize,
+        /// What the store said.
+        cause: String,
+    },
     /// The bucket was there a moment ago and is not any more.
     #[error("bucket {bucket} does not exist")]
     NoSuchBucket {
@@ -173,6 +184,7 @@ impl CloudError {
             | Self::OwnedByOthers { .. }
             | Self::InvalidBucketName { .. }
             | Self::InvalidTrust { .. }
+            | Self::PolicyRefused { .. }
             | Self::Unsupported { .. }
             | Self::UnknownRules { .. }
             | Self::UnreadablePolicy { .. } => Disposition::Stall,

@@ -20,8 +20,10 @@ use crate::names::{BucketName, Prefix, SharedPrefix};
 /// The longest session policy that STS takes, in characters (`sessionPolicyDocumentType`).
 pub const MAX_SESSION_POLICY: usize = 2048;
 
-/// The longest prefix, in characters (the table in `names/prefix.rs`).
-const MAX_PREFIX: usize = 63;
+/// As long as a prefix gets (the table in `names/prefix.rs`), and without repetition: stores may measure a
+/// packed form of the policy.
+const LONGEST_PREFIX: &[u8; 63] =
+    b"q7w2e9r4t6y1u8i3o5p0a.s-d@f_gzhxjckvlbznxmcqvwbenrtmyuaisodpfgh";
 
 const READ: &[&str] = &["s3:GetObject"];
 const READ_WRITE: &[&str] = &[
@@ -218,7 +220,7 @@ impl PolicyDocument {
     pub fn of_longest_user<G: Ord>(
         granted: impl FnOnce(&Prefix) -> Vec<(G, Vec<Reach>)>,
     ) -> Result<Option<Self>, PolicyError> {
-        let longest = Prefix::escaped(&[b'a'; MAX_PREFIX]);
+        let longest = Prefix::escaped(LONGEST_PREFIX);
         let granted = granted(&longest);
         let reaches: BTreeSet<&Reach> = granted.iter().flat_map(|(_, reaches)| reaches).collect();
         if reaches.is_empty() {

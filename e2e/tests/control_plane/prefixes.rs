@@ -75,6 +75,15 @@ async fn what_a_hub_shares_is_reached_by_those_to_whom_it_is_granted_as_far_as_i
             == "Isolated Isolated"
     })
     .await;
+    hub.until(
+        "the store to be asked for a session with the longest policy",
+        async || {
+            hub.get(&["hs", "hub", "-o=jsonpath={.status.vending.policy.verdict}"])
+                .await
+                == "Accepted"
+        },
+    )
+    .await;
     let name = |bucket: &str| {
         let path = format!("-o=jsonpath={{.status.buckets[?(@.name=='{bucket}')].bucketName}}");
         let hub = &hub;

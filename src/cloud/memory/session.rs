@@ -78,8 +78,14 @@ impl CredentialSource for MemorySource {
                 "roleSessionName must have 2 to 64 characters of [\\w+=,.@-]",
             ));
         }
-        let policy =
-            Policy::parse(policy.as_str()).ok_or_else(|| invalid("the policy is malformed"))?;
+        let refused = |cause: &str| CloudError::PolicyRefused {
+            length: policy.as_str().len(),
+            cause: cause.into(),
+        };
+        if policy.as_str().len() > state.behaviour.longest_session_policy {
+            return Err(refused("PackedPolicyTooLarge: it is too long"));
+        }
+        let policy = Policy::parse(policy.as_str()).ok_or_else(|| refused("it is malformed"))?;
         let ceiling = role
             .map(|role| state.assumed(&self.account, role))
             .transpose()?;

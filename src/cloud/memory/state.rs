@@ -8,6 +8,7 @@ use hubstorage_core::api::{Capability, Encryption, Versioning};
 use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::lifecycle::Rule;
 use hubstorage_core::names::{BucketName, RoleName};
+use hubstorage_core::policies::MAX_SESSION_POLICY;
 use hubstorage_core::roles::FoundRole;
 use hubstorage_core::supports::Supports;
 use jiff::Timestamp;
@@ -31,6 +32,9 @@ pub struct Behaviour {
     pub shared_buckets: bool,
     /// Whether a session policy limits a session, or is only accepted.
     pub enforces_session_policies: bool,
+    /// The longest session policy that it takes, in characters. Amazon's limit is on a packed form of it, and
+    /// is met sooner or later than its documented 2048.
+    pub longest_session_policy: usize,
     /// Names that this store does not take, though others do.
     pub refused_names: BTreeSet<String>,
     /// Permissions that every account lacks, for example `s3:PutBucketTagging`.
@@ -57,6 +61,7 @@ impl Behaviour {
             creates_again: false,
             shared_buckets: false,
             enforces_session_policies: true,
+            longest_session_policy: MAX_SESSION_POLICY,
             refused_names: BTreeSet::new(),
             missing_permissions: BTreeSet::new(),
             refuses_boundaries: false,

@@ -98,7 +98,10 @@ impl CredentialSource for StsSource {
             .await;
         let answer = match asked {
             Ok(answer) => answer,
-            Err(error) => return Err(self.refused(call.failed(&error), role).await),
+            Err(error) => {
+                let error = about_policy(call.failed(&error), policy);
+                return Err(self.refused(error, role).await);
+            }
         };
         let issued = answer.credentials.and_then(|issued| {
             Some(Credential {
@@ -117,6 +120,27 @@ impl CredentialSource for StsSource {
     }
 }
 
+/// [`CloudError::PolicyRefused`], if that is what the store means: `PackedPolicyTooLarge` and
+/// `MalformedPolicyDocument` of the STS reference; MinIO has one code for all parameters, and says which one in
+/// the message.
+fn about_policy(error: CloudError, policy: &PolicyDocument) -> CloudError {
+    let CloudError::Failed { code, message, .. } = &error else {
+        return error;
+    };
+    let is_about_it = match code.as_str() {
+        "PackedPolicyTooLarge" | "MalformedPolicyDocument" => true,
+        "InvalidParameterValue" | "ValidationError" => message.to_lowercase().contains("policy"),
+        _ => false,
+    };
+    match is_about_it {
+        true => CloudError::PolicyRefused {
+            length: policy.as_str().len(),
+            cause: format!("{code}: {message}"),
+        },
+        false => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hubstorage_core::names::{BucketName, Prefix};
@@ -124,6 +148,52 @@ mod tests {
 
     use super::*;
     use crate::s3::{Addressing, Keys};
+
+    /// The second is MinIO's answer to 2049 characters.
+    #[test]
+    fn a_policy_that_the_store_does_not_take_is_told_from_other_failures() {
+        let about = |code: &str, message: &str| {
+            let failed = CloudError::Failed {
+                permission: "sts:AssumeRole",
+                resource: "*".into(),
+                code: code.into(),
+                message: message.into(),
+            };
+            about_policy(failed, &policy())
+        };
+        for (code, message) in [
+            (
+                "PackedPolicyTooLarge",
+                "Packed size of session policy consumes 112% of allotted space.",
+            ),
+            (
+                "InvalidParameterValue",
+                "Session policy should not exceed 2048 characters",
+            ),
+            ("MalformedPolicyDocument", "Syntax errors in policy."),
+        ] {
+            let told = about(code, message).to_string();
+            assert!(
+                told.contains(message) && told.contains("grant fewer"),
+                "{told}"
+            );
+        }
+        for (code, message) in [
+            ("InvalidParameterValue", "DurationSeconds is out of range"),
+            ("InternalError", "the policy service is away"),
+        ] {
+            assert!(matches!(about(code, message), CloudError::Failed { .. }));
+        }
+    }
+
+    fn policy() -> PolicyDocument {
+        let reach = Reach {
+            bucket: BucketName::parse("earth").unwrap(),
+            place: Place::Own(Prefix::escaped(b"bob")),
+            access: Access::ReadOnly,
+        };
+        PolicyDocument::allowing(&[reach]).unwrap()
+    }
 
     #[tokio::test]
     async fn amazon_without_a_role_is_refused_with_the_field_to_set() {
@@ -138,15 +208,8 @@ mod tests {
                 secret_access_key: Secret::new("secret"),
             },
         };
-        let reach = Reach {
-            bucket: BucketName::parse("earth").unwrap(),
-            place: Place::Own(Prefix::escaped(b"bob")),
-            access: Access::ReadOnly,
-        };
-        let policy = PolicyDocument::allowing(&[reach]).unwrap();
-
         let source = StsSource::connect(&config).await.unwrap();
-        let assumed = source.assume(None, "bob", &policy, SHORTEST).await;
+        let assumed = source.assume(None, "bob", &policy(), SHORTEST).await;
         let error = assumed.unwrap_err();
 
         assert!(

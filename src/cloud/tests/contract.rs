@@ -123,6 +123,7 @@ const CONTRACT: &[(&str, Check)] = contract![
     vending::a_session_reaches_what_is_shared_as_far_as_it_is,
     vending::a_session_ends_in_900_seconds_or_later,
     vending::a_policy_with_several_buckets_reaches_each_as_granted,
+    vending::a_policy_as_long_as_there_may_be_is_taken_and_holds,
     probing::the_probe_finds_out_whether_a_session_is_held_to_its_policy,
     probing::a_session_that_also_reaches_the_other_prefix_leaks,
     probing::a_session_without_its_own_prefix_proves_nothing,

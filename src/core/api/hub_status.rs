@@ -5,6 +5,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::StorageProvider;
+use crate::policies::PolicyDocument;
+
 /// What is known of a hub's storage.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -166,6 +169,44 @@ pub struct HubVendingStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub buckets: Vec<BucketVending>,
+    /// Whether the store takes the session policies of the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyTrial>,
+}
+
+/// Whether the store took a session policy that is as long as any user's of the hub gets.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyTrial {
+    /// Of the policy; other grants or bucket names make another one, which is tried anew.
+    pub fingerprint: String,
+    /// UID of the StorageProvider at which it was tried.
+    pub provider_uid: String,
+    /// Generation of that StorageProvider.
+    pub provider_generation: i64,
+    /// What the store said.
+    pub verdict: PolicyVerdict,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+impl PolicyTrial {
+    /// Whether this policy was tried, at this provider as it is now.
+    pub fn is_of(&self, policy: &PolicyDocument, provider: &StorageProvider) -> bool {
+        self.fingerprint == policy.fingerprint()
+            && Some(&self.provider_uid) == provider.metadata.uid.as_ref()
+            && Some(self.provider_generation) == provider.metadata.generation
+    }
+}
+
+/// Whether a store took a session policy.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PolicyVerdict {
+    /// It issued a session.
+    Accepted,
+    /// It did not, because of the policy.
+    Refused,
 }
 
 /// Whether the store was seen to hold the users of one bucket apart.

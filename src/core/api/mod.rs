@@ -33,7 +33,7 @@ pub use bucket::{
 pub use conditions::{ConditionStatus, ConditionType, Verdict, condition, update_conditions};
 pub use hub_status::{
     BucketStatus, BucketVending, CreationIntent, Emptying, HubStorageStatus, HubVendingStatus,
-    IsolationVerdict, Origin, RoleStatus,
+    IsolationVerdict, Origin, PolicyTrial, PolicyVerdict, RoleStatus,
 };
 pub use hub_storage::{Creator, HubStorage, HubStorageSpec, Mode, Source, UserContainer, Users};
 pub use hub_user::{AccessMode, HubUser, HubUserSpec, HubUserStatus};

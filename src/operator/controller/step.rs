@@ -97,9 +97,9 @@ fn reason_of(error: &CloudError) -> Reason {
         CloudError::Unsupported { .. }
         | CloudError::UnknownRules { .. }
         | CloudError::UnreadablePolicy { .. } => Reason::Unsupported,
-        CloudError::InvalidCaBundle { .. } | CloudError::InvalidTrust { .. } => {
-            Reason::InvalidConfiguration
-        }
+        CloudError::InvalidCaBundle { .. }
+        | CloudError::InvalidTrust { .. }
+        | CloudError::PolicyRefused { .. } => Reason::InvalidConfiguration,
         CloudError::Throttled { .. } => Reason::Throttled,
         CloudError::NoSuchBucket { .. } | CloudError::Failed { .. } => Reason::StoreFailed,
     }

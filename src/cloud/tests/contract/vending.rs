@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hubstorage_cloud::Credential;
 use hubstorage_core::names::{BucketName, Prefix, SharedPrefix, session_name};
-use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, MAX_SESSION_POLICY, Place, PolicyDocument, Reach};
 use jiff::SignedDuration;
 
 use crate::world::{Denial, Sessions, World, new_bucket};
@@ -335,4 +335,34 @@ pub async fn a_policy_with_several_buckets_reaches_each_as_granted(world: &dyn W
     }
     beyond(world, "bob/", user.list(&shared, "bob/").await);
     beyond(world, "ocean/", user.list(&scratch, "ocean/").await);
+}
+
+/// What [`PolicyDocument`] takes for short enough, the store does.
+pub async fn a_policy_as_long_as_there_may_be_is_taken_and_holds(world: &dyn World) {
+    let bucket = new_bucket(world).await;
+    let mut reaches = vec![Reach {
+        bucket: bucket.clone(),
+        place: Place::Own(prefix("bob")),
+        access: Access::ReadWrite,
+    }];
+    let mut longest = String::new();
+    for number in 0.. {
+        reaches.push(Reach {
+            place: Place::Shared(SharedPrefix::parse(&format!("_{number}")).unwrap()),
+            ..reaches[0].clone()
+        });
+        match PolicyDocument::allowing(&reaches) {
+            Ok(policy) => longest = policy.as_str().to_owned(),
+            Err(_) => break,
+        }
+    }
+    reaches.pop();
+    assert!(longest.len() > MAX_SESSION_POLICY - 100, "{longest}");
+    let user = world.user(&vend_places(world, &reaches).await);
+    user.put(&bucket, "bob/object", "x").await.unwrap();
+    beyond(
+        world,
+        "put under another's prefix",
+        user.put(&bucket, "bobby/object", "x").await,
+    );
 }

@@ -8,6 +8,10 @@
 //! vending Secret are another identity, and what was found about the former one says nothing about
 //! it: every replica sees the new version at once, and so vends nothing until it was tried.
 //!
+//! With a hub's first bucket its longest session policy is tried, once for each that there is: whether it fits
+//! says the store alone, since Amazon measures a packed form of it. The canary's own was taken just before, so
+//! that a refusal is about the policy. The controller tells people of it.
+//!
 //! [`schedule`] says what is due, [`verdicts`] writes down what was found.
 
 mod schedule;
@@ -17,8 +21,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubstorage_cloud::ProbeVerdict;
-use hubstorage_core::api::{HubStorage, IsolationVerdict, SYSTEM_NAMESPACE, StorageProvider};
+use hubstorage_cloud::{CloudError, ProbeVerdict};
+use hubstorage_core::api::{
+    Bucket, HubStorage, IsolationVerdict, PolicyTrial, PolicyVerdict, SYSTEM_NAMESPACE,
+    StorageProvider,
+};
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::names::{Prefix, session_name};
 use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
@@ -34,7 +41,7 @@ use super::informers::Informers;
 use super::issuer::{Issuer, vending_secret};
 use crate::clock::Clock;
 use crate::manifests::SERVE_LEASE;
-use crate::providers::Connect;
+use crate::providers::{Connect, VendingSide};
 use schedule::{Probe, Schedule, Target, Wanted};
 
 /// Seconds that the Lease lasts, and how long before its end it is renewed.
@@ -43,6 +50,9 @@ const LEASE_GRACE_SECONDS: u64 = 5;
 
 /// How long one bucket's probe may take.
 const PROBE_WITHIN: Duration = Duration::from_secs(60);
+
+/// The shortest that stores issue.
+const CANARY_LIFETIME: Duration = Duration::from_secs(900);
 
 /// The longest time between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -168,7 +178,10 @@ impl Prober {
 
     /// Probes a bucket and writes down what was found; whether anything could be told.
     async fn carry_out(&self, probe: Probe) -> bool {
-        let found = self.probe(&probe).await;
+        let (found, trial) = match self.probe(&probe).await {
+            Some((found, trial)) => (Some(found), trial),
+            None => (None, None),
+        };
         // Whatever was found with former keys, or of a former role, must not be written over what is found
         // with these.
         let is_current = self.wanted().iter().any(|now| now.target == probe.target);
@@ -202,90 +215,142 @@ impl Prober {
         };
         let entry = target.entry(verdict, message);
         let hubs = &self.informers.hubs;
-        let written = verdicts::write(&self.client, hubs, &probe, &entry).await;
+        let written = verdicts::write(&self.client, hubs, &probe, &entry, trial.as_ref()).await;
         if let Err(error) = &written {
             tracing::warn!(namespace, hub, %error, "status.vending was not written");
         }
-        written.is_ok() && verdict != IsolationVerdict::Unknown
+        let tried = probe.policy.is_none() || trial.is_some() || verdict == IsolationVerdict::Leaks;
+        written.is_ok() && verdict != IsolationVerdict::Unknown && tried
     }
 
-    /// What was found; nothing at all if the keys are no longer those that were to be tried.
-    async fn probe(&self, probe: &Probe) -> Option<ProbeVerdict> {
-        let unknown = |call, cause: String| Some(ProbeVerdict::Unknown { call, cause });
-        let (own, foreign) = (Prefix::reserved("canary-a"), Prefix::reserved("canary-b"));
-        let bucket = probe.target.bucket.clone();
-        let reach = Reach {
-            bucket: bucket.clone(),
-            place: Place::Own(own.clone()),
-            access: Access::ReadWrite,
-        };
-        let policy = match PolicyDocument::allowing(&[reach]) {
-            Ok(policy) => policy,
-            Err(error) => return unknown("make the canary's policy", error.to_string()),
-        };
+    /// What was found, and what the store said to the policy if that was tried; nothing at all if the keys are
+    /// no longer those that were to be tried.
+    async fn probe(&self, probe: &Probe) -> Option<(ProbeVerdict, Option<PolicyTrial>)> {
         let probing = async {
             let side = match self.connect.vending(&probe.provider).await {
                 Ok(side) => side,
-                Err(error) => return unknown("connect", error.to_string()),
+                Err(error) => return Some((unknown("connect", error.to_string()), None)),
             };
-            let issuer = &probe.target.issuer;
-            if side.secret_version != issuer.secret_version {
+            if side.secret_version != probe.target.issuer.secret_version {
                 return None;
             }
-            match side
-                .source
-                .assume(
-                    issuer.role_arn(),
-                    &session_name(&own),
-                    &policy,
-                    Duration::from_secs(900),
-                )
-                .await
-            {
-                Ok(session) => {
-                    let probing = side.probe;
-                    let writes = probe.writes();
-                    Some(
-                        probing
-                            .probe(&bucket, issuer.role_arn(), &session, &own, &foreign, writes)
-                            .await,
-                    )
+            let found = canary(&side, probe).await;
+            let trial = match &probe.policy {
+                Some(policy) if found == ProbeVerdict::Isolated => {
+                    try_policy(&side, probe, policy).await
                 }
-                Err(error) => unknown("get a credential", error.to_string()),
-            }
+                _ => None,
+            };
+            Some((found, trial))
         };
         tokio::time::timeout(PROBE_WITHIN, probing)
             .await
             .unwrap_or_else(|_| {
-                unknown(
-                    "finish",
-                    format!("it took longer than {} s", PROBE_WITHIN.as_secs()),
-                )
+                let cause = format!("it took longer than {} s", PROBE_WITHIN.as_secs());
+                Some((unknown("finish", cause), None))
             })
     }
+}
+
+fn unknown(call: &'static str, cause: String) -> ProbeVerdict {
+    ProbeVerdict::Unknown { call, cause }
+}
+
+/// Tries a canary's session on the keys of another.
+async fn canary(side: &VendingSide, probe: &Probe) -> ProbeVerdict {
+    let (own, foreign) = (Prefix::reserved("canary-a"), Prefix::reserved("canary-b"));
+    let bucket = &probe.target.bucket;
+    let reach = Reach {
+        bucket: bucket.clone(),
+        place: Place::Own(own.clone()),
+        access: Access::ReadWrite,
+    };
+    let policy = match PolicyDocument::allowing(&[reach]) {
+        Ok(policy) => policy,
+        Err(error) => return unknown("make the canary's policy", error.to_string()),
+    };
+    let role = probe.target.issuer.role_arn();
+    let name = session_name(&own);
+    let session = side.source.assume(role, &name, &policy, CANARY_LIFETIME);
+    match session.await {
+        Ok(session) => {
+            let probing = &side.probe;
+            let writes = probe.writes();
+            probing
+                .probe(bucket, role, &session, &own, &foreign, writes)
+                .await
+        }
+        Err(error) => unknown("get a credential", error.to_string()),
+    }
+}
+
+/// Asks for a session with the policy, which nobody gets; nothing if the store says nothing about it.
+async fn try_policy(
+    side: &VendingSide,
+    probe: &Probe,
+    policy: &PolicyDocument,
+) -> Option<PolicyTrial> {
+    let session = session_name(&Prefix::reserved("canary-a"));
+    let role = probe.target.issuer.role_arn();
+    let asked = side.source.assume(role, &session, policy, CANARY_LIFETIME);
+    let (namespace, hub) = (&probe.namespace, &probe.hub);
+    match asked.await {
+        Ok(_) => Some(probe.trial(policy, PolicyVerdict::Accepted, String::new())),
+        Err(refused @ CloudError::PolicyRefused { .. }) => {
+            tracing::warn!(namespace, hub, %refused, "the longest session policy");
+            Some(probe.trial(policy, PolicyVerdict::Refused, refused.to_string()))
+        }
+        Err(error) => {
+            tracing::warn!(namespace, hub, %error, "the longest session policy was not tried");
+            None
+        }
+    }
+}
+
+/// A session policy as long as any user's of the hub gets, unless it was tried at this provider before.
+fn policy_to_try(hub: &HubStorage, provider: &StorageProvider) -> Option<PolicyDocument> {
+    let in_store = |bucket: &Bucket| bucket_in_store(hub, provider, &bucket.name).ok();
+    // Until all are there, it is not the one that there will be.
+    hub.spec
+        .buckets
+        .iter()
+        .all(|bucket| in_store(bucket).is_some())
+        .then_some(())?;
+    let policy = hub.spec.policy_of_longest_user(in_store).ok()??;
+    let status = hub.status.as_ref();
+    let tried = status.and_then(|status| status.vending.as_ref()?.policy.as_ref());
+    tried
+        .is_none_or(|trial| !trial.is_of(&policy, provider))
+        .then_some(policy)
 }
 
 /// The buckets of a hub that something is vended from.
 fn buckets_of(hub: &HubStorage, provider: &Arc<StorageProvider>, issuer: &Issuer) -> Vec<Wanted> {
     let granting = hub.spec.buckets.iter().filter(|b| b.grants_something());
-    granting
-        .filter_map(|bucket| {
-            let in_store = bucket_in_store(hub, provider, &bucket.name).ok()?;
-            Some(Wanted {
-                known: verdict(hub, provider, issuer, &bucket.name, &in_store)
-                    .map(|found| found.verdict),
-                target: Target {
-                    hub_uid: hub.uid().unwrap_or_default(),
-                    name: bucket.name.clone(),
-                    bucket: in_store,
-                    provider_uid: provider.uid().unwrap_or_default(),
-                    provider_generation: provider.metadata.generation.unwrap_or_default(),
-                    issuer: issuer.clone(),
-                },
-                namespace: hub.namespace().unwrap_or_default(),
-                hub: hub.name_any(),
-                provider: provider.clone(),
-            })
+    let wanted = granting.filter_map(|bucket| {
+        let in_store = bucket_in_store(hub, provider, &bucket.name).ok()?;
+        Some(Wanted {
+            known: verdict(hub, provider, issuer, &bucket.name, &in_store)
+                .map(|found| found.verdict),
+            target: Target {
+                hub_uid: hub.uid().unwrap_or_default(),
+                name: bucket.name.clone(),
+                bucket: in_store,
+                provider_uid: provider.uid().unwrap_or_default(),
+                provider_generation: provider.metadata.generation.unwrap_or_default(),
+                issuer: issuer.clone(),
+                policy: None,
+            },
+            namespace: hub.namespace().unwrap_or_default(),
+            hub: hub.name_any(),
+            provider: provider.clone(),
+            policy: None,
         })
-        .collect()
+    });
+    let mut wanted: Vec<Wanted> = wanted.collect();
+    if let (Some(first), Some(policy)) = (wanted.first_mut(), policy_to_try(hub, provider)) {
+        first.target.policy = Some(policy.fingerprint());
+        first.policy = Some(policy);
+    }
+    wanted
 }

@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubstorage_core::api::{BucketVending, IsolationVerdict, StorageProvider};
+use hubstorage_core::api::{
+    BucketVending, IsolationVerdict, PolicyTrial, PolicyVerdict, StorageProvider,
+};
 use hubstorage_core::names::BucketName;
+use hubstorage_core::policies::PolicyDocument;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::broker::issuer::Issuer;
@@ -32,6 +35,8 @@ pub(super) struct Target {
     pub(super) provider_generation: i64,
     /// With what its credentials are issued.
     pub(super) issuer: Issuer,
+    /// Whose session policy is tried along with it, by its fingerprint.
+    pub(super) policy: Option<String>,
 }
 
 /// A bucket that something is vended from.
@@ -43,6 +48,8 @@ pub(super) struct Wanted {
     pub(super) provider: Arc<StorageProvider>,
     /// What status says.
     pub(super) known: Option<IsolationVerdict>,
+    /// The session policy that is tried along with it.
+    pub(super) policy: Option<PolicyDocument>,
 }
 
 /// A probe to carry out now.
@@ -52,6 +59,8 @@ pub(super) struct Probe {
     pub(super) namespace: String,
     pub(super) hub: String,
     pub(super) provider: Arc<StorageProvider>,
+    /// The session policy to try along with it.
+    pub(super) policy: Option<PolicyDocument>,
     known: Option<IsolationVerdict>,
 }
 
@@ -87,6 +96,22 @@ impl Target {
 }
 
 impl Probe {
+    /// What the store said to a session policy, as it stands in status.
+    pub(super) fn trial(
+        &self,
+        policy: &PolicyDocument,
+        verdict: PolicyVerdict,
+        message: String,
+    ) -> PolicyTrial {
+        PolicyTrial {
+            fingerprint: policy.fingerprint(),
+            provider_uid: self.target.provider_uid.clone(),
+            provider_generation: self.target.provider_generation,
+            verdict,
+            message,
+        }
+    }
+
     /// Whether the probe writes under its own prefix: at the first one of its kind only.
     pub(super) fn writes(&self) -> bool {
         matches!(self.known, None | Some(IsolationVerdict::Unknown))
@@ -103,12 +128,14 @@ impl Schedule {
                 .or_insert_with(|| Next {
                     wanted: wanted.clone(),
                     // Verdicts that a former leader left are tried again at some time within the
-                    // interval, not all at once; missing ones now.
+                    // interval, not all at once; missing ones now, and policies that nobody tried.
                     at: match wanted.known {
-                        Some(IsolationVerdict::Isolated | IsolationVerdict::Leaks) => {
+                        Some(IsolationVerdict::Isolated | IsolationVerdict::Leaks)
+                            if wanted.policy.is_none() =>
+                        {
                             now + some_of(AGAIN_AFTER, 0.0, 1.0)
                         }
-                        Some(IsolationVerdict::Unknown) | None => now,
+                        _ => now,
                     },
                     failures: 0,
                     runs: false,
@@ -153,12 +180,14 @@ impl Schedule {
                     hub,
                     provider,
                     known,
+                    policy,
                 } = next.wanted.clone();
                 Some(Probe {
                     target,
                     namespace,
                     hub,
                     provider,
+                    policy,
                     known,
                 })
             })
@@ -199,8 +228,10 @@ fn some_of(whole: SignedDuration, least: f64, most: f64) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hubstorage_core::policies::{Access, Place, Reach};
     use serde_json::json;
+
+    use super::*;
 
     fn wanted(provider: &str, bucket: &str, known: Option<IsolationVerdict>) -> Wanted {
         let object = json!({
@@ -216,11 +247,13 @@ mod tests {
                 provider_uid: provider.into(),
                 provider_generation: 1,
                 issuer: Issuer::default(),
+                policy: None,
             },
             namespace: "earth".into(),
             hub: "earth".into(),
             provider: Arc::new(serde_json::from_value(object).unwrap()),
             known,
+            policy: None,
         }
     }
 
@@ -287,6 +320,32 @@ mod tests {
             assert_eq!(schedule.pause(at(now)), Duration::from_secs(pause));
             now += i64::try_from(pause).unwrap();
         }
+    }
+
+    #[test]
+    fn a_policy_that_was_not_tried_is_due_at_once_and_once_only() {
+        let mut schedule = Schedule::default();
+        let mut scratch = wanted("minio", "scratch", ISOLATED);
+        let bucket = scratch.target.bucket.clone();
+        let reach = Reach {
+            bucket,
+            place: Place::Whole,
+            access: Access::ReadOnly,
+        };
+        let policy = PolicyDocument::allowing(&[reach]).unwrap();
+        scratch.target.policy = Some(policy.fingerprint());
+        scratch.policy = Some(policy);
+        schedule.update(std::slice::from_ref(&scratch), at(0));
+        let due = schedule.start_due(at(0));
+        assert!(due[0].policy.is_some());
+        ended(&mut schedule, &scratch, true, at(0));
+
+        let tried = wanted("minio", "scratch", ISOLATED);
+        schedule.update(std::slice::from_ref(&tried), at(1));
+
+        assert!(schedule.start_due(at(1)).is_empty());
+        let again = schedule.start_due(at(700));
+        assert!(again[0].policy.is_none());
     }
 
     fn with_keys(mut wanted: Wanted, version: &str) -> Wanted {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hubstorage_core::api::{BucketVending, HubStorage, IsolationVerdict};
+use hubstorage_core::api::{
+    BucketVending, HubStorage, HubVendingStatus, IsolationVerdict, PolicyTrial,
+};
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -26,6 +28,7 @@ pub(super) async fn write(
     hubs: &Store<DeserializeGuard<HubStorage>>,
     probe: &Probe,
     found: &BucketVending,
+    trial: Option<&PolicyTrial>,
 ) -> Result<(), kube::Error> {
     let api = Api::<HubStorage>::namespaced(client.clone(), &probe.namespace);
     let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -36,15 +39,15 @@ pub(super) async fn write(
         let seen = hubs.get(&reference);
         let hub = seen.as_ref().and_then(|hub| hub.0.as_ref().ok());
         let same = hub.filter(|hub| hub.uid().as_deref() == Some(&probe.target.hub_uid));
-        let amended = same.and_then(|hub| Some((hub, amended(hub, found)?)));
-        let Some((hub, buckets)) = amended else {
+        let amended = same.and_then(|hub| Some((hub, amended(hub, found, trial)?)));
+        let Some((hub, vending)) = amended else {
             return Ok(());
         };
         let patch = serde_json::json!({
             "apiVersion": "hubstorage.io/v1alpha1",
             "kind": "HubStorage",
             "metadata": {"name": probe.hub, "resourceVersion": hub.resource_version()},
-            "status": {"vending": {"buckets": buckets}},
+            "status": {"vending": vending},
         });
         match api
             .patch_status(&probe.hub, &params, &Patch::Apply(patch))
@@ -58,15 +61,21 @@ pub(super) async fn write(
     }
 }
 
-/// The verdicts of a hub with this one among them; `None` where that changes nothing.
+/// The verdicts of a hub with this one among them, and with what the store said to its policy; `None` where
+/// that changes nothing.
 ///
 /// Those on buckets, providers and keys that the hub no longer has are left out.
-fn amended(hub: &HubStorage, found: &BucketVending) -> Option<Vec<BucketVending>> {
-    let vending = hub
-        .status
-        .as_ref()
-        .and_then(|status| status.vending.as_ref());
-    let before = vending.map(|v| v.buckets.as_slice()).unwrap_or_default();
+fn amended(
+    hub: &HubStorage,
+    found: &BucketVending,
+    trial: Option<&PolicyTrial>,
+) -> Option<HubVendingStatus> {
+    let status = hub.status.as_ref();
+    let vending = status.and_then(|status| status.vending.clone());
+    let HubVendingStatus {
+        buckets: before,
+        policy,
+    } = vending.clone().unwrap_or_default();
     let is_of_provider = |other: &BucketVending| {
         other.provider_uid == found.provider_uid
             && other.provider_generation == found.provider_generation
@@ -89,7 +98,11 @@ fn amended(hub: &HubStorage, found: &BucketVending) -> Option<Vec<BucketVending>
         .cloned()
         .collect();
     after.sort_by(|a, b| a.name.cmp(&b.name));
-    (after != before).then_some(after)
+    let after = HubVendingStatus {
+        buckets: after,
+        policy: trial.cloned().or(policy),
+    };
+    (vending.as_ref() != Some(&after)).then_some(after)
 }
 
 #[cfg(test)]
@@ -120,9 +133,9 @@ mod tests {
     /// What is written when this was found about scratch, with these verdicts in status.
     fn written(before: Value, verdict: &str, message: &str) -> Option<Value> {
         let found = serde_json::from_value(entry("scratch", verdict, message)).unwrap();
-        let after = amended(&hub(before), &found)?;
+        let after = amended(&hub(before), &found, None)?;
         let text = |entry: &BucketVending| json!([entry.name, entry.verdict, entry.message]);
-        Some(after.iter().map(text).collect())
+        Some(after.buckets.iter().map(text).collect())
     }
 
     #[test]
@@ -138,6 +151,29 @@ mod tests {
             let before = json!([entry("scratch", verdict, message)]);
             assert_eq!(written(before, verdict, message), None, "{verdict}");
         }
+    }
+
+    #[test]
+    fn what_the_store_said_to_the_policy_stands_beside_until_it_says_something_else() {
+        let trial = |verdict: &str| {
+            serde_json::from_value::<PolicyTrial>(json!({
+                "fingerprint": "f", "providerUid": "provider-1", "providerGeneration": 1, "verdict": verdict,
+            }))
+            .unwrap()
+        };
+        let (refused, accepted) = (trial("Refused"), trial("Accepted"));
+        let found = serde_json::from_value(entry("scratch", "Isolated", "")).unwrap();
+        let mut hub = hub(json!([entry("scratch", "Isolated", "")]));
+        let first = amended(&hub, &found, Some(&refused)).unwrap();
+        assert_eq!(
+            (first.buckets.len(), &first.policy),
+            (1, &Some(refused.clone()))
+        );
+        hub.status.as_mut().unwrap().vending = Some(first);
+        assert_eq!(amended(&hub, &found, Some(&refused)), None);
+        assert_eq!(amended(&hub, &found, None), None, "it was not tried again");
+        let then = amended(&hub, &found, Some(&accepted)).unwrap();
+        assert_eq!(then.policy, Some(accepted));
     }
 
     #[test]

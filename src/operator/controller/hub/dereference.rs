@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hubstorage_cloud::{ObjectStore, RoleStore};
 use hubstorage_core::api::{
-    Bucket, ConditionType, HubStorage, InsecureTransport, Reason, S3Provider, StorageProvider,
-    condition,
+    Bucket, ConditionType, HubStorage, InsecureTransport, PolicyVerdict, Reason, S3Provider,
+    StorageProvider, condition,
 };
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
@@ -61,7 +61,7 @@ pub async fn target(hub: &HubStorage, context: &Context) -> Result<Target, Step>
     let location = unmoved(hub, &provider)?;
     let buckets = declared(hub, &provider, &owner)?;
     pods_can_be_told(hub, &owner.namespace)?;
-    policies_fit(hub, &buckets)?;
+    policies_fit(hub, &provider, &buckets)?;
     let side = context
         .connect
         .managing(&provider)
@@ -129,20 +129,34 @@ fn pods_can_be_told(hub: &HubStorage, namespace: &str) -> Result<(), Step> {
 
 /// A policy that is too long is refused here, for whoever may come, and not when somebody with
 /// a long name or in other groups asks for credentials.
-fn policies_fit(hub: &HubStorage, declared: &[Declared]) -> Result<(), Step> {
+fn policies_fit(
+    hub: &HubStorage,
+    provider: &StorageProvider,
+    declared: &[Declared],
+) -> Result<(), Step> {
     let in_store = |bucket: &Bucket| {
         let mut declared = declared.iter();
         let declared = declared.find(|declared| declared.name == bucket.name);
         declared.map(|declared| declared.bucket.clone())
     };
-    match hub.spec.policy_of_longest_user(in_store) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Step::stalled(
-            Reason::InvalidConfiguration,
-            format!(
-                "spec.buckets[].grants: for some user {error}. Each bucket that is granted, and each prefix in it, counts"
-            ),
-        )),
+    let stalled = |why: String| {
+        let message = format!(
+            "spec.buckets[].grants: for some user {why}. Each bucket that is granted, and each prefix in it, counts"
+        );
+        Err(Step::stalled(Reason::InvalidConfiguration, message))
+    };
+    let policy = match hub.spec.policy_of_longest_user(in_store) {
+        Ok(Some(policy)) => policy,
+        Ok(None) => return Ok(()),
+        Err(error) => return stalled(error.to_string()),
+    };
+    // What the store said when it was asked for a session with it.
+    let vending = hub.status.iter().find_map(|status| status.vending.as_ref());
+    let trial = vending.and_then(|vending| vending.policy.as_ref());
+    let refused = trial.filter(|trial| trial.verdict == PolicyVerdict::Refused);
+    match refused.filter(|trial| trial.is_of(&policy, provider)) {
+        Some(trial) => stalled(trial.message.clone()),
+        None => Ok(()),
     }
 }
 

@@ -286,8 +286,8 @@ async fn a_suspended_user_gets_nothing_though_the_credential_is_in_the_cache() {
     hub.api
         .edit(&key, |user| user["spec"]["access"] = json!("Active"));
     hub.vended().await;
-    // The probe's canary and bob.
-    assert_eq!(hub.cloud.count(Operation::Assume), 2);
+    // The probe's canary, the policy that is tried, and bob.
+    assert_eq!(hub.cloud.count(Operation::Assume), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,3 +162,46 @@ async fn keys_that_are_taken_away_vend_nothing_any_more_and_do_again_when_they_a
     hub.api.put(SECRET, secret);
     hub.vended().await;
 }
+
+fn trial(hub: &Value) -> &Value {
+    &hub["status"]["vending"]["policy"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_session_policy_is_asked_of_the_store_once_and_what_it_said_is_told() {
+    let hub = started().await;
+    let accepted = |hub: &Value| trial(hub)["verdict"] == "Accepted";
+    let status = hub.api.wait_for(HUB, accepted).await;
+    let first = trial(&status)["fingerprint"].clone();
+    let assumed = hub.cloud.count(Operation::Assume);
+    let buckets = status["spec"]["buckets"].as_array().unwrap().len();
+    assert_eq!(
+        assumed,
+        buckets + 1,
+        "a canary of each bucket, and the policy"
+    );
+    hub.vended().await;
+
+    hub.cloud
+        .behave(|behaviour| behaviour.longest_session_policy = 500);
+    let shared = json!({
+        "name": "ocean", "subjects": [{"kind": "Group", "name": "ocean"}], "scope": "Prefix", "prefix": "_ocean",
+        "permission": "ReadWrite",
+    });
+    hub.api.edit(HUB, |hub| {
+        let own = json!({
+            "name": "own", "subjects": [{"kind": "Everyone"}], "scope": "UserPrefix", "permission": "ReadWrite",
+        });
+        hub["spec"]["buckets"][0]["grants"] = json!([own, shared]);
+    });
+    let refused = |hub: &Value| trial(hub)["verdict"] == "Refused";
+    let status = hub.api.wait_for(HUB, refused).await;
+    assert_ne!(trial(&status)["fingerprint"], first, "it is another policy");
+    let message = trial(&status)["message"].as_str().unwrap();
+    assert!(message.contains("PackedPolicyTooLarge"), "{message}");
+    assert_eq!(
+        verdict(&status),
+        "Isolated",
+        "the store holds apart whom it serves"
+    );
+}

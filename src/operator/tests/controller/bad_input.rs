@@ -19,7 +19,7 @@ use ConditionType::{BucketsReady, Ready, Reconciling, Stalled};
 
 /// Asserts that `hub` is stalled (or waits) for `reason`, in words that hold all of `words`, and
 /// that the store was not written to.
-fn assert_refused(
+pub fn assert_refused(
     world: &World,
     hub: &HubStorage,
     why: ConditionType,
@@ -37,14 +37,14 @@ fn assert_refused(
     assert_eq!(world.cloud.writes(), [], "nothing is written to the store");
 }
 
-async fn assert_mended(mut world: World, hub: &HubStorage) {
+pub async fn assert_mended(mut world: World, hub: &HubStorage) {
     world.rounds(ROUNDS_UNTIL_NOTHING_COMES).await;
     world.settle().await;
     assert!(world.is_ready(hub), "{:?}", world.hub(hub).status);
     world.stays_as_it_is().await;
 }
 
-async fn settled(world: World) -> World {
+pub async fn settled(world: World) -> World {
     let mut world = world;
     world.settle().await;
     world
@@ -559,37 +559,4 @@ async fn a_pod_selector_that_nobody_can_evaluate() {
         Reason::InvalidConfiguration,
         &["spec.users.sources[notebook].podSelector"],
     );
-}
-
-#[tokio::test]
-async fn grants_that_do_not_fit_for_who_is_in_fewer_groups() {
-    let own = json!({"name": "own", "subjects": [{"kind": "Everyone"}], "scope": "UserPrefix", "permission": "ReadWrite"});
-    let shared = |number: usize, subject: &serde_json::Value| {
-        let prefix = format!("_{number:0>54}");
-        json!({"name": format!("s{number}"), "subjects": [subject], "scope": "Prefix", "prefix": prefix, "permission": "ReadOnly"})
-    };
-    let everyone = json!({"kind": "Everyone"});
-    let bucket = |name: &str, of_last: &serde_json::Value| {
-        let mut grants = vec![own.clone()];
-        grants.extend((0..4).map(|number| shared(number, &everyone)));
-        grants.push(shared(4, of_last));
-        json!({"name": name, "bucketName": format!("earth-{name}"), "grants": grants})
-    };
-    let group = json!({"kind": "Group", "name": "g"});
-    let hub_of = |other| {
-        let buckets = json!([bucket("scratch", &everyone), bucket("persistent", other)]);
-        hub_with("earth", "earth", json!({"buckets": buckets}))
-    };
-    let world = World::new(Behaviour::aws()).with(&hub_of(&group));
-    let world = settled(world).await;
-    assert_refused(
-        &world,
-        &hub(),
-        Stalled,
-        Reason::InvalidConfiguration,
-        &["spec.buckets[].grants", "the limit is 2048", "shorter ones"],
-    );
-    let mended = hub_of(&everyone).spec;
-    world.server.edit(&hub(), |hub| hub["spec"] = json!(mended));
-    assert_mended(world, &hub()).await;
 }

@@ -20,6 +20,7 @@ mod drift;
 mod emptying;
 mod fault_injection;
 mod fixtures;
+mod grants;
 mod isolation;
 mod missed;
 mod modes;
