@@ -8,7 +8,7 @@
 //! vending Secret are another identity, and what was found about the former one says nothing about
 //! it: every replica sees the new version at once, and so vends nothing until it was tried.
 //!
-//! With a hub's first bucket its longest session policy is tried, once for each that there is: whether it fits
+//! With a hub's first bucket its longest session policy is tried, until the store takes it: whether it fits
 //! says the store alone, since Amazon measures a packed form of it. The canary's own was taken just before, so
 //! that a refusal is about the policy. The controller tells people of it.
 //!
@@ -307,7 +307,8 @@ async fn try_policy(
     }
 }
 
-/// A session policy as long as any user's of the hub gets, unless it was tried at this provider before.
+/// A session policy as long as any user's of the hub gets, unless this provider took it before. One that was
+/// refused is tried again with each probe: stores are upgraded.
 fn policy_to_try(hub: &HubStorage, provider: &StorageProvider) -> Option<PolicyDocument> {
     let in_store = |bucket: &Bucket| bucket_in_store(hub, provider, &bucket.name).ok();
     // Until all are there, it is not the one that there will be.
@@ -318,10 +319,11 @@ fn policy_to_try(hub: &HubStorage, provider: &StorageProvider) -> Option<PolicyD
         .then_some(())?;
     let policy = hub.spec.policy_of_longest_user(in_store).ok()??;
     let status = hub.status.as_ref();
-    let tried = status.and_then(|status| status.vending.as_ref()?.policy.as_ref());
-    tried
-        .is_none_or(|trial| !trial.is_of(&policy, provider))
-        .then_some(policy)
+    let trial = status.and_then(|status| status.vending.as_ref()?.policy.as_ref());
+    let is_taken = |trial: &PolicyTrial| {
+        trial.verdict == PolicyVerdict::Accepted && trial.is_of(&policy, provider)
+    };
+    (!trial.is_some_and(is_taken)).then_some(policy)
 }
 
 /// The buckets of a hub that something is vended from.
