@@ -15,7 +15,6 @@ From the environment:
 import os
 
 from dask_gateway_server.backends.kubernetes import KubeBackend
-from dask_gateway_server.options import Options
 from dask_gateway_server.proxy import Proxy
 
 
@@ -52,20 +51,6 @@ class Backend(KubeBackend):
         await self.proxy.add_route(**dashboard, target=cluster.dashboard_address)
 
 
-def named(options, user):
-    """Names the user on every pod, as a hub must that wants its users told apart there: what is
-    trusted is the annotation, whole; a label holds few characters."""
-    label = "".join(c if c.isascii() and c.isalnum() else "-" for c in user.name)[:63]
-    annotations = {"hub.jupyter.org/username": user.name}
-    labels = {"hub.jupyter.org/username": label.strip("-") or "x"}
-    return {
-        "scheduler_extra_pod_annotations": annotations,
-        "scheduler_extra_pod_labels": labels,
-        "worker_extra_pod_annotations": annotations,
-        "worker_extra_pod_labels": labels,
-    }
-
-
 def given(name):
     return os.environ[f"GATEWAY_{name}"]
 
@@ -75,7 +60,6 @@ c.DaskGateway.backend_class = Backend
 c.DaskGateway.authenticator_class = "dask_gateway_server.auth.JupyterHubAuthenticator"
 c.JupyterHubAuthenticator.jupyterhub_api_url = given("HUB_API")
 c.Backend.api_url = f"http://{given('ADDRESS')}/api"
-c.Backend.cluster_options = Options(handler=named)
 c.Proxy.address = given("PROXY")
 c.Proxy.gateway_url = f"http://{given('ADDRESS')}"
 
@@ -94,3 +78,9 @@ for role in ("scheduler", "worker"):
     c.KubeClusterConfig[f"{role}_cores_limit"] = 1
     c.KubeClusterConfig[f"{role}_memory"] = "512 M"
     c.KubeClusterConfig[f"{role}_memory_limit"] = "1 G"
+
+# As people are told to do it.
+load_subconfig(
+    "dask_gateway_options.py",
+    path=os.path.join(os.path.dirname(__file__), "../../docs/examples"),
+)

@@ -308,6 +308,46 @@ async fn a_hubs_fields_are_checked_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_source_depends_on_another_that_stands_for_itself() {
+    let hub = Hub::namespace("sources").await;
+    let source = |name: &str, needed: Option<&str>| {
+        let mut source = json!({
+            "name": name, "podSelector": {}, "creators": [{"serviceAccount": {"name": "hub"}}],
+        });
+        if let Some(needed) = needed {
+            source["dependsOn"] = json!({"name": needed});
+        }
+        source
+    };
+    let with = |sources: &[Value]| {
+        let mut object = hub.storage();
+        object["spec"]["users"] = json!({"sources": sources});
+        object
+    };
+    let notebook = source("notebook", None);
+    for wrong in [
+        vec![source("dask", Some("notebok")), notebook.clone()],
+        vec![source("dask", Some("dask"))],
+        vec![
+            source("a", Some("notebook")),
+            source("b", Some("a")),
+            notebook.clone(),
+        ],
+    ] {
+        refused(
+            &hub,
+            with(&wrong),
+            "spec.users.sources",
+            "dependsOn names another",
+        )
+        .await;
+    }
+    hub.apply(&with(&[source("dask", Some("notebook")), notebook]))
+        .await;
+    hub.remove().await;
+}
+
+#[tokio::test]
 async fn before_there_is_a_bucket_a_wrong_reference_or_name_is_put_right_by_an_edit() {
     let hub = Hub::namespace("corrected").await;
     hub.apply(&hub.provider()).await;

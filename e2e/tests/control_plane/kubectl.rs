@@ -65,6 +65,7 @@ async fn the_example_files_are_taken_as_they_stand() {
     for example in [
         "minio-provider.yaml",
         "hub.yaml",
+        "dask-hub.yaml",
         "minio.yaml",
         "broker-network-policy.yaml",
     ] {

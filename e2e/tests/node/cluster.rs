@@ -157,6 +157,19 @@ fn storage(namespace: &str) -> Value {
         "metadata": {"name": "node", "namespace": namespace},
         "spec": {
             "providerRef": {"name": "node"},
+            "users": {"sources": [
+                {
+                    "name": "notebook",
+                    "podSelector": {"matchLabels": {"component": "singleuser-server"}},
+                    "creators": [{"serviceAccount": {"name": "hub"}}],
+                },
+                {
+                    "name": "dask",
+                    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "dask-gateway"}},
+                    "creators": [{"serviceAccount": {"name": "dask-gateway-controller"}}],
+                    "dependsOn": {"name": "notebook"},
+                },
+            ]},
             "buckets": [{
                 "name": "scratch",
                 "lifecycle": {"expireAfterDays": 7},

@@ -11,6 +11,7 @@
 
 mod agents;
 mod cluster;
+mod dask;
 mod outages;
 mod release;
 mod story;

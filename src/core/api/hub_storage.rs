@@ -124,6 +124,8 @@ pub struct Users {
     #[serde(default = "default_sources")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(s, !has(s.dependsOn) || self.exists(o, o.name == s.dependsOn.name && !has(o.dependsOn)))")
+        .message("dependsOn names another of spec.users.sources, one that depends on none itself"))]
     pub sources: Vec<Source>,
 }
 
@@ -151,6 +153,7 @@ fn default_sources() -> Vec<Source> {
             },
         }],
         container: None,
+        depends_on: None,
     }]
 }
 
@@ -172,6 +175,11 @@ pub struct Source {
     /// hubstorage.io/container, with the container's name, goes before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<UserContainer>,
+    /// Another source: pods of this one get credentials only while the same user has a running pod of that
+    /// one, and are in a group only if that pod is, too. For what users start from a server and what may
+    /// outlive it: the pods of Dask Gateway. Not set: these pods stand for themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depends_on: Option<NameReference>,
 }
 
 /// A container of a pod, by its name or by its place.

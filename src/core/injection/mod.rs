@@ -8,23 +8,23 @@
 mod container;
 mod missed;
 mod patch;
+mod user_pods;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::core::{Selector, SelectorExt};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{
     Bucket, EnvFormat, GROUPS_ANNOTATION, HubStorage, OnConflict, S3Provider, STAMP_ANNOTATION,
-    USERNAME_ANNOTATION, USERNAME_LABEL, UserContainer,
+    USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use crate::names::{BucketName, Groups, Prefix, PrefixScheme, Username};
 use patch::PodPatch;
 
 pub use json_patch::Patch;
 pub use missed::{is_missed, is_stamped};
+pub use user_pods::{InvalidSelector, UserPods, WrittenByUser};
 
 /// Where the token is mounted in a user's container.
 pub const TOKEN_MOUNT_PATH: &str = "/var/run/secrets/hubstorage.io/serviceaccount";
@@ -54,84 +54,6 @@ pub struct HubInjection {
     settings: Vec<(&'static str, String)>,
     /// Where credentials are fetched; nowhere, if none are vended.
     agent: Option<String>,
-}
-
-/// One kind of user pod, ready to be compared with.
-#[derive(Debug, Clone)]
-pub struct UserPods {
-    name: String,
-    selector: Selector,
-    creators: Vec<String>,
-    container: Option<UserContainer>,
-}
-
-/// A selector that no pod can be compared with.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("spec.users.sources[{source_name}].podSelector is not valid: {cause}")]
-pub struct InvalidSelector {
-    source_name: String,
-    cause: String,
-}
-
-impl UserPods {
-    /// The kinds of user pods of a hub.
-    ///
-    /// # Errors
-    /// [`InvalidSelector`] names the source whose selector has an unknown operator.
-    pub fn of(hub: &HubStorage, namespace: &str) -> Result<Vec<Self>, InvalidSelector> {
-        hub.spec
-            .users
-            .sources
-            .iter()
-            .map(|source| {
-                Ok(Self {
-                    name: source.name.clone(),
-                    selector: selector(&source.name, &source.pod_selector)?,
-                    creators: source
-                        .creators
-                        .iter()
-                        .map(|creator| creator.username(namespace))
-                        .collect(),
-                    container: source.container.clone(),
-                })
-            })
-            .collect()
-    }
-
-    /// The source by which the username on a pod is taken for true: one that selects its labels
-    /// and trusts the account that made it. Sources may overlap, so the first that selects is
-    /// not always the one.
-    pub fn trusting<'s>(
-        sources: &'s [Self],
-        labels: &BTreeMap<String, String>,
-        account: &str,
-    ) -> Option<&'s Self> {
-        sources
-            .iter()
-            .find(|source| source.selects(labels) && source.trusts(account))
-    }
-
-    /// The source's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether a pod with these labels is of this kind.
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.selector.matches(labels)
-    }
-
-    /// Whether the word of `account` is taken for the username on such a pod.
-    pub fn trusts(&self, account: &str) -> bool {
-        self.creators.iter().any(|creator| creator == account)
-    }
-}
-
-fn selector(source: &str, selector: &LabelSelector) -> Result<Selector, InvalidSelector> {
-    Selector::try_from(selector.clone()).map_err(|error| InvalidSelector {
-        source_name: source.to_owned(),
-        cause: error.to_string(),
-    })
 }
 
 impl HubInjection {
@@ -274,7 +196,7 @@ struct Recognised<'h> {
 impl Recognised<'_> {
     /// The container of `pod` that runs the user's code.
     fn container(&self, pod: &Value) -> Result<usize, String> {
-        container::of_user(pod, &self.source.name, self.source.container.as_ref())
+        container::of_user(pod, self.source.name(), self.source.container())
     }
 }
 
@@ -294,6 +216,7 @@ fn recognise<'h>(
     })?;
     let user = Username::parse(name)
         .map_err(|error| format!("annotation {USERNAME_ANNOTATION}: {error}"))?;
+    WrittenByUser::refuse(labels).map_err(|refused| refused.to_string())?;
     let selecting = hub.sources.iter().find(|source| source.selects(labels));
     let selecting = selecting.ok_or_else(|| {
         format!(
@@ -304,7 +227,7 @@ fn recognise<'h>(
     let source = UserPods::trusting(&hub.sources, labels, creator).ok_or_else(|| {
         format!(
             "it was created by {creator}, which is not among spec.users.sources[{}].creators of HubStorage {}",
-            selecting.name, hub.hub
+            selecting.name(), hub.hub
         )
     })?;
     let prefix = Prefix::of(&user, hub.scheme).map_err(|error| error.to_string())?;

@@ -40,6 +40,13 @@ impl Groups {
             })
     }
 
+    /// The groups of this user that at least one of `others` has, too.
+    pub fn shared_with(&self, others: &[Self]) -> Self {
+        let shared = self.0.iter();
+        let shared = shared.filter(|group| others.iter().any(|other| other.have(group)));
+        Self(shared.cloned().collect())
+    }
+
     /// Whether the user is in the group of this name, to the letter.
     pub fn have(&self, group: &str) -> bool {
         self.0.contains(group)
@@ -68,6 +75,15 @@ fn start(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shared_are_those_that_any_other_has_too() {
+        let groups = |text| Groups::parse(Some(text)).unwrap();
+        let own = groups(r#"["ice", "ocean", "rock"]"#);
+        let others = [groups(r#"["ocean"]"#), groups(r#"["ice", "land"]"#)];
+        assert_eq!(own.shared_with(&others), groups(r#"["ice", "ocean"]"#));
+        assert_eq!(own.shared_with(&[]), Groups::default());
+    }
 
     #[test]
     fn names_count_to_the_letter() {

@@ -4,16 +4,16 @@
 //! known is refused: no stamp, no guard, no verdict of the probe, no credential.
 
 mod denied;
+mod user;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hubstorage_core::api::{
-    AccessMode, Bucket, BucketVending, ConditionType, GROUPS_ANNOTATION, HubStorage, HubUser,
-    IsolationVerdict, Reason, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, condition,
+    AccessMode, Bucket, BucketVending, ConditionType, HubStorage, HubUser, IsolationVerdict,
+    Reason, StorageProvider, condition,
 };
 use hubstorage_core::hubs::hub_of_namespace;
-use hubstorage_core::injection::UserPods;
 use hubstorage_core::names::{
     BucketName, BucketNamePattern, Groups, Prefix, Username, hub_user_name,
 };
@@ -25,9 +25,11 @@ use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 
 use super::issuer::{Issuer, vending_secret};
+use super::pods::LivePod;
 use crate::guard::GuardState;
 
 pub use denied::Denied;
+pub use user::servers_needed;
 
 /// What the decision is made from; the watches, or a test.
 pub trait World {
@@ -35,6 +37,8 @@ pub trait World {
     fn hubs(&self, namespace: &str) -> Vec<Arc<DeserializeGuard<HubStorage>>>;
     /// A StorageProvider.
     fn provider(&self, name: &str) -> Option<Arc<DeserializeGuard<StorageProvider>>>;
+    /// Users' pods of a namespace.
+    fn pods(&self, namespace: &str) -> Vec<LivePod>;
     /// A HubUser.
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>>;
     /// resourceVersion of a Secret in `hubstorage-vending`; `None` if there is none.
@@ -64,24 +68,29 @@ pub struct Grantee {
     pub issuer: Issuer,
 }
 
-/// What the user of this pod may have.
+/// What the user of this pod may have, where those of [`servers_needed`] that run are `servers`.
 ///
 /// # Errors
 /// [`Denied`] with the first reason for nothing.
-pub fn authorise(pod: &ObjectMeta, world: &impl World) -> Result<Grantee, Denied> {
+pub fn authorise(
+    pod: &ObjectMeta,
+    servers: &[LivePod],
+    world: &impl World,
+) -> Result<Grantee, Denied> {
     let namespace = pod.namespace.as_deref().unwrap_or_default();
     let hubs = world.hubs(namespace);
     let hub = hub_that_counts(&hubs, namespace)?;
     refuse_hub_that_may_not(hub)?;
-    let user = user_of(pod, hub, namespace)?;
+    let sources = user::sources(hub, namespace)?;
+    let (user, source) = user::recognise(pod, hub, &sources)?;
     let prefix =
         Prefix::of(&user, hub.spec.users.prefix_scheme).map_err(|error| Denied::PrefixUnsafe {
             cause: error.to_string(),
         })?;
-    let groups = groups_of(pod)?;
-    refuse_older_than_guard(pod, world.guard())?;
+    refuse_older_than_guard(pod, &world.guard())?;
     let hub_user = hub_user_name(&hub.name_any(), &user);
     refuse_suspended(world, namespace, &hub_user, &user)?;
+    let groups = user::groups(pod, &user, source, servers)?;
     let provider = provider_of(world, hub)?;
     refuse_nothing_to_vend(hub, &provider)?;
     let issuer = issuer(world, hub, &provider)?;
@@ -165,52 +174,10 @@ fn refuse_hub_that_may_not(hub: &HubStorage) -> Result<(), Denied> {
     }
 }
 
-/// The user that a trusted creator put on the pod.
-fn user_of(pod: &ObjectMeta, hub: &HubStorage, namespace: &str) -> Result<Username, Denied> {
-    let name = hub.name_any();
-    let sources = UserPods::of(hub, namespace).map_err(|error| Denied::SelectorInvalid {
-        hub: name.clone(),
-        cause: error.to_string(),
-    })?;
-    let labels = pod.labels.clone().unwrap_or_default();
-    let source = sources
-        .iter()
-        .find(|source| source.selects(&labels))
-        .ok_or_else(|| Denied::NotAUserPod { hub: name.clone() })?;
-    let annotation = |key: &str| {
-        pod.annotations
-            .as_ref()
-            .and_then(|annotations| annotations.get(key))
-    };
-    let stamp = annotation(STAMP_ANNOTATION).ok_or(Denied::StampMissing)?;
-    // Sources may overlap: any that selects the pod may be the one that trusts its creator.
-    if UserPods::trusting(&sources, &labels, stamp).is_none() {
-        let source_name = source.name().to_owned();
-        return Err(Denied::StampUntrusted {
-            stamp: stamp.clone(),
-            source_name,
-            hub: name,
-        });
-    }
-    let username = annotation(USERNAME_ANNOTATION).ok_or(Denied::UsernameMissing)?;
-    Username::parse(username).map_err(|error| Denied::UsernameInvalid {
-        cause: error.to_string(),
-    })
-}
-
-/// The groups that the same creator put on the pod.
-fn groups_of(pod: &ObjectMeta) -> Result<Groups, Denied> {
-    let annotations = pod.annotations.as_ref();
-    let groups = annotations.and_then(|annotations| annotations.get(GROUPS_ANNOTATION));
-    Groups::parse(groups.map(String::as_str)).map_err(|error| Denied::GroupsInvalid {
-        cause: error.to_string(),
-    })
-}
-
-fn refuse_older_than_guard(pod: &ObjectMeta, guard: GuardState) -> Result<(), Denied> {
+fn refuse_older_than_guard(pod: &ObjectMeta, guard: &GuardState) -> Result<(), Denied> {
     let since = match guard {
-        GuardState::InForce { since } => since,
-        GuardState::Missing { why } => return Err(Denied::GuardMissing { why }),
+        GuardState::InForce { since } => *since,
+        GuardState::Missing { why } => return Err(Denied::GuardMissing { why: why.clone() }),
     };
     // In whole seconds, rounded down: a pod of the same second counts as older.
     let created = pod

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::authorise::World;
+use super::pods::LivePod;
 use crate::guard::GuardState;
 use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
@@ -126,6 +127,11 @@ impl World for Informers {
 
     fn provider(&self, name: &str) -> Option<Arc<DeserializeGuard<StorageProvider>>> {
         self.providers.get(&ObjectRef::new(name))
+    }
+
+    fn pods(&self, namespace: &str) -> Vec<LivePod> {
+        self.pods
+            .state_filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace))
     }
 
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>> {

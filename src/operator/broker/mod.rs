@@ -273,7 +273,11 @@ impl Broker {
             self.reviews.confirm(token.expose(), proven).await?;
         }
         let pod = self.pods.live(proven, peer).await?;
-        let grantee = authorise::authorise(&pod.metadata, &*self.informers)?;
+        let servers = match authorise::servers_needed(&pod.metadata, &*self.informers)? {
+            Some(servers) => self.pods.running(servers).await?,
+            None => Vec::new(),
+        };
+        let grantee = authorise::authorise(&pod.metadata, &servers, &*self.informers)?;
         let vended = self.vendor.vend(&grantee).await?;
         self.audit.vended(proven, &grantee, &vended);
         self.last_vend.vended(&proven.namespace, &grantee.hub_user);

@@ -5,6 +5,7 @@
 //! costs nothing. The request must come from one of the pod's own addresses: a token that was
 //! carried elsewhere is worth nothing there.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -98,6 +99,39 @@ struct Running {
     addresses: Vec<IpAddr>,
 }
 
+/// Which pod is looked up.
+struct Sought {
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+impl fmt::Display for Sought {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl From<&PodIdentity> for Sought {
+    fn from(identity: &PodIdentity) -> Self {
+        Self {
+            namespace: identity.namespace.clone(),
+            name: identity.name.clone(),
+            uid: identity.uid.clone(),
+        }
+    }
+}
+
+impl From<&ObjectMeta> for Sought {
+    fn from(pod: &ObjectMeta) -> Self {
+        Self {
+            namespace: pod.namespace.clone().unwrap_or_default(),
+            name: pod.name.clone().unwrap_or_default(),
+            uid: pod.uid.clone().unwrap_or_default(),
+        }
+    }
+}
+
 /// Looks pods up.
 pub struct Pods {
     client: Client,
@@ -120,50 +154,78 @@ impl Pods {
     /// # Errors
     /// [`PodError`] otherwise.
     pub async fn live(&self, identity: &PodIdentity, peer: IpAddr) -> Result<LivePod, PodError> {
-        let reference = ObjectRef::new(&identity.name).within(&identity.namespace);
+        let sought = &Sought::from(identity);
+        let reference = ObjectRef::new(&sought.name).within(&sought.namespace);
         // One with another UID is older or newer than the watch knows: the API server decides.
         let watched = self
             .watched
             .get(&reference)
-            .filter(|pod| pod.uid().as_deref() == Some(&identity.uid));
-        let remembered = self.running.get(&identity.uid).await;
-        let (pod, running) = match (watched, remembered) {
-            (Some(pod), Some(running)) if running.resource_version == pod.resource_version() => {
-                refuse_if_terminating(&pod.metadata, identity)?;
-                (pod, running)
-            }
-            _ => self.read(identity).await?,
-        };
+            .filter(|pod| pod.uid().as_deref() == Some(&sought.uid));
+        let (pod, running) = self.as_it_is(watched, sought).await?;
         let peer = peer.to_canonical();
         if !running.addresses.contains(&peer) {
             return Err(PodError::PodElsewhere {
-                pod: full_name(identity),
+                pod: sought.to_string(),
                 peer,
             });
         }
         Ok(pod)
     }
 
-    async fn read(&self, identity: &PodIdentity) -> Result<(LivePod, Arc<Running>), PodError> {
-        let pod = Api::<Pod>::namespaced(self.client.clone(), &identity.namespace)
-            .get_opt(&identity.name)
+    /// Those of these pods that run; of each, as the watch has seen it last, is asked what the watch does not
+    /// tell.
+    ///
+    /// # Errors
+    /// [`PodError::PodUnreadable`] if the API server does not say.
+    pub async fn running(&self, watched: Vec<LivePod>) -> Result<Vec<LivePod>, PodError> {
+        let mut running = Vec::new();
+        for pod in watched {
+            let sought = Sought::from(&pod.metadata);
+            match self.as_it_is(Some(pod), &sought).await {
+                Ok((pod, _)) => running.push(pod),
+                Err(unreadable @ PodError::PodUnreadable { .. }) => return Err(unreadable),
+                Err(_) => {}
+            }
+        }
+        Ok(running)
+    }
+
+    /// The pod from memory, if what is remembered is of the version that was `watched`, or from the API server.
+    async fn as_it_is(
+        &self,
+        watched: Option<LivePod>,
+        sought: &Sought,
+    ) -> Result<(LivePod, Arc<Running>), PodError> {
+        let remembered = self.running.get(&sought.uid).await;
+        match (watched, remembered) {
+            (Some(pod), Some(running)) if running.resource_version == pod.resource_version() => {
+                refuse_if_terminating(&pod.metadata, sought)?;
+                Ok((pod, running))
+            }
+            _ => self.read(sought).await,
+        }
+    }
+
+    async fn read(&self, sought: &Sought) -> Result<(LivePod, Arc<Running>), PodError> {
+        let pod = Api::<Pod>::namespaced(self.client.clone(), &sought.namespace)
+            .get_opt(&sought.name)
             .await
             .map_err(|error| PodError::PodUnreadable {
-                pod: full_name(identity),
+                pod: sought.to_string(),
                 cause: error.to_string(),
             })?
             .ok_or_else(|| PodError::PodGone {
-                pod: full_name(identity),
+                pod: sought.to_string(),
             })?;
-        if pod.uid().as_deref() != Some(&identity.uid) {
+        if pod.uid().as_deref() != Some(&sought.uid) {
             return Err(PodError::PodReplaced {
-                pod: full_name(identity),
+                pod: sought.to_string(),
             });
         }
-        refuse_if_terminating(&pod.metadata, identity)?;
-        let running = Arc::new(running(&pod, identity)?);
+        refuse_if_terminating(&pod.metadata, sought)?;
+        let running = Arc::new(running(&pod, sought)?);
         self.running
-            .insert(identity.uid.clone(), running.clone())
+            .insert(sought.uid.clone(), running.clone())
             .await;
         let metadata = pod.metadata;
         Ok((
@@ -176,24 +238,20 @@ impl Pods {
     }
 }
 
-fn full_name(identity: &PodIdentity) -> String {
-    format!("{}/{}", identity.namespace, identity.name)
-}
-
-fn refuse_if_terminating(pod: &ObjectMeta, identity: &PodIdentity) -> Result<(), PodError> {
+fn refuse_if_terminating(pod: &ObjectMeta, sought: &Sought) -> Result<(), PodError> {
     match pod.deletion_timestamp {
         Some(_) => Err(PodError::PodTerminating {
-            pod: full_name(identity),
+            pod: sought.to_string(),
         }),
         None => Ok(()),
     }
 }
 
-fn running(pod: &Pod, identity: &PodIdentity) -> Result<Running, PodError> {
+fn running(pod: &Pod, sought: &Sought) -> Result<Running, PodError> {
     let status = pod.status.clone().unwrap_or_default();
     if let Some(phase @ ("Succeeded" | "Failed")) = status.phase.as_deref() {
         return Err(PodError::PodFinished {
-            pod: full_name(identity),
+            pod: sought.to_string(),
             phase: phase.to_owned(),
         });
     }
@@ -206,7 +264,7 @@ fn running(pod: &Pod, identity: &PodIdentity) -> Result<Running, PodError> {
         .collect();
     if addresses.is_empty() {
         return Err(PodError::PodWithoutAddress {
-            pod: full_name(identity),
+            pod: sought.to_string(),
         });
     }
     Ok(Running {
@@ -220,12 +278,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn identity() -> PodIdentity {
-        PodIdentity {
+    fn sought() -> Sought {
+        Sought {
             namespace: "earth".into(),
             name: "jupyter-bob".into(),
             uid: "uid-1".into(),
-            service_account: "default".into(),
         }
     }
 
@@ -242,7 +299,7 @@ mod tests {
             let ended = pod(json!({"phase": phase, "podIPs": [{"ip": "10.0.0.7"}]}));
             assert!(
                 matches!(
-                    running(&ended, &identity()),
+                    running(&ended, &sought()),
                     Err(PodError::PodFinished { .. })
                 ),
                 "{phase}"
@@ -252,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_pod_without_address_is_told_to_retry() {
-        let error = running(&pod(json!({"phase": "Pending"})), &identity()).unwrap_err();
+        let error = running(&pod(json!({"phase": "Pending"})), &sought()).unwrap_err();
         assert!(matches!(error, PodError::PodWithoutAddress { .. }));
         assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
@@ -263,6 +320,6 @@ mod tests {
             json!({"phase": "Running", "podIPs": [{"ip": "::ffff:10.0.0.7"}, {"ip": "fd00::7"}]}),
         );
         let expected: Vec<IpAddr> = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
-        assert_eq!(running(&both, &identity()).unwrap().addresses, expected);
+        assert_eq!(running(&both, &sought()).unwrap().addresses, expected);
     }
 }

@@ -434,6 +434,15 @@ fn a_pod_that_somebody_else_made_is_given_nothing() {
 }
 
 #[test]
+fn a_pod_of_dask_kubernetes_is_given_nothing_whoever_made_it() {
+    let mut pod = notebook_pod();
+    pod["metadata"]["labels"]["dask.org/cluster-name"] = json!("mine");
+    let why = stamped_only(&pod, HUB, Some(&plain_hub()));
+    assert!(why.contains("from a template that users write"), "{why}");
+    assert!(why.contains("use Dask Gateway"), "{why}");
+}
+
+#[test]
 fn the_account_hub_of_another_namespace_is_not_the_hub() {
     let why = stamped_only(
         &notebook_pod(),

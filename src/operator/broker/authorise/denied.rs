@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use hubstorage_core::api::{GROUPS_ANNOTATION, REINSTALL, STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::injection::WrittenByUser;
 use jiff::Timestamp;
 
 /// Why a pod may have nothing.
@@ -81,6 +82,22 @@ pub enum Denied {
         "this pod has no annotation {USERNAME_ANNOTATION}, so nobody knows whose it is; KubeSpawner sets it on every server"
     )]
     UsernameMissing,
+    /// Somebody's word, nobody knows whose.
+    #[error(transparent)]
+    WrittenByUser(#[from] WrittenByUser),
+    /// It depends on a server, and there is none.
+    #[error(
+        "pods of spec.users.sources[{source_name}] get credentials only while {user:?} has a running pod of \
+         spec.users.sources[{needed}], and there is none: start the server, and keep it while others compute for it"
+    )]
+    ServerNotRunning {
+        /// The user.
+        user: String,
+        /// The source of this pod.
+        source_name: String,
+        /// The source of which one has to run.
+        needed: String,
+    },
     /// A name that nobody can have.
     #[error("annotation {USERNAME_ANNOTATION} of this pod: {cause}")]
     UsernameInvalid {
@@ -89,9 +106,11 @@ pub enum Denied {
     },
     /// The hub wrote something else than names of groups.
     #[error(
-        "annotation {GROUPS_ANNOTATION} of this pod, which the hub writes: {cause}; tell the administrators of the hub"
+        "annotation {GROUPS_ANNOTATION} of pod {pod}, which the hub writes: {cause}; tell the administrators of the hub"
     )]
     GroupsInvalid {
+        /// Name of the pod.
+        pod: String,
         /// What is wrong with it.
         cause: String,
     },

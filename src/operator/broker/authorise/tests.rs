@@ -1,5 +1,6 @@
 //! Each refusal by its name, and what a user gets otherwise.
 
+use hubstorage_core::api::{STAMP_ANNOTATION, USERNAME_ANNOTATION};
 use hubstorage_core::names::SharedPrefix;
 use hubstorage_core::policies::{Access, Place, PolicyDocument};
 use serde_json::{Value, json};
@@ -9,6 +10,8 @@ use super::*;
 /// What the watches have seen, as JSON: edited by each test, read by [`authorise`].
 struct Seen {
     pod: Value,
+    /// The servers that run.
+    servers: Vec<Value>,
     hubs: Vec<Value>,
     providers: Vec<Value>,
     users: Vec<Value>,
@@ -34,6 +37,7 @@ impl Seen {
                     "hubstorage.io/created-by": "system:serviceaccount:earth:hub",
                 },
             }),
+            servers: Vec::new(),
             hubs: vec![hub("earth", "2026-01-01T00:00:00Z")],
             providers: vec![json!({
                 "apiVersion": "hubstorage.io/v1alpha1", "kind": "StorageProvider",
@@ -61,7 +65,9 @@ impl Seen {
     }
 
     fn authorise(&self) -> Result<Grantee, Denied> {
-        authorise(&serde_json::from_value(self.pod.clone()).unwrap(), self)
+        let pod = serde_json::from_value(self.pod.clone()).unwrap();
+        let servers = servers_needed(&pod, self)?.unwrap_or_default();
+        authorise(&pod, &servers, self)
     }
 }
 
@@ -112,6 +118,14 @@ impl World for Seen {
             .iter()
             .find(|provider| is_named(provider, None, name))
             .map(guarded)
+    }
+
+    fn pods(&self, namespace: &str) -> Vec<LivePod> {
+        let there = self.servers.iter().chain([&self.pod]);
+        let there = there.filter(|pod| pod["namespace"] == namespace);
+        let live =
+            |pod: &Value| Arc::new(serde_json::from_value(json!({"metadata": pod})).unwrap());
+        there.map(live).collect()
     }
 
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>> {
@@ -626,3 +640,4 @@ fn what_was_found_with_another_role_of_the_same_name_says_nothing() {
 }
 
 mod grants;
+mod servers;

@@ -21,7 +21,7 @@ use hubstorage_cloud::Operation;
 use hubstorage_cloud::memory::{Behaviour, Refusal};
 use serde_json::json;
 
-use hub::{BOBS_ADDRESS, BOBS_POD, Hub, Issuer, bucket, hub_user, pod};
+use hub::{BOBS_ADDRESS, BOBS_POD, HUB, Hub, Issuer, bucket, hub_user, pod};
 
 /// Every line that was logged in this process.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -256,6 +256,46 @@ async fn a_forged_stamp_and_a_missing_or_empty_username_get_nothing() {
         pod["metadata"]["annotations"] = json!({"hub.jupyter.org/username": "bob"})
     });
     hub.refused("StampMissing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_depends_on_a_server_is_served_while_that_runs() {
+    let hub = started().await;
+    let server = "pods/earth/jupyter-server";
+    hub.api.edit(HUB, |hub| {
+        hub["spec"]["users"]["sources"] = json!([
+            {"name": "notebook", "podSelector": {"matchLabels": {"component": "singleuser-server"}},
+             "creators": [{"serviceAccount": {"name": "hub"}}]},
+            {"name": "dask", "podSelector": {"matchLabels": {"component": "dask"}},
+             "creators": [{"serviceAccount": {"name": "hub"}}], "dependsOn": {"name": "notebook"}},
+        ]);
+    });
+    hub.api.edit(BOBS_POD, |pod| {
+        pod["metadata"]["labels"]["component"] = json!("dask")
+    });
+    hub.refused("ServerNotRunning").await;
+    hub.api.put(
+        server,
+        pod("earth", "jupyter-server", "uid-server", "bob", "10.1.0.9"),
+    );
+    hub.vended().await;
+    hub.vended().await;
+    assert_eq!(
+        hub.api.calls_to("/namespaces/earth/pods/jupyter-server"),
+        1,
+        "and remembered"
+    );
+    // What has ended stays until the hub deletes it, and metadata do not tell.
+    hub.api
+        .edit(server, |pod| pod["status"]["phase"] = json!("Succeeded"));
+    hub.refused("ServerNotRunning").await;
+    hub.api
+        .edit(server, |pod| pod["status"]["phase"] = json!("Running"));
+    hub.vended().await;
+    hub.api.edit(server, |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")
+    });
+    hub.refused("ServerNotRunning").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

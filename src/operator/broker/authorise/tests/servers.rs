@@ -1,0 +1,167 @@
+//! Pods that depend on a server of their user's, as those of Dask Gateway do.
+
+use super::*;
+
+const GATEWAY: &str = "system:serviceaccount:earth:dask-gateway-controller";
+
+fn pod_of(user: &str, name: &str, labels: &Value, creator: &str) -> Value {
+    json!({
+        "name": name, "namespace": "earth", "uid": format!("uid-of-{name}"),
+        "creationTimestamp": "2026-05-01T10:00:00Z", "labels": labels,
+        "annotations": {(USERNAME_ANNOTATION): user, (STAMP_ANNOTATION): creator},
+    })
+}
+
+fn server_of(user: &str) -> Value {
+    let labels = json!({"component": "singleuser-server"});
+    pod_of(
+        user,
+        "jupyter-server",
+        &labels,
+        "system:serviceaccount:earth:hub",
+    )
+}
+
+/// Bob's Dask worker asks, while `servers` run.
+fn worker(servers: &[Value], edit: impl FnOnce(&mut Seen)) -> Result<Grantee, Denied> {
+    Seen::with(|seen| {
+        seen.hubs[0]["spec"]["users"] = json!({"sources": [
+            {"name": "dask", "podSelector": {"matchLabels": {"app": "dask"}}, "dependsOn": {"name": "notebook"},
+             "creators": [{"serviceAccount": {"name": "dask-gateway-controller"}}]},
+            {"name": "notebook", "podSelector": {"matchLabels": {"component": "singleuser-server"}},
+             "creators": [{"serviceAccount": {"name": "hub"}}]},
+        ]});
+        seen.pod = pod_of("bob", "dask-worker", &json!({"app": "dask"}), GATEWAY);
+        seen.servers = servers.to_vec();
+        edit(seen);
+    })
+}
+
+fn refusal(result: &Result<Grantee, Denied>) -> (&'static str, u16, String) {
+    let denied = result.as_ref().unwrap_err();
+    (denied.into(), denied.status().as_u16(), denied.to_string())
+}
+
+#[test]
+fn beside_a_server_of_its_user_a_worker_has_what_the_server_has() {
+    let grantee = worker(&[server_of("bob")], |_| {}).unwrap();
+    let server = Seen::with(|_| {}).unwrap();
+    assert_eq!(grantee, server);
+}
+
+#[test]
+fn without_a_server_of_the_same_user_it_has_nothing() {
+    let with = |edit: fn(&mut Value)| {
+        let mut server = server_of("bob");
+        edit(&mut server);
+        vec![server]
+    };
+    let none_counts = [
+        ("none", Vec::new()),
+        ("another user's", vec![server_of("bobby")]),
+        (
+            "one in another namespace",
+            with(|pod| pod["namespace"] = json!("mars")),
+        ),
+        (
+            "one on its way out",
+            with(|pod| pod["deletionTimestamp"] = json!("2026-05-02T00:00:00Z")),
+        ),
+        (
+            "one older than the guard",
+            with(|pod| pod["creationTimestamp"] = json!("2026-03-01T00:00:00Z")),
+        ),
+        (
+            "one without a stamp",
+            with(|pod| pod["annotations"] = json!({(USERNAME_ANNOTATION): "bob"})),
+        ),
+        (
+            "one that somebody else made",
+            with(|pod| pod["annotations"][STAMP_ANNOTATION] = json!("eve")),
+        ),
+        (
+            "one that the gateway made",
+            with(|pod| pod["annotations"][STAMP_ANNOTATION] = json!(GATEWAY)),
+        ),
+        (
+            "another worker",
+            vec![pod_of("bob", "other", &json!({"app": "dask"}), GATEWAY)],
+        ),
+    ];
+    for (what, servers) in none_counts {
+        let (code, status, message) = refusal(&worker(&servers, |_| {}));
+        assert_eq!((code, status), ("ServerNotRunning", 403), "{what}");
+        for part in ["sources[dask]", "sources[notebook]", "\"bob\""] {
+            assert!(message.contains(part), "{what}: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_source_of_which_nothing_is_declared_is_not_running() {
+    // The API server refuses such a spec; an older one may be stored.
+    let nowhere = worker(&[server_of("bob")], |seen| {
+        seen.hubs[0]["spec"]["users"]["sources"][0]["dependsOn"] = json!({"name": "nowhere"});
+    });
+    assert_eq!(refusal(&nowhere).0, "ServerNotRunning");
+}
+
+#[test]
+fn a_worker_is_in_no_group_that_no_server_of_its_user_is_in() {
+    let grant = |group: &str| {
+        json!({"name": group, "subjects": [{"kind": "Group", "name": group}], "scope": "Prefix",
+               "prefix": format!("_{group}"), "permission": "ReadOnly"})
+    };
+    let places = |theirs: &[&str], own: &str| {
+        let servers: Vec<Value> = theirs
+            .iter()
+            .map(|groups| {
+                let mut server = server_of("bob");
+                server["annotations"]["hubstorage.io/groups"] = json!(groups);
+                server
+            })
+            .collect();
+        let granted = worker(&servers, |seen| {
+            seen.hubs[0]["spec"]["buckets"] =
+                json!([{"name": "scratch", "grants": [grant("ice"), grant("ocean")]}]);
+            annotations(seen).insert("hubstorage.io/groups".into(), json!(own));
+        });
+        let reaches = granted.map(|granted| granted.reaches).unwrap_or_default();
+        reaches.iter().map(Reach::to_string).collect::<Vec<_>>()
+    };
+    let both = r#"["ice", "ocean"]"#;
+    assert_eq!(
+        places(&[r#"["ocean"]"#], both),
+        ["earth-scratch/_ocean ReadOnly"]
+    );
+    assert_eq!(
+        places(&[both], r#"["ice"]"#),
+        ["earth-scratch/_ice ReadOnly"]
+    );
+    assert_eq!(
+        places(&["[]", both], both).len(),
+        2,
+        "any of the user's servers"
+    );
+    assert!(places(&["[]"], both).is_empty());
+}
+
+#[test]
+fn a_worker_of_a_suspended_user_has_nothing_beside_their_server() {
+    let suspended = worker(&[server_of("bob")], |seen| {
+        seen.users.push(hub_user("Suspended"))
+    });
+    assert_eq!(refusal(&suspended).0, "UserSuspended");
+}
+
+#[test]
+fn a_pod_of_dask_kubernetes_has_nothing_whoever_is_trusted_and_whatever_it_says() {
+    // Its operator is trusted here, as it must not be.
+    let templated = worker(&[server_of("bob")], |seen| {
+        seen.pod["labels"] = json!({"app": "dask", "dask.org/cluster-name": "mine"});
+    });
+    let (code, status, message) = refusal(&templated);
+    assert_eq!((code, status), ("WrittenByUser", 403));
+    assert!(message.contains("users write themselves"), "{message}");
+    assert!(message.contains("Dask Gateway"), "{message}");
+}
