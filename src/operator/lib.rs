@@ -4,10 +4,11 @@
 //! admission webhook ([`admission`]) and the credential broker ([`broker`]) side by side, on
 //! ports and runtimes of their own; the rest is the command line. [`guard`] is what makes
 //! usernames and stamps on pods trustworthy, [`certificates`] what both servers show to their
-//! callers, [`manifests`] everything that is installed into a cluster.
+//! callers, [`manifests`] everything that is installed into a cluster, [`audit`] who could get around it.
 
 pub mod admission;
 pub mod api_client;
+pub mod audit;
 pub mod broker;
 pub mod certificates;
 pub mod clock;

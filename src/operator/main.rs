@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hubstorage::{api_client, controller, manifests, serve, telemetry};
+use hubstorage::{api_client, audit, controller, manifests, serve, telemetry};
 use kube::Client;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ enum Role {
     Controller(controller::Options),
     /// Admission webhook and credential broker; every replica serves.
     Serve(Box<serve::Options>),
+    /// Lists who could act as any user of a hub, by the rights that RBAC gives them.
+    Audit(audit::Options),
     /// Prints everything that is installed into a cluster, as YAML for `kubectl apply`.
     Manifests(manifests::Options),
     /// Prints the CustomResourceDefinitions.
@@ -47,6 +49,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.role {
         Role::Manifests(options) => print(&manifests::render(&options)?),
         Role::Crds => print(&manifests::render_crds()?),
+        Role::Audit(options) => {
+            let runtime = Builder::new_current_thread();
+            role(runtime, async |client, stop| {
+                let audited = stop.run_until_cancelled(audit::run(&client, &options));
+                audited.await.map_or(Ok(()), |text| print(&text?))
+            })
+        }
         Role::Controller(options) => {
             telemetry::start(cli.plain_logs);
             // It waits for others nearly all of the time: threads would only hold memory.

@@ -12,6 +12,7 @@
 )]
 
 mod adoption;
+mod audit;
 mod bad_input;
 mod conditions;
 mod deletion;

@@ -1,0 +1,287 @@
+//! Which rights lead to other people's data. RBAC alone is read: what a cluster's other authorizers allow is
+//! theirs to tell.
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+/// Rights that end in the same: all of some resources, with one verb.
+struct Danger {
+    /// For people.
+    what: &'static str,
+    group: &'static str,
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+    /// Whether a right in one namespace is none, because the resource is in no namespace.
+    is_of_cluster: bool,
+    /// Whether a rule that names objects holds: the API server knows no name of what is to be created.
+    may_name: bool,
+}
+
+const WRITE: &[&str] = &["create", "update", "patch"];
+
+/// Each of these is enough to act as any user of a hub: by a pod of the hub's account, inside of a user's pod,
+/// under another's name or token, with the keys of the store, or by changing what decides whose a pod is.
+const DANGERS: &[Danger] = &[
+    Danger::here("create pods", "", &["pods"], &["create"]),
+    Danger::here("create workloads", "", &["replicationcontrollers"], WRITE),
+    Danger::here(
+        "create workloads",
+        "apps",
+        &["deployments", "daemonsets", "replicasets", "statefulsets"],
+        WRITE,
+    ),
+    Danger::here("create workloads", "batch", &["jobs", "cronjobs"], WRITE),
+    // Streams are asked for by POST, or by GET where they are websockets.
+    Danger::here(
+        "exec",
+        "",
+        &["pods/exec", "pods/attach"],
+        &["create", "get"],
+    )
+    .of_named(),
+    Danger::here(
+        "debug pods",
+        "",
+        &["pods/ephemeralcontainers"],
+        &["update", "patch"],
+    )
+    .of_named(),
+    Danger::here("mint tokens", "", &["serviceaccounts/token"], &["create"]).of_named(),
+    Danger::here("read secrets", "", &["secrets"], &["get", "list", "watch"]).of_named(),
+    Danger::here(
+        "impersonate accounts",
+        "",
+        &["serviceaccounts"],
+        &["impersonate"],
+    )
+    .of_named(),
+    Danger::here("declare storage", "hubstorage.io", &["hubstorages"], WRITE).of_named(),
+    Danger::here(
+        "grant rights",
+        "rbac.authorization.k8s.io",
+        &["roles", "clusterroles"],
+        &["bind", "escalate"],
+    )
+    .of_named(),
+    Danger::everywhere("impersonate", "", &["users", "groups"], &["impersonate"]),
+    Danger::everywhere(
+        "exec through nodes",
+        "",
+        &["nodes/proxy"],
+        &["create", "get"],
+    ),
+    Danger::everywhere(
+        "declare storage",
+        "hubstorage.io",
+        &["storageproviders"],
+        WRITE,
+    ),
+    Danger::everywhere(
+        "change admission",
+        "admissionregistration.k8s.io",
+        &[
+            "mutatingwebhookconfigurations",
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
+        ],
+        WRITE,
+    ),
+];
+
+/// What a rule of nothing but `*` gives.
+const EVERYTHING: &str = "everything";
+
+impl Danger {
+    const fn here(
+        what: &'static str,
+        group: &'static str,
+        resources: &'static [&'static str],
+        verbs: &'static [&'static str],
+    ) -> Self {
+        Self {
+            what,
+            group,
+            resources,
+            verbs,
+            is_of_cluster: false,
+            may_name: false,
+        }
+    }
+
+    const fn everywhere(
+        what: &'static str,
+        group: &'static str,
+        resources: &'static [&'static str],
+        verbs: &'static [&'static str],
+    ) -> Self {
+        let here = Self::here(what, group, resources, verbs);
+        Self {
+            is_of_cluster: true,
+            may_name: true,
+            ..here
+        }
+    }
+
+    const fn of_named(self) -> Self {
+        Self {
+            may_name: true,
+            ..self
+        }
+    }
+
+    /// What `rule` allows of this, for people.
+    fn within(&self, rule: &PolicyRule) -> Option<String> {
+        let holds = |list: Option<&Vec<String>>, wanted: &str| {
+            list.is_some_and(|list| list.iter().any(|entry| entry == "*" || entry == wanted))
+        };
+        let verb = self.verbs.iter().any(|verb| holds(Some(&rule.verbs), verb));
+        let group = holds(rule.api_groups.as_ref(), self.group);
+        let resources = rule.resources.as_deref().unwrap_or_default();
+        let resource = self.resources.iter().any(|wanted| {
+            resources
+                .iter()
+                .any(|resource| is_matched(resource, wanted))
+        });
+        if !(verb && group && resource) {
+            return None;
+        }
+        match rule.resource_names.as_deref().unwrap_or_default() {
+            [] => Some(self.what.to_owned()),
+            names if self.may_name => Some(format!("{} ({})", self.what, names.join(" "))),
+            _ => None,
+        }
+    }
+}
+
+/// As RBAC compares: `*` is all, and `*/sub` the subresource of everything.
+fn is_matched(resource: &str, wanted: &str) -> bool {
+    let of_any = |(_, subresource)| resource == format!("*/{subresource}");
+    resource == "*" || resource == wanted || wanted.split_once('/').is_some_and(of_any)
+}
+
+/// What the rules allow of what leads to other people's data, each told once; `in_cluster` if they hold
+/// everywhere, and for what is in no namespace, too.
+pub fn dangers(rules: &[PolicyRule], in_cluster: bool) -> Vec<String> {
+    let counting = DANGERS
+        .iter()
+        .filter(|danger| in_cluster || !danger.is_of_cluster);
+    let all =
+        |list: Option<&Vec<String>>| list.is_some_and(|list| list.iter().any(|entry| entry == "*"));
+    let is_everything = |rule: &PolicyRule| {
+        let is_named = rule
+            .resource_names
+            .as_ref()
+            .is_some_and(|names| !names.is_empty());
+        all(rule.api_groups.as_ref())
+            && all(rule.resources.as_ref())
+            && all(Some(&rule.verbs))
+            && !is_named
+    };
+    if rules.iter().any(is_everything) {
+        return vec![EVERYTHING.to_owned()];
+    }
+    let told = counting.flat_map(|danger| rules.iter().filter_map(|rule| danger.within(rule)));
+    let mut found: Vec<String> = Vec::new();
+    for right in told {
+        // `create workloads` stands for several groups, and what holds for all objects for named ones, too.
+        let is_known = |known: &String| right == *known || right.starts_with(&format!("{known} ("));
+        if !found.iter().any(is_known) {
+            found.push(right);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(groups: &[&str], resources: &[&str], verbs: &[&str], names: &[&str]) -> PolicyRule {
+        let owned = |list: &[&str]| {
+            list.iter()
+                .map(|entry| (*entry).to_owned())
+                .collect::<Vec<_>>()
+        };
+        PolicyRule {
+            api_groups: Some(owned(groups)),
+            resources: Some(owned(resources)),
+            verbs: owned(verbs),
+            resource_names: Some(owned(names)).filter(|names| !names.is_empty()),
+            non_resource_urls: None,
+        }
+    }
+
+    #[test]
+    fn each_danger_is_found_where_it_is_granted_to_the_letter() {
+        for danger in DANGERS {
+            for (resource, verb) in danger
+                .resources
+                .iter()
+                .flat_map(|r| danger.verbs.iter().map(move |v| (r, v)))
+            {
+                let exact = rule(&[danger.group], &[resource], &[verb], &[]);
+                assert!(
+                    dangers(&[exact], true).contains(&danger.what.to_owned()),
+                    "{resource} {verb}"
+                );
+                let elsewhere = rule(&["example.org"], &[resource], &[verb], &[]);
+                assert!(dangers(&[elsewhere], true).is_empty(), "{resource} {verb}");
+                let harmless = rule(&[danger.group], &[resource], &["delete"], &[]);
+                assert!(dangers(&[harmless], true).is_empty(), "{resource} {verb}");
+            }
+        }
+    }
+
+    #[test]
+    fn wildcards_grant_all_and_in_a_namespace_nothing_of_the_clusters() {
+        let all = [rule(&["*"], &["*"], &["*"], &[])];
+        assert_eq!(dangers(&all, false), ["everything"]);
+        let nearly = [rule(&["*"], &["*"], WRITE, &[])];
+        let (everywhere, here) = (dangers(&nearly, true), dangers(&nearly, false));
+        let written = DANGERS
+            .iter()
+            .filter(|danger| danger.verbs.contains(&"create"));
+        for danger in written {
+            assert!(
+                everywhere.contains(&danger.what.to_owned()),
+                "{}",
+                danger.what
+            );
+        }
+        assert!(
+            !here.contains(&"change admission".to_owned()) && here.contains(&"exec".to_owned())
+        );
+        let subresource = [rule(&[""], &["*/exec"], &["create"], &[])];
+        assert_eq!(dangers(&subresource, false), ["exec"]);
+        // `pods` is not its subresources, and `pods/*` is no wildcard of RBAC's.
+        assert!(dangers(&[rule(&[""], &["pods", "pods/*"], &["get"], &[])], false).is_empty());
+    }
+
+    #[test]
+    fn a_rule_for_named_objects_tells_the_names_and_creates_nothing() {
+        let named = |resource: &str, verb: &str| {
+            dangers(&[rule(&[""], &[resource], &[verb], &["a", "b"])], false)
+        };
+        assert_eq!(named("secrets", "get"), ["read secrets (a b)"]);
+        let both = [
+            rule(&[""], &["secrets"], &["get"], &[]),
+            rule(&[""], &["secrets"], &["get"], &["a"]),
+        ];
+        assert_eq!(dangers(&both, false), ["read secrets"]);
+        assert_eq!(
+            named("serviceaccounts/token", "create"),
+            ["mint tokens (a b)"]
+        );
+        assert!(named("pods", "create").is_empty());
+    }
+
+    #[test]
+    fn what_reads_and_deletes_pods_is_no_danger() {
+        let view = rule(
+            &[""],
+            &["pods", "pods/log", "configmaps", "events"],
+            &["get", "list", "watch", "delete"],
+            &[],
+        );
+        assert!(dangers(&[view], true).is_empty());
+    }
+}
