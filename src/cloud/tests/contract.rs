@@ -126,6 +126,7 @@ const CONTRACT: &[(&str, Check)] = contract![
     vending::a_policy_as_long_as_there_may_be_is_taken_and_holds,
     probing::the_probe_finds_out_whether_a_session_is_held_to_its_policy,
     probing::a_session_that_also_reaches_the_other_prefix_leaks,
+    probing::what_lies_under_the_canaries_prefixes_does_not_change_the_verdict,
     probing::a_session_without_its_own_prefix_proves_nothing,
 ];
 

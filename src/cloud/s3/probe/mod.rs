@@ -72,12 +72,14 @@ impl IsolationProbe for S3Probe {
         foreign: &Prefix,
         writes: bool,
     ) -> ProbeVerdict {
+        let absent = format!("{:032x}", rand::random::<u128>());
         let subjects = Subjects {
             bucket,
             session,
             own,
             foreign,
             role: role.unwrap_or(super::sts::NO_ROLE),
+            absent: &absent,
         };
         let unknown = |step: &Step, cause: String| ProbeVerdict::Unknown {
             call: step.name,

@@ -14,6 +14,9 @@ pub(super) struct Subjects<'a> {
     pub own: &'a Prefix,
     pub foreign: &'a Prefix,
     pub role: &'a str,
+    /// The last part of keys under which there is nothing, and that nobody can guess: whoever may write to
+    /// the whole bucket could put an object there, and keep the probe from telling anything.
+    pub absent: &'a str,
 }
 
 /// One call of the probe.
@@ -39,11 +42,11 @@ const fn step(
     }
 }
 
-/// The own prefix is reached. No key ends in `probe` but those of [`OWN_WRITES`].
+/// The own prefix is reached.
 pub(super) const OWN: &[Step] = &[
     step(
         "get an own key that is not there",
-        |s| own(s, "GET", "absent"),
+        |s| own(s, "GET", s.absent),
         Expect::NoSuchKey,
     ),
     step(
@@ -83,7 +86,7 @@ pub(super) const FOREIGN: &[Step] = &[
         |s| {
             Ok(own(s, "PUT", "copy")?.header(
                 "x-amz-copy-source",
-                format!("{}/{}/probe", s.bucket, s.foreign),
+                format!("{}/{}/{}", s.bucket, s.foreign, s.absent),
             ))
         },
         Expect::Refused,
@@ -93,7 +96,7 @@ pub(super) const FOREIGN: &[Step] = &[
         |s| {
             Ok(foreign(s, "PUT")?.header(
                 "x-amz-copy-source",
-                format!("{}/{}/absent", s.bucket, s.own),
+                format!("{}/{}/{}", s.bucket, s.own, s.absent),
             ))
         },
         Expect::Refused,
@@ -107,7 +110,7 @@ pub(super) const FOREIGN: &[Step] = &[
     step(
         "bulk delete",
         |s| {
-            let key = format!("{}/probe", s.foreign);
+            let key = format!("{}/{}", s.foreign, s.absent);
             let body = format!("<Delete><Object><Key>{key}</Key></Object></Delete>");
             Ok(Request::new("POST", s.bucket, "")
                 .query("delete=")
@@ -131,7 +134,7 @@ pub(super) const FOREIGN: &[Step] = &[
             Ok(Request::new(
                 "GET",
                 s.bucket,
-                &format!("/{}/probe", s.foreign),
+                &format!("/{}/{}", s.foreign, s.absent),
             ))
         },
         Expect::RefusedOrMalformed,
@@ -219,7 +222,7 @@ fn foreign(s: &Subjects<'_>, method: &'static str) -> Result<Request, String> {
     Ok(Request::new(
         method,
         s.bucket,
-        &format!("{}/probe", s.foreign),
+        &format!("{}/{}", s.foreign, s.absent),
     ))
 }
 
@@ -233,6 +236,6 @@ fn through(s: &Subjects<'_>, up: &str) -> Result<Request, String> {
     Ok(Request::new(
         "GET",
         s.bucket,
-        &format!("{}/{up}/{}/probe", s.own, s.foreign),
+        &format!("{}/{up}/{}/{}", s.own, s.foreign, s.absent),
     ))
 }

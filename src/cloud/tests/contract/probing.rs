@@ -128,6 +128,24 @@ pub async fn the_probe_finds_out_whether_a_session_is_held_to_its_policy(world: 
     assert!(unclaimed.empty, "the probe left something behind");
 }
 
+/// Who may write to the whole bucket may write there; nothing that anybody can name keeps the probe from telling.
+pub async fn what_lies_under_the_canaries_prefixes_does_not_change_the_verdict(world: &dyn World) {
+    let clean = of_a_limited_session(world).await;
+    let canaries = canaries(world).await;
+    let both = [
+        (&canaries.bucket, &canaries.own, Access::ReadWrite),
+        (&canaries.bucket, &canaries.foreign, Access::ReadWrite),
+    ];
+    let writer = world.user(&vend(world, &both).await);
+    for prefix in [&canaries.own, &canaries.foreign] {
+        for name in ["absent", "probe", "copy"] {
+            let key = format!("{prefix}/{name}");
+            writer.put(&canaries.bucket, &key, "x").await.unwrap();
+        }
+    }
+    assert_eq!(limited(world, &canaries).await, clean);
+}
+
 pub async fn a_session_that_also_reaches_the_other_prefix_leaks(world: &dyn World) {
     let canaries = canaries(world).await;
     let bucket = &canaries.bucket;
