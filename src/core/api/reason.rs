@@ -84,8 +84,18 @@ pub enum Reason {
     OtherGrants,
     /// The provider vends nothing.
     VendingNotConfigured,
+    /// Users' pods share an identity of the cloud, or its keys.
+    CloudIdentityOnPods,
+    /// Users' pods have the token of a service account that reaches others' data.
+    ServiceAccountPrivileged,
+    /// Users' pods reach a metadata service that gives the node's credentials.
+    MetadataServiceReachable,
+    /// Users' pods run that nobody vouches for.
+    PodsUnverified,
     /// Credentials are held apart; whether pods reach a metadata service is not known.
     MetadataServiceUntried,
+    /// No way was found to what others have.
+    Isolated,
     // About injection.
     /// The mutating webhook is not registered.
     WebhookMissing,
@@ -215,8 +225,23 @@ impl Reason {
             Self::VendingNotConfigured => {
                 "The StorageProvider has no spec.s3.vending, so users get no credentials."
             }
+            Self::CloudIdentityOnPods => {
+                "Users' pods share an identity of the cloud or keys of a store, by their service account, a token or a variable; the message names it. What that identity may do, every user may. Vending goes on."
+            }
+            Self::ServiceAccountPrivileged => {
+                "Users' pods have a token of a service account that may do what leads to others' data; the message names account and rights. Vending goes on."
+            }
+            Self::MetadataServiceReachable => {
+                "A user's pod reaches the cloud's metadata service, and gets credentials of its node there, which every user shares; the message says whose. Vending goes on."
+            }
+            Self::PodsUnverified => {
+                "Users' pods run that were made without the webhook, or before the guard was in force. Nothing is vended to them; what else they have, and whose they are, nobody vouches for."
+            }
             Self::MetadataServiceUntried => {
-                "Vended credentials are held apart and the guard is in force; whether user pods also reach a cloud metadata service has not been tried."
+                "Vended credentials are held apart and the guard is in force; whether users' pods also get credentials from a cloud's metadata service is not known. The message says why."
+            }
+            Self::Isolated => {
+                "The store holds users apart, the guard is in force, and no other way to what others have was found."
             }
             Self::WebhookMissing => {
                 "The MutatingWebhookConfiguration is not there, so new pods are given nothing."
@@ -260,6 +285,7 @@ impl Reason {
     pub fn remedy(self) -> Option<&'static str> {
         Some(match self {
             Self::Ready
+            | Self::Isolated
             | Self::Applied
             | Self::NotDeclared
             | Self::Progressing
@@ -353,8 +379,18 @@ impl Reason {
                 "When nobody needs them any more, take them out of the bucket's policy or access control list; docs/migrate.md shows how. The operator never does."
             }
             Self::VendingNotConfigured => "Add spec.s3.vending to the StorageProvider.",
+            Self::CloudIdentityOnPods => {
+                "Take it away: the annotation of the service account, the Pod Identity association, or the variable (in Zero to JupyterHub singleuser.serviceAccountName and singleuser.extraEnv). Then restart the servers. What users need of it, declare as grants of a bucket."
+            }
+            Self::ServiceAccountPrivileged => {
+                "Take the rights from the account, or the token from the pods: automountServiceAccountToken: false, which is KubeSpawner's default. Then restart the servers."
+            }
+            Self::MetadataServiceReachable => {
+                "Keep users' pods from 169.254.169.254 by a NetworkPolicy that your network plugin enforces (Zero to JupyterHub's does so by default), or on Amazon allow IMDSv2 only, with a hop limit of 1. Then ask for a check: docs/security.md has the command."
+            }
+            Self::PodsUnverified => "Stop these servers and start them again.",
             Self::MetadataServiceUntried => {
-                "Nothing here; block 169.254.169.254 for user pods (Zero to JupyterHub does by default)."
+                "Follow the message. For a trial pod the controller needs a right in the hub's namespace, which docs/examples/metadata-trial.yaml gives."
             }
             Self::WebhookMissing => concat!(reinstall!(), "."),
             Self::CertificateAuthorityMismatch => {
