@@ -8,6 +8,8 @@ use crate::component::Component;
 use crate::process::Launch;
 use crate::site::Site;
 
+const TRIAL_IMAGE: &str = "localhost/hubstorage/hubstorage:trial";
+
 /// The controller.
 pub struct Controller;
 
@@ -29,6 +31,10 @@ impl Component for Controller {
         let mut launch = operator::launch(site, "controller", "controller.kubeconfig");
         let health = site.ports.address("controller-health")?;
         launch.arguments.push(format!("--health-listen={health}"));
+        // No kubelet pulls it: tests say what became of a trial pod.
+        launch
+            .arguments
+            .push(format!("--trial-image={TRIAL_IMAGE}"));
         Ok(Some(launch))
     }
 

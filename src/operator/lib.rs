@@ -4,7 +4,8 @@
 //! admission webhook ([`admission`]) and the credential broker ([`broker`]) side by side, on
 //! ports and runtimes of their own; the rest is the command line. [`guard`] is what makes
 //! usernames and stamps on pods trustworthy, [`certificates`] what both servers show to their
-//! callers, [`manifests`] everything that is installed into a cluster, [`audit`] who could get around it.
+//! callers, [`manifests`] everything that is installed into a cluster, [`audit`] who could get around it,
+//! [`metadata_trial`] what runs in the pods that try a cloud's metadata service.
 
 pub mod admission;
 pub mod api_client;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod informer;
 pub mod listener;
 pub mod manifests;
+pub mod metadata_trial;
 pub mod providers;
 pub mod pulse;
 pub mod replica;

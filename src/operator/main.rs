@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hubstorage::{api_client, audit, controller, manifests, serve, telemetry};
+use hubstorage::{api_client, audit, controller, manifests, metadata_trial, serve, telemetry};
 use kube::Client;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,9 @@ enum Role {
     Manifests(manifests::Options),
     /// Prints the CustomResourceDefinitions.
     Crds,
+    /// Asks the cloud's metadata service for credentials, as the controller's trial pods do.
+    #[command(name = metadata_trial::COMMAND, hide = true)]
+    TryMetadataService(metadata_trial::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.role {
         Role::Manifests(options) => print(&manifests::render(&options)?),
         Role::Crds => print(&manifests::render_crds()?),
+        Role::TryMetadataService(options) => {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            print(&runtime.block_on(metadata_trial::run(&options))?)
+        }
         Role::Audit(options) => {
             let runtime = Builder::new_current_thread();
             role(runtime, async |client, stop| {

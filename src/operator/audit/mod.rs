@@ -19,6 +19,8 @@ use serde::de::DeserializeOwned;
 
 use findings::{Rbac, findings};
 
+pub use rights::{Question, questions};
+
 /// Options of `hubstorage audit`.
 #[derive(Args, Debug, Clone)]
 pub struct Options {

@@ -87,6 +87,36 @@ const DANGERS: &[Danger] = &[
     ),
 ];
 
+/// A right that somebody may have, as the API server is asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// What it comes to, for people.
+    pub what: &'static str,
+    /// API group of the resource.
+    pub group: &'static str,
+    /// The resource, and after a `/` its subresource.
+    pub resource: &'static str,
+    /// The verb.
+    pub verb: &'static str,
+    /// Whether the resource is in no namespace.
+    pub is_of_cluster: bool,
+}
+
+/// One question for each resource of each right that leads to other people's data, with the verb that comes
+/// first: who has one of several verbs has that one, nearly always.
+pub fn questions() -> impl Iterator<Item = Question> {
+    DANGERS.iter().flat_map(|danger| {
+        let verb = danger.verbs.first().copied().unwrap_or_default();
+        danger.resources.iter().map(move |resource| Question {
+            what: danger.what,
+            group: danger.group,
+            resource,
+            verb,
+            is_of_cluster: danger.is_of_cluster,
+        })
+    })
+}
+
 /// What a rule of nothing but `*` gives.
 const EVERYTHING: &str = "everything";
 

@@ -9,6 +9,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
+use super::bypasses::Bypasses;
 use super::hub::Told;
 use super::{Backoff, Events, Metrics, Parts, UserPod};
 use crate::certificates::WebhookState;
@@ -51,6 +52,10 @@ pub struct Context {
     pub events: Events,
     /// Which pods were told of.
     pub told: Told,
+    /// What users' pods have besides what is vended.
+    pub bypasses: Bypasses,
+    /// The image of trial pods; none are made without.
+    pub trial_image: Option<String>,
     /// Counts.
     pub metrics: Metrics,
     /// The time.

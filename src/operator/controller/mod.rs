@@ -1,11 +1,13 @@
 //! The controller: one leader makes the stores what HubStorage objects declare.
 //!
-//! Three reconcilers, one concern each: [`provider`] keeps StorageProvider status true, [`hub`]
-//! keeps buckets as declared, [`users`] keeps one HubUser for each user that has a pod. They
+//! Four reconcilers, one concern each: [`provider`] keeps StorageProvider status true, [`hub`]
+//! keeps buckets as declared, [`users`] keeps one HubUser for each user that has a pod, and
+//! [`bypasses`] looks for other ways to the store than ours, for [`hub`] to tell of. Otherwise they
 //! talk through the API server, not to each other.
 
 mod api_failure;
 mod backoff;
+pub mod bypasses;
 mod context;
 mod events;
 pub mod hub;

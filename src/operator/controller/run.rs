@@ -15,12 +15,15 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::bypasses::{self, Bypasses};
 use super::leadership::Leadership;
 use super::queue::Ask;
 use super::runner::{Wake, Work};
 use super::tenure::Tenure;
 use super::watches::Watches;
-use super::{Backoff, Context, Events, Metrics, hub, kinds, parts, provider, start, users};
+use super::{
+    Backoff, Context, Events, Metrics, Requeue, hub, kinds, parts, provider, start, users,
+};
 use crate::health::Health;
 use crate::providers::Connections;
 use crate::pulse::{Cadence, Pulses};
@@ -41,11 +44,26 @@ pub struct Options {
     /// Name of this replica in the Lease. Default: the host's name and a random part.
     #[arg(long, env = "HUBSTORAGE_IDENTITY")]
     identity: Option<String>,
+
+    /// Image of the pods that try whether users' pods get credentials from a cloud's metadata service:
+    /// that of this program. Default: nobody tries.
+    #[arg(long, env = "HUBSTORAGE_TRIAL_IMAGE")]
+    trial_image: Option<String>,
+}
+
+/// What the options say of how the work is done.
+struct Settings {
+    installation: String,
+    trial_image: Option<String>,
 }
 
 /// Reconciles of one kind that run at once. A reconcile waits for a store most of its time; 8
 /// keep 500 hubs with a check every ten minutes busy for less than a second of each.
 const SLOTS: usize = 8;
+
+/// Hubs whose bypasses are looked for at once: a few answers of the API server for each, and pages of whole
+/// pods in memory meanwhile. Three is what a queue needs that keeps slots for changes and for checks.
+const BYPASS_SLOTS: usize = 3;
 
 /// How long the first look at the guard, the webhook and the parts is waited for. It takes one
 /// answer of the API server.
@@ -83,7 +101,11 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         };
         let identity = options.identity.unwrap_or_else(replica::name);
         started.store(true, Ordering::Relaxed);
-        lead(client, &identity, installation, metrics, pulses, stop).await
+        let settings = Settings {
+            installation,
+            trial_image: options.trial_image,
+        };
+        lead(client, &identity, settings, metrics, pulses, stop).await
     };
     tokio::select! {
         ended = work => ended,
@@ -95,7 +117,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
 async fn lead(
     client: Client,
     identity: &str,
-    installation: String,
+    settings: Settings,
     metrics: Metrics,
     pulses: Pulses,
     stop: CancellationToken,
@@ -112,7 +134,7 @@ async fn lead(
     let work = reconcile_all(
         client.clone(),
         leadership.tenure(),
-        installation,
+        settings,
         metrics.clone(),
         &pulses,
         stop.clone(),
@@ -145,7 +167,7 @@ async fn kube_system_uid(client: &Client) -> anyhow::Result<String> {
 async fn reconcile_all(
     client: Client,
     tenure: &Tenure,
-    installation: String,
+    settings: Settings,
     metrics: Metrics,
     pulses: &Pulses,
     stop: CancellationToken,
@@ -157,15 +179,18 @@ async fn reconcile_all(
     let mut webhook = certificates::maintain(client.clone(), stop.clone());
     let mut parts = parts::watch(&client, &cadence, pulses, stop.clone());
     let clock = clock::system();
+    let (bypasses, bypass_news) = Bypasses::new();
     let context = Arc::new(Context {
         connect: tenure.connections(Connections::new(client.clone(), watches.secrets.clone())),
         stores: watches.stores.clone(),
         guard: guard.clone(),
         webhook: webhook.clone(),
         parts: parts.clone(),
-        installation,
+        installation: settings.installation,
         events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),
+        bypasses,
+        trial_image: settings.trial_image,
         metrics,
         clock,
         hub_backoff: Backoff::default(),
@@ -195,6 +220,7 @@ async fn reconcile_all(
         providers,
         hubs,
         users,
+        bypasses,
         running: _watches,
         ..
     } = watches;
@@ -214,7 +240,17 @@ async fn reconcile_all(
         slots: SLOTS,
         start: start::spread_out(&stores.hubs.state(), interval),
         objects: stores.hubs.clone(),
-        wakes: stream::select(hubs, news.map(|()| Wake::All(Ask::News))),
+        wakes: stream::select(
+            stream::select(hubs, bypass_news),
+            news.map(|()| Wake::All(Ask::News)),
+        ),
+    };
+    let bypass_runs = Work {
+        kind: "bypasses",
+        slots: BYPASS_SLOTS,
+        start: start::spread_out(&stores.hubs.state(), interval),
+        objects: stores.hubs.clone(),
+        wakes: bypasses,
     };
     let user_runs = Work {
         kind: "HubUser",
@@ -229,10 +265,16 @@ async fn reconcile_all(
         Ask::News => hub::retell(object, context.clone()).right_future(),
     };
     let of_users = |object, _| users::reconcile(object, context.clone());
+    let of_bypasses = |object, ask| match ask {
+        Ask::Change | Ask::Check => bypasses::reconcile(object, context.clone()).left_future(),
+        // What stood in status at the start stands until this is due.
+        Ask::News => std::future::ready(Ok(Requeue::as_before())).right_future(),
+    };
     tokio::join!(
         provider_runs.run(of_provider, stop.clone()),
         hub_runs.run(of_hub, stop.clone()),
         user_runs.run(of_users, stop.clone()),
+        bypass_runs.run(of_bypasses, stop.clone()),
     );
 }
 

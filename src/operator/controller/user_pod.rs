@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use hubstorage_core::injection::is_stamped;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
@@ -17,6 +18,8 @@ pub struct UserPod {
     namespace: Box<str>,
     name: Box<str>,
     is_stamped: bool,
+    /// A pod without a time is older than anything.
+    created: Timestamp,
     metadata: Box<[u8]>,
 }
 
@@ -29,6 +32,12 @@ impl UserPod {
     /// Whether the webhook has seen it.
     pub fn is_stamped(&self) -> bool {
         self.is_stamped
+    }
+
+    /// Whether it was created before `time`. The API server has whole seconds: one of the same second
+    /// counts as older, unless `time` is whole as well.
+    pub fn is_older_than(&self, time: Timestamp) -> bool {
+        self.created < time
     }
 
     /// Its metadata.
@@ -59,6 +68,10 @@ impl From<PartialObjectMeta<Pod>> for UserPod {
             namespace: kept.namespace.as_deref().unwrap_or_default().into(),
             name: kept.name.as_deref().unwrap_or_default().into(),
             is_stamped: is_stamped(&kept),
+            created: kept
+                .creation_timestamp
+                .as_ref()
+                .map_or(Timestamp::MIN, |created| created.0),
             // Text and times: all of it can be written.
             metadata: serde_json::to_vec(&kept).unwrap_or_default().into(),
         }

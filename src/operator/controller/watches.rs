@@ -52,6 +52,8 @@ pub struct Watches {
     pub hubs: Wakes<HubStorage>,
     /// For the reconciler of users.
     pub users: Wakes<HubStorage>,
+    /// For the reconciler of bypasses.
+    pub bypasses: Wakes<HubStorage>,
     /// The watches themselves; they end when this is dropped.
     pub running: JoinSet<()>,
 }
@@ -62,6 +64,7 @@ struct Concerned {
     providers: Vec<(ObjectRef<StorageProvider>, Ask)>,
     hubs: Vec<(ObjectRef<HubStorage>, Ask)>,
     users: Vec<ObjectRef<HubStorage>>,
+    bypasses: Vec<(ObjectRef<HubStorage>, Ask)>,
 }
 
 #[derive(Clone)]
@@ -69,6 +72,7 @@ struct Bells {
     providers: Sender<Wake<StorageProvider>>,
     hubs: Sender<Wake<HubStorage>>,
     users: Sender<Wake<HubStorage>>,
+    bypasses: Sender<Wake<HubStorage>>,
 }
 
 impl Watches {
@@ -98,10 +102,12 @@ impl Watches {
         let (provider_bell, provider_wakes) = channel(WAKES);
         let (hub_bell, hub_wakes) = channel(WAKES);
         let (user_bell, user_wakes) = channel(WAKES);
+        let (bypass_bell, bypass_wakes) = channel(WAKES);
         let bells = Bells {
             providers: provider_bell,
             hubs: hub_bell,
             users: user_bell,
+            bypasses: bypass_bell,
         };
 
         let mut running = JoinSet::new();
@@ -126,6 +132,8 @@ impl Watches {
             let mut hubs = asked(others, Ask::Check);
             hubs.push((itself, ask_of(hub)));
             Concerned {
+                // Servers come and go; what they share is looked at when a check is due.
+                bypasses: hubs.clone(),
                 hubs,
                 users,
                 ..Concerned::default()
@@ -197,6 +205,7 @@ impl Watches {
             providers: provider_wakes,
             hubs: hub_wakes,
             users: user_wakes,
+            bypasses: bypass_wakes,
             running,
         }
     }
@@ -210,6 +219,7 @@ impl Watches {
             providers,
             hubs,
             users,
+            bypasses,
             ..
         } = self;
         for list in lists {
@@ -219,12 +229,14 @@ impl Watches {
                 () = providers.by_ref().map(drop).for_each(ready) => {}
                 () = hubs.by_ref().map(drop).for_each(ready) => {}
                 () = users.by_ref().map(drop).for_each(ready) => {}
+                () = bypasses.by_ref().map(drop).for_each(ready) => {}
             }
         }
         // A watch wakes for what it listed before it says that it has.
         while let Some(Some(_)) = providers.next().now_or_never() {}
         while let Some(Some(_)) = hubs.next().now_or_never() {}
         while let Some(Some(_)) = users.next().now_or_never() {}
+        while let Some(Some(_)) = bypasses.next().now_or_never() {}
     }
 }
 
@@ -240,6 +252,7 @@ impl Bells {
                 providers,
                 hubs,
                 users,
+                bypasses,
             } = concern(&changed);
             // A reconciler that has ended is not woken any more.
             for (provider, ask) in providers {
@@ -250,6 +263,9 @@ impl Bells {
             }
             for hub in users {
                 _ = self.users.send(Wake::One(hub, Ask::Change)).await;
+            }
+            for (hub, ask) in bypasses {
+                _ = self.bypasses.send(Wake::One(hub, ask)).await;
             }
         }
     }

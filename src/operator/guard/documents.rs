@@ -5,11 +5,14 @@
 //! that is not ours. No policy has parameters or variables that live elsewhere, so nothing but
 //! these objects decides.
 
-use hubstorage_core::api::{AUDIENCE, GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{
+    AUDIENCE, GROUPS_ANNOTATION, STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION,
+};
 use hubstorage_core::injection::TOKEN_VOLUME;
 use serde_json::{Value, json};
 
 use super::GuardKind;
+use crate::manifests::CONTROLLER_ACCOUNT;
 
 /// What a pod says of its user: as it was when the pod was created, or not at all.
 const FOR_GOOD: [&str; 3] = [STAMP_ANNOTATION, USERNAME_ANNOTATION, GROUPS_ANNOTATION];
@@ -70,7 +73,7 @@ pub fn documents() -> Vec<Document> {
         .collect()
 }
 
-fn policies() -> [Policy; 6] {
+fn policies() -> [Policy; 7] {
     [
         pod_creation(),
         pod_changes(),
@@ -78,6 +81,7 @@ fn policies() -> [Policy; 6] {
         token_volume(),
         token_requests(),
         suspended_users(),
+        trial_pods(),
     ]
 }
 
@@ -213,6 +217,42 @@ fn suspended_users() -> Policy {
     }
 }
 
+/// Where somebody lets the controller try the metadata service by a pod, it could run anything in that
+/// namespace, with any of its accounts and Secrets, but for this.
+fn trial_pods() -> Policy {
+    let controller = format!("system:serviceaccount:{SYSTEM_NAMESPACE}:{CONTROLLER_ACCOUNT}");
+    let none = |field: &str| format!("object.spec.?{field}.orValue([]).size() == 0");
+    let bare = [
+        "object.spec.?automountServiceAccountToken.orValue(true) == false".to_owned(),
+        none("volumes"),
+        none("initContainers"),
+        none("resourceClaims"),
+        "!object.spec.?hostNetwork.orValue(false)".to_owned(),
+        "!object.spec.?hostPID.orValue(false)".to_owned(),
+        "!object.spec.?hostIPC.orValue(false)".to_owned(),
+        "object.spec.?securityContext.?runAsNonRoot.orValue(false)".to_owned(),
+        "object.spec.containers.all(c, c.?env.orValue([]).size() == 0 && c.?envFrom.orValue([]).size() == 0 && \
+         c.?securityContext.?runAsNonRoot.orValue(true) && !c.?securityContext.?privileged.orValue(false) && \
+         c.?securityContext.?allowPrivilegeEscalation.orValue(true) == false && \
+         c.?securityContext.?capabilities.?add.orValue([]).size() == 0)"
+            .to_owned(),
+    ];
+    Policy {
+        name: "hubstorage-trial-pods",
+        purpose: "A pod that the controller makes has no token, no volume, no variable and no privilege.",
+        matches: vec![Match::core("CREATE", &["pods"])],
+        validations: vec![Validation {
+            expression: format!(
+                "request.userInfo.username != '{controller}' || ({})",
+                bare.join(" && ")
+            ),
+            message: "the controller of HubStorage makes trial pods only: without token, volumes, variables, init \
+                      containers and privileges; something else adds one of these to its pod"
+                .to_owned(),
+        }],
+    }
+}
+
 /// An annotation as an optional value; absent metadata and absent annotations are no annotation.
 fn annotation(object: &str, key: &str) -> String {
     format!("{object}.?metadata.?annotations[?'{key}']")
@@ -292,7 +332,7 @@ mod tests {
             assert_eq!(pair[1].spec["validationActions"], json!(["Deny"]));
             assert_eq!(pair[0].spec["failurePolicy"], "Fail");
         }
-        assert_eq!(documents.len(), 12);
+        assert_eq!(documents.len(), 14);
     }
 
     #[test]

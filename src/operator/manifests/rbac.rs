@@ -7,6 +7,7 @@ use super::document::Document;
 use super::namespaces::{AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT, labels};
 use super::webhook::WEBHOOK_CONFIGURATION;
 use crate::certificates::AUTHORITY_NAME;
+use crate::controller::bypasses::{TRIAL_POD, TRIAL_ROLE};
 
 /// The lease of the leading controller, in `hubstorage-system`.
 pub const CONTROLLER_LEASE: &str = "hubstorage-controller";
@@ -25,6 +26,7 @@ type Rule = (&'static str, Value);
 pub(super) fn documents() -> Vec<Document> {
     let mut documents = controller();
     documents.extend(serve());
+    documents.push(trial());
     documents
 }
 
@@ -93,6 +95,18 @@ fn controller() -> Vec<Document> {
             "",
             &["pods"],
             FOLLOW,
+        ),
+        rule(
+            "Sees whether the service accounts of users' pods stand for an identity of a cloud.",
+            "",
+            &["serviceaccounts"],
+            &["get"],
+        ),
+        rule(
+            "Asks what the service accounts of users' pods may do.",
+            "authorization.k8s.io",
+            &["subjectaccessreviews"],
+            &["create"],
         ),
         rule(
             "Says what it did, and counts on where it did the same before.",
@@ -199,6 +213,33 @@ fn controller() -> Vec<Document> {
         in_agents,
     ));
     documents
+}
+
+/// Bound by nobody here: whoever wants the metadata service tried binds it in the hub's namespace.
+fn trial() -> Document {
+    Document::with_rules(
+        "What lets `hubstorage controller` try, by a pod, whether users' pods get credentials from a metadata service. Takes effect where somebody binds it (docs/examples/metadata-trial.yaml); the guard holds what the pod may be.",
+        json!({
+            "apiVersion": format!("{RBAC}/v1"),
+            "kind": "ClusterRole",
+            "metadata": {"name": TRIAL_ROLE, "labels": labels()},
+        }),
+        vec![
+            rule(
+                "Makes the pod. RBAC cannot tie create to a name.",
+                "",
+                &["pods"],
+                &["create"],
+            ),
+            named(
+                "Reads what came of it, and makes room for the next.",
+                "",
+                &["pods"],
+                &[TRIAL_POD],
+                &["get", "delete"],
+            ),
+        ],
+    )
 }
 
 fn serve() -> Vec<Document> {
@@ -470,11 +511,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_deletes_anything() {
+    fn nobody_deletes_anything_but_the_trial_pod() {
         for (why, rule) in documents().iter().flat_map(|document| &document.rules) {
             let verbs = rule["verbs"].to_string();
-            assert!(!verbs.contains("delete"), "{why}");
+            let is_of_trial = rule["resourceNames"] == json!([TRIAL_POD]);
+            assert!(!verbs.contains("delete") || is_of_trial, "{why}");
         }
+    }
+
+    #[test]
+    fn what_a_trial_needs_is_bound_by_whoever_wants_it() {
+        let bindings = documents();
+        let mut bindings = bindings
+            .iter()
+            .filter(|document| !document.object["roleRef"].is_null());
+        assert!(bindings.all(|binding| binding.object["roleRef"]["name"] != TRIAL_ROLE));
     }
 
     #[test]

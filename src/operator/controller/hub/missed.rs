@@ -15,6 +15,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::controller::Context;
+use crate::guard::GuardState;
 
 /// How long the API server keeps an event (its `--event-ttl`, by default).
 const EVENTS_LIVE: SignedDuration = SignedDuration::from_hours(1);
@@ -57,6 +58,24 @@ pub fn pods(hub: &HubStorage, context: &Context) -> Vec<MissedPod> {
         .collect();
     missed.sort_by_cached_key(|pod| pod.name_any());
     missed
+}
+
+/// Names of the users' pods of `hub` that were stamped before the guard was in force: whoever stamped them.
+pub fn older_than_guard(hub: &HubStorage, guard: &GuardState, context: &Context) -> Vec<String> {
+    let namespace = hub.namespace().unwrap_or_default();
+    let (GuardState::InForce { since }, Ok(sources)) = (guard, UserPods::of(hub, &namespace))
+    else {
+        return Vec::new();
+    };
+    let older = context.stores.pods.state_filter(|pod| {
+        pod.namespace() == namespace && pod.is_stamped() && pod.is_older_than(*since)
+    });
+    let older = older.iter().map(|pod| pod.unpacked());
+    let users = older.filter(|pod| {
+        let is_users = sources.iter().any(|source| source.selects(pod.labels()));
+        is_users && pod.metadata.deletion_timestamp.is_none()
+    });
+    users.map(|pod| pod.name_any()).collect()
 }
 
 /// Publishes one event on each of `missed`, before status tells of them.

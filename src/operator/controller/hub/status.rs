@@ -3,6 +3,7 @@
 mod deletion;
 mod grants;
 mod injection;
+mod isolation;
 mod paused;
 mod plan;
 mod verdicts;

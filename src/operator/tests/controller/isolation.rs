@@ -25,7 +25,7 @@ async fn settled() -> World {
 }
 
 /// What serve writes: the verdict on each bucket, for a provider as it is now.
-fn probed(world: &World, verdicts: [(&str, &str); 2]) {
+pub fn probed(world: &World, verdicts: [(&str, &str); 2]) {
     let provider = world.server.get::<StorageProvider>(&provider()).unwrap();
     let buckets: Vec<Value> = ["scratch", "persistent"]
         .iter()
@@ -42,7 +42,7 @@ fn probed(world: &World, verdicts: [(&str, &str); 2]) {
     });
 }
 
-const ISOLATED: (&str, &str) = ("Isolated", "");
+pub const ISOLATED: (&str, &str) = ("Isolated", "");
 
 #[tokio::test]
 async fn before_a_probe_nobody_knows_and_that_does_not_hold_readiness_back() {
@@ -64,7 +64,7 @@ async fn before_a_probe_nobody_knows_and_that_does_not_hold_readiness_back() {
 }
 
 #[tokio::test]
-async fn a_probe_that_found_everybody_held_apart_leaves_the_metadata_service() {
+async fn a_probe_that_found_everybody_held_apart_leaves_what_else_users_have() {
     let mut world = settled().await;
     probed(&world, [ISOLATED, ISOLATED]);
     world.settle().await;

@@ -12,6 +12,7 @@
 mod adoption;
 mod api_server;
 mod bad_input;
+mod bypasses;
 mod checks;
 mod claims;
 mod conditions;

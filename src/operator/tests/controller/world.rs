@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hubstorage::certificates::{Address, WebhookState};
 use hubstorage::clock::Clock;
+use hubstorage::controller::bypasses::{self, Bypasses};
 use hubstorage::controller::{
     Backoff, Context, Events, Metrics, Parts, Stores, UserPod, hub, provider, users,
 };
@@ -35,6 +36,9 @@ use crate::api_server::{ApiServer, Faults, name_of};
 use crate::conditions::{Seen, broken_rules};
 use crate::fixtures::{ACCOUNT, INSTALLATION, PROVIDER, namespace, provider};
 use crate::store::{Connection, Witness};
+
+/// The image of trial pods.
+pub const TRIAL_IMAGE: &str = "registry.example.org/hubstorage:1";
 
 /// Rounds within which everything has to come to rest.
 const ROUNDS: usize = 12;
@@ -232,6 +236,19 @@ impl World {
         let ended = users::reconcile(seen.expect("the watch has seen it"), context).await;
         self.judge();
         ended.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Looks for the bypasses of one hub, and tells of them.
+    pub async fn look_for_bypasses(&mut self, hub: &HubStorage) -> Result<(), String> {
+        self.controller.see(&self.server);
+        let context = self.controller.context.clone();
+        let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
+        let seen = seen.expect("the watch has seen it");
+        let ended = bypasses::reconcile(seen.clone(), context.clone()).await;
+        let told = hub::retell(seen, context).await;
+        self.judge();
+        ended.map(drop).map_err(|error| error.to_string())?;
+        told.map(drop).map_err(|error| error.to_string())
     }
 
     /// Reconciles everything once, and says what failed. A minute goes by.
@@ -591,6 +608,8 @@ fn start(
         installation: INSTALLATION.to_owned(),
         events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),
+        bypasses: Bypasses::new().0,
+        trial_image: Some(TRIAL_IMAGE.to_owned()),
         metrics: Metrics::default(),
         clock,
         hub_backoff: Backoff::default(),

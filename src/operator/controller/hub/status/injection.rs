@@ -84,18 +84,23 @@ fn of_pods(missed: &[String]) -> Option<Gap> {
     if missed.is_empty() {
         return None;
     }
-    let mut names = missed[..missed.len().min(NAMED)].join(", ");
-    if let Some(more) = missed.len().checked_sub(NAMED).filter(|more| *more > 0) {
-        names = format!("{names} and {more} more");
-    }
     Some((
         Reason::NotInjected,
         format!(
-            "User pods without storage, because the webhook did not see them: {}: {names}. Stop these servers and \
-             start them again.",
-            missed.len()
+            "User pods without storage, because the webhook did not see them: {}. Stop these servers and start them \
+             again.",
+            some_of(missed)
         ),
     ))
+}
+
+/// How many there are, and the first of their names.
+pub(super) fn some_of(pods: &[String]) -> String {
+    let names = pods[..pods.len().min(NAMED)].join(", ");
+    match pods.len().saturating_sub(NAMED) {
+        0 => format!("{}: {names}", pods.len()),
+        more => format!("{}: {names} and {more} more", pods.len()),
+    }
 }
 
 #[cfg(test)]

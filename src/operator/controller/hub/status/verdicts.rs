@@ -1,18 +1,17 @@
 //! From outcomes to conditions: pure, but for what the watches have in memory.
 
 use hubstorage_core::api::{
-    Bucket, BucketStatus, BucketVending, ConditionStatus, ConditionType, Grant, HubStorage,
-    IsolationVerdict, Permission, Reason, StorageProvider, Verdict, condition,
+    BucketStatus, ConditionStatus, ConditionType, HubStorage, Reason, Verdict, condition,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
-use hubstorage_core::roles::session_role;
 use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 
-use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, injection};
+use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, injection, isolation};
+use crate::controller::hub::missed as missed_pods;
 use crate::controller::step::not_ready;
 use crate::controller::{Context, Step};
-use crate::guard::GuardState;
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::{
@@ -159,15 +158,22 @@ fn from_memory(
 ) -> [Verdict; 2] {
     let provider = context.provider(&hub.spec.provider_ref.name);
     let missed: Vec<String> = missed.iter().map(|pod| pod.name_any()).collect();
+    let guard = context.guard.borrow().clone();
+    let mut unverified = missed_pods::older_than_guard(hub, &guard, context);
+    unverified.extend(missed.iter().cloned());
+    unverified.sort();
+    let known = isolation::Known {
+        hub,
+        step,
+        provider: provider.as_deref(),
+        buckets,
+        grants,
+        guard: &guard,
+        found: context.bypasses.of(&ObjectRef::from_obj(hub)),
+        unverified: &unverified,
+    };
     [
-        isolation(
-            hub,
-            step,
-            provider.as_deref(),
-            buckets,
-            grants,
-            &context.guard.borrow(),
-        ),
+        isolation::verdict(&known),
         injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed),
     ]
 }
@@ -199,7 +205,7 @@ fn holds_back(part: &Verdict) -> bool {
 }
 
 /// What a part says when the reconcile did not get as far as the store.
-fn not_reached(type_: ConditionType, step: &Step) -> Verdict {
+pub(super) fn not_reached(type_: ConditionType, step: &Step) -> Verdict {
     match step {
         Step::Stalled { reason, message } | Step::Wait { reason, message } => {
             Verdict::new(type_, Unknown, *reason, message)
@@ -324,133 +330,4 @@ fn trouble(type_: ConditionType, first: &BucketOutcome, all: &[&BucketOutcome]) 
         reason,
         all.iter().map(told).collect::<Vec<_>>().join("; "),
     )
-}
-
-fn isolation(
-    hub: &HubStorage,
-    step: &Step,
-    provider: Option<&StorageProvider>,
-    buckets: &[&str],
-    grants: &[String],
-    guard: &GuardState,
-) -> Verdict {
-    let verdict = |status, reason: Reason, message: &str| {
-        Verdict::new(IsolationReady, status, reason, message)
-    };
-    if let GuardState::Missing { why } = guard {
-        return verdict(
-            False,
-            Reason::GuardMissing,
-            &format!("nothing is vended: {why}"),
-        );
-    }
-    if let Some(leak) = leak(hub, provider) {
-        return verdict(
-            False,
-            Reason::ProbeLeaks,
-            &format!("nothing is vended from {}: {}", leak.name, leak.message),
-        );
-    }
-    if !grants.is_empty() {
-        return verdict(
-            False,
-            Reason::OtherGrants,
-            &format!(
-                "{}. By these, somebody may reach more than their own prefix. Once nobody needs them, take them out of \
-                 the bucket's policy or access control list: the operator leaves what others wrote",
-                grants.join("; ")
-            ),
-        );
-    }
-    let Some(provider) = provider else {
-        return verdict(
-            Unknown,
-            Reason::ProviderNotFound,
-            "without a StorageProvider nothing is vended",
-        );
-    };
-    if provider
-        .spec
-        .s3
-        .as_ref()
-        .is_none_or(|s3| s3.vending.is_none())
-    {
-        return verdict(
-            Unknown,
-            Reason::VendingNotConfigured,
-            Reason::VendingNotConfigured.meaning(),
-        );
-    }
-    let found = probes(hub, provider);
-    let by = |wanted| found.iter().find(|probe| probe.verdict == wanted);
-    if let Some(unknown) = by(IsolationVerdict::Unknown) {
-        let message = format!(
-            "nothing is vended from {}: {}",
-            unknown.name, unknown.message
-        );
-        return verdict(Unknown, Reason::ProbeInconclusive, &message);
-    }
-    let is_tried = |bucket: &&str| found.iter().any(|probe| probe.bucket_name == **bucket);
-    // What keeps the hub from having a bucket, or its role, keeps it from being tried, too.
-    let is_reached = !buckets.is_empty() && session_role(hub, provider).is_ok();
-    if !is_reached && *step != Step::Done {
-        return not_reached(IsolationReady, step);
-    }
-    if buckets.is_empty() || !buckets.iter().all(is_tried) {
-        return verdict(
-            Unknown,
-            Reason::ProbePending,
-            Reason::ProbePending.meaning(),
-        );
-    }
-    // Declared, and so no lack of isolation; but who audits the hub is to read of it.
-    let shared = shared_by_grant(hub).map(|shared| format!(" As declared, {shared}."));
-    let message = Reason::MetadataServiceUntried.meaning().to_owned() + &shared.unwrap_or_default();
-    verdict(Unknown, Reason::MetadataServiceUntried, &message)
-}
-
-/// Where users are not held apart because the hub says so.
-fn shared_by_grant(hub: &HubStorage) -> Option<String> {
-    let buckets = hub.spec.buckets.iter();
-    let opened = buckets.filter_map(|bucket| Some((bucket, bucket.opened_by()?)));
-    let told = |(bucket, grant): (&Bucket, &Grant)| {
-        let may = match grant.permission {
-            Permission::ReadOnly => "reads",
-            Permission::ReadWrite => "reads, writes and deletes",
-        };
-        format!(
-            "whom grant {} of bucket {} is for {may} what others have there under their own prefixes",
-            grant.name, bucket.name
-        )
-    };
-    let told: Vec<String> = opened.map(told).collect();
-    (!told.is_empty()).then(|| told.join("; "))
-}
-
-/// A bucket in which users are not held apart, where the provider vends at all.
-fn leak<'h>(hub: &'h HubStorage, provider: Option<&StorageProvider>) -> Option<&'h BucketVending> {
-    let provider = provider?;
-    provider.spec.s3.as_ref()?.vending.as_ref()?;
-    let found = probes(hub, provider);
-    found
-        .into_iter()
-        .find(|probe| probe.verdict == IsolationVerdict::Leaks)
-}
-
-/// What serve found out about the provider as it is now, not as it once was.
-fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h BucketVending> {
-    let vending = hub.status.iter().flat_map(|status| &status.vending);
-    let probes = vending.flat_map(|vending| &vending.buckets);
-    let Ok(role) = session_role(hub, provider) else {
-        return Vec::new();
-    };
-    let id = role.and_then(|role| role.id);
-    let is_of_role = |probe: &&BucketVending| probe.role_id == id;
-    let current = probes.filter(|probe| is_current(probe, provider));
-    current.filter(is_of_role).collect()
-}
-
-fn is_current(probe: &BucketVending, provider: &StorageProvider) -> bool {
-    Some(&probe.provider_uid) == provider.uid().as_ref()
-        && Some(probe.provider_generation) == provider.metadata.generation
 }

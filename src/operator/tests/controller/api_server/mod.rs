@@ -138,6 +138,17 @@ impl ApiServer {
         Some(serde_json::from_value(found.clone()).unwrap())
     }
 
+    /// From here on this user may do that: a verb, and a resource with its subresource.
+    pub fn allow(&self, user: &str, verb: &str, resource: &str) {
+        let right = (user.to_owned(), verb.to_owned(), resource.to_owned());
+        self.state().allowed.insert(right);
+    }
+
+    /// From here on the controller may make pods in this namespace.
+    pub fn allow_pods(&self, namespace: &str) {
+        self.state().makes_pods_in.insert(namespace.to_owned());
+    }
+
     /// Every object, as bytes.
     pub fn dump(&self) -> String {
         self.state().dump()

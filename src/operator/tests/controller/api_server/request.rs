@@ -20,6 +20,8 @@ pub struct Asked {
     pub metadata_only: bool,
     pub patch: Option<PatchType>,
     pub field_manager: Option<String>,
+    /// Labels of what a list is to hold; `key` alone, or `key=value`.
+    pub label_selector: Option<String>,
     pub force: bool,
     pub body: Value,
     /// What could not be taken apart.
@@ -91,6 +93,7 @@ impl Asked {
             metadata_only: header("accept").contains("as=PartialObjectMetadata"),
             patch,
             field_manager: parameter("fieldManager"),
+            label_selector: parameter("labelSelector"),
             force: parameter("force").as_deref() == Some("true"),
             body: serde_json::from_slice(body).unwrap_or(Value::Null),
             unknown,

@@ -1,6 +1,6 @@
 //! The objects, and what requests do to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use http::Method;
@@ -62,6 +62,10 @@ pub struct State {
     uids: u64,
     pub events: Vec<Event>,
     recorded: BTreeMap<Key, Value>,
+    /// What service accounts may do: user name, verb, and resource with its subresource.
+    pub allowed: BTreeSet<(String, String, String)>,
+    /// Namespaces in which the controller may make pods.
+    pub makes_pods_in: BTreeSet<String>,
     pub writes: Vec<String>,
     pub misunderstood: Vec<String>,
 }
@@ -75,6 +79,8 @@ impl State {
             uids: 0,
             events: Vec::new(),
             recorded: BTreeMap::new(),
+            allowed: BTreeSet::new(),
+            makes_pods_in: BTreeSet::new(),
             writes: Vec::new(),
             misunderstood: Vec::new(),
         }
@@ -102,7 +108,8 @@ impl State {
         if let Some(unknown) = &asked.unknown {
             return self.misunderstood(asked, unknown);
         }
-        if asked.method != Method::GET {
+        let is_review = asked.key.plural == "subjectaccessreviews";
+        if asked.method != Method::GET && !is_review {
             self.writes.push(asked.to_string());
         }
         let is_event = asked.key.plural == "events" && asked.api_version == "events.k8s.io/v1";
@@ -110,6 +117,25 @@ impl State {
             (&Method::POST, _) if is_event => self.record(asked),
             (&Method::GET, _) if is_event => self.recorded(&asked.key),
             (&Method::PATCH, Some(PatchType::Merge)) if is_event => self.count_on(asked),
+            (&Method::POST, _) if is_review => self.review(&asked.body),
+            (&Method::GET, _) if asked.key.plural == "pods" && asked.key.name.is_empty() => {
+                self.list_pods(asked)
+            }
+            (_, _) if asked.key.plural == "pods" && !self.may_make_pods(&asked.key) => {
+                let verb = match asked.method {
+                    Method::GET => "get",
+                    _ => "create",
+                };
+                refuse(
+                    403,
+                    "Forbidden",
+                    &format!(
+                        "pods is forbidden: User \"controller\" cannot {verb} resource \"pods\""
+                    ),
+                )
+            }
+            (&Method::POST, _) if asked.key.plural == "pods" => self.create(asked),
+            (&Method::DELETE, _) if asked.key.plural == "pods" => self.delete_pod(asked),
             (&Method::GET, _) if !asked.key.name.is_empty() => match self.get(&asked.key) {
                 Some(object) => (200, object.clone()),
                 None => refuse(404, "NotFound", &format!("{} not found", asked.key)),
@@ -136,6 +162,77 @@ impl State {
     fn misunderstood(&mut self, asked: &Asked, why: &str) -> Answer {
         self.misunderstood.push(format!("{asked}: {why}"));
         refuse(405, "MethodNotAllowed", why)
+    }
+
+    fn may_make_pods(&self, key: &Key) -> bool {
+        let namespace = key.namespace.as_deref().unwrap_or_default();
+        self.makes_pods_in.contains(namespace)
+    }
+
+    fn review(&self, review: &Value) -> Answer {
+        let attributes = &review["spec"]["resourceAttributes"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let resource = match attributes["subresource"].as_str() {
+            Some(subresource) => format!("{}/{subresource}", text(&attributes["resource"])),
+            None => text(&attributes["resource"]),
+        };
+        let asked = (
+            text(&review["spec"]["user"]),
+            text(&attributes["verb"]),
+            resource,
+        );
+        let mut answer = review.clone();
+        answer["status"] = json!({"allowed": self.allowed.contains(&asked)});
+        (201, answer)
+    }
+
+    /// All on one page, in the order of names.
+    fn list_pods(&self, asked: &Asked) -> Answer {
+        let label = asked.label_selector.as_deref().unwrap_or_default();
+        let there = self.objects.iter().filter(|(key, stored)| {
+            key.plural == "pods"
+                && key.namespace == asked.key.namespace
+                && !stored.object["metadata"]["labels"][label].is_null()
+        });
+        let items: Vec<&Value> = there.map(|(_, stored)| &stored.object).collect();
+        (
+            200,
+            json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items}),
+        )
+    }
+
+    fn create(&mut self, asked: &Asked) -> Answer {
+        let name = asked.body["metadata"]["name"].as_str().unwrap_or_default();
+        let key = Key {
+            name: name.to_owned(),
+            ..asked.key.clone()
+        };
+        if self.objects.contains_key(&key) {
+            return refuse(409, "AlreadyExists", &format!("{key} already exists"));
+        }
+        let mut object = self.blank(&key, &asked.body);
+        for field in ["labels", "annotations", "ownerReferences"] {
+            object["metadata"][field] = asked.body["metadata"][field].clone();
+        }
+        object["spec"] = asked.body["spec"].clone();
+        self.store(&key, object, Owners::new());
+        (201, self.objects[&key].object.clone())
+    }
+
+    fn delete_pod(&mut self, asked: &Asked) -> Answer {
+        let Some(object) = self.get(&asked.key).cloned() else {
+            return refuse(404, "NotFound", &format!("{} not found", asked.key));
+        };
+        let wanted = &asked.body["preconditions"]["uid"];
+        if !wanted.is_null() && *wanted != object["metadata"]["uid"] {
+            return refuse(
+                409,
+                "Conflict",
+                "the UID in the precondition does not match",
+            );
+        }
+        self.vanish(&asked.key);
+        (200, object)
     }
 
     /// A new event.

@@ -1,0 +1,151 @@
+//! Which ways users' pods have to the store besides what is vended: what their specs and service accounts
+//! say ([`look`]), and whether a metadata service gives them credentials ([`trial`]).
+//!
+//! A reconciler of its own, which asks the API server only. What it finds is kept in memory and told by the
+//! hub's `IsolationReady`; after a restart what stood there stands until somebody has looked again.
+
+mod look;
+mod trial;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::channel::mpsc;
+use hubstorage_core::api::{HubStorage, Mode};
+use hubstorage_core::bypass::Bypass;
+use hubstorage_core::hubs::hub_of_namespace;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+
+use super::backoff::jittered;
+use super::queue::Ask;
+use super::runner::Wake;
+use super::{ApiFailure, Context, Requeue, provider};
+
+pub use trial::{MetadataService, TRIAL_POD, TRIAL_ROLE};
+
+/// How long a trial pod is given until somebody looks at it again.
+const TRIAL_LOOK: Duration = Duration::from_secs(3);
+
+/// Where no provider has an interval of its own; its default.
+const INTERVAL: Duration = Duration::from_secs(600);
+
+/// The API server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server failed at {what}: {source}")]
+pub struct BypassError {
+    what: String,
+    source: ApiFailure,
+}
+
+impl BypassError {
+    fn at(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let what = what.into();
+        move |error| Self {
+            what,
+            source: error.into(),
+        }
+    }
+}
+
+/// What was found of one hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What its users' pods have.
+    pub bypasses: BTreeSet<Bypass>,
+    /// What the metadata service gives them.
+    pub metadata: MetadataService,
+}
+
+/// The rights of a service account, when they were asked for.
+type AskedRights = (Vec<&'static str>, Timestamp);
+
+/// What was found of every hub, and whom to tell of it.
+pub struct Bypasses {
+    found: Mutex<HashMap<ObjectRef<HubStorage>, Found>>,
+    /// By namespace and name of the account.
+    rights: Mutex<HashMap<(String, String), AskedRights>>,
+    news: mpsc::UnboundedSender<Wake<HubStorage>>,
+}
+
+/// Whose status is to tell something new.
+pub type News = mpsc::UnboundedReceiver<Wake<HubStorage>>;
+
+impl Bypasses {
+    /// Nothing was found yet.
+    pub fn new() -> (Self, News) {
+        let (news, receiver) = mpsc::unbounded();
+        let bypasses = Self {
+            found: Mutex::default(),
+            rights: Mutex::default(),
+            news,
+        };
+        (bypasses, receiver)
+    }
+
+    /// What was found of this hub by this process; `None` before somebody has looked.
+    pub fn of(&self, hub: &ObjectRef<HubStorage>) -> Option<Found> {
+        locked(&self.found).get(hub).cloned()
+    }
+
+    fn forget(&self, hub: &ObjectRef<HubStorage>) {
+        locked(&self.found).remove(hub);
+        let namespace = hub.namespace.as_deref();
+        locked(&self.rights).retain(|(of, _), _| Some(of.as_str()) != namespace);
+    }
+
+    fn remember(&self, hub: ObjectRef<HubStorage>, found: Found) {
+        let before = locked(&self.found).insert(hub.clone(), found.clone());
+        if before.as_ref() != Some(&found) {
+            // Its reader ends with the process.
+            _ = self.news.unbounded_send(Wake::One(hub, Ask::News));
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks for the bypasses of one hub.
+///
+/// # Errors
+/// [`BypassError`] names what the API server did not tell; what was found before stands.
+pub async fn reconcile(
+    hub: Arc<HubStorage>,
+    context: Arc<Context>,
+) -> Result<Requeue, BypassError> {
+    let key = ObjectRef::from_obj(hub.as_ref());
+    let namespace = hub.namespace().unwrap_or_default();
+    let rivals = context
+        .stores
+        .hubs
+        .state_filter(|other| other.namespace().as_deref() == Some(&namespace));
+    let counts = hub_of_namespace(&rivals).is_some_and(|first| first.uid() == hub.uid());
+    let is_going = hub.metadata.deletion_timestamp.is_some();
+    if is_going || !counts || hub.spec.mode == Mode::Paused {
+        context.bypasses.forget(&key);
+        return Ok(Requeue::await_change());
+    }
+    let pods = look::pods(&hub, &namespace, &context).await?;
+    let mut bypasses = pods.bypasses;
+    for (account, has_token) in &pods.accounts {
+        bypasses.extend(look::identities(&namespace, account, &context).await?);
+        if *has_token {
+            bypasses.extend(look::rights(&namespace, account, &context).await?);
+        }
+    }
+    let metadata = trial::conduct(&hub, &namespace, pods.like.as_ref(), &context).await?;
+    let is_under_way = metadata == MetadataService::UnderWay;
+    context.bypasses.remember(key, Found { bypasses, metadata });
+    if is_under_way {
+        return Ok(Requeue::after(TRIAL_LOOK));
+    }
+    let provider = context.provider(&hub.spec.provider_ref.name);
+    let interval = provider.map_or(INTERVAL, |provider| {
+        provider::drift_check_interval(&provider)
+    });
+    Ok(Requeue::after(jittered(interval)))
+}
