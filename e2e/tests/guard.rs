@@ -371,6 +371,61 @@ async fn tokens_for_our_audience_are_for_nodes() {
 }
 
 #[tokio::test]
+async fn the_controller_makes_no_pod_but_one_that_carries_nothing() {
+    let arena = Arena::new("trial").await;
+    let controller = "system:serviceaccount:hubstorage-system:hubstorage-controller";
+    let bare = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "trial"},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true},
+            "containers": [{
+                "name": "trial", "image": "trial", "securityContext": {"allowPrivilegeEscalation": false},
+            }],
+        },
+    });
+    let secret =
+        json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "key"}}});
+    let attacks = [
+        json!({"automountServiceAccountToken": true, "serviceAccountName": "users"}),
+        json!({"volumes": [{"name": "hub", "secret": {"secretName": "hub"}}]}),
+        json!({"volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "claim-bob"}}]}),
+        json!({"initContainers": [{"name": "first", "image": "first"}]}),
+        json!({"hostNetwork": true}),
+        json!({"hostPID": true}),
+        json!({"hostIPC": true}),
+        json!({"securityContext": null}),
+        json!({"containers": [{
+            "name": "trial", "image": "trial", "env": [secret],
+            "securityContext": {"allowPrivilegeEscalation": false},
+        }]}),
+        json!({"containers": [{
+            "name": "trial", "image": "trial", "envFrom": [{"secretRef": {"name": "hub"}}],
+            "securityContext": {"allowPrivilegeEscalation": false},
+        }]}),
+        json!({"containers": [{"name": "trial", "image": "trial", "securityContext": {"privileged": true}}]}),
+        json!({"containers": [{"name": "trial", "image": "trial"}]}),
+    ];
+    for attack in attacks {
+        let mut pod = bare.clone();
+        let spec = pod["spec"].as_object_mut().unwrap();
+        spec.extend(attack.as_object().unwrap().clone());
+        let answer = arena
+            .call(controller, Method::POST, &arena.path("pods"), &pod)
+            .await;
+        refused(answer, "hubstorage-trial-pods", "makes trial pods only");
+        pod["metadata"]["name"] = json!(format!("others-{:x}", rand::rng().random::<u64>()));
+        arena.post("pods", &pod).await.unwrap();
+    }
+    arena
+        .call(controller, Method::POST, &arena.path("pods"), &bare)
+        .await
+        .unwrap();
+    arena.remove().await;
+}
+
+#[tokio::test]
 async fn a_suspended_user_is_not_deleted_by_hand() {
     let arena = Arena::new("suspended").await;
     let user = |name: &str, access: &str| {

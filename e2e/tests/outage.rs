@@ -66,6 +66,10 @@ async fn users_are_told_of_an_outage(hub: &Hub, alice: &HostPod) {
         .until_condition("hs/hub", "InjectionReady", "False", "NotInjected")
         .await;
     assert!(told.contains("1: jupyter-bob."), "{told}");
+    let told = hub
+        .until_condition("hs/hub", "IsolationReady", "Unknown", "PodsUnverified")
+        .await;
+    assert!(told.contains("1: jupyter-bob."), "{told}");
     let events = [
         "events",
         "--field-selector=reason=NotInjected,involvedObject.kind=Pod",

@@ -14,6 +14,7 @@
 mod adoption;
 mod audit;
 mod bad_input;
+mod bypasses;
 mod conditions;
 mod deletion;
 mod gitops;

@@ -12,6 +12,7 @@
 mod agents;
 mod cluster;
 mod dask;
+mod metadata;
 mod outages;
 mod release;
 mod story;
