@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use hubstorage_core::api::{HubStorage, SYSTEM_NAMESPACE};
+use hubstorage_core::api::HubStorage;
+use hubstorage_core::hubs::hub_of_namespace;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::rights::dangers;
-use crate::manifests::{CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
+use super::rights::{are_of_creators, dangers};
+use crate::manifests;
 
 /// Everything that RBAC knows.
 #[derive(Debug, Default)]
@@ -42,56 +45,80 @@ pub struct Finding {
 
 /// Who has rights in these namespaces that lead to other people's data.
 pub fn findings(rbac: &Rbac, hubs: &[HubStorage], namespaces: &BTreeSet<String>) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for binding in &rbac.cluster_role_bindings {
-        let may = dangers(rbac.rules(&binding.role_ref, None), true);
-        for subject in binding
-            .subjects
-            .iter()
-            .flatten()
-            .filter(|_| !may.is_empty())
-        {
-            found.push(Finding {
-                namespace: None,
-                subject: name(subject),
-                may: may.clone(),
-                by: format!("ClusterRoleBinding {}", of(&binding.metadata)),
-                known_as: known_as(subject, hubs),
-                is_of_kubernetes: is_of_kubernetes(&binding.metadata, subject),
-            });
-        }
-    }
-    for binding in &rbac.role_bindings {
-        let Some(namespace) = binding
-            .metadata
-            .namespace
-            .as_ref()
-            .filter(|n| namespaces.contains(*n))
-        else {
-            continue;
-        };
-        let may = dangers(rbac.rules(&binding.role_ref, Some(namespace)), false);
-        for subject in binding
-            .subjects
-            .iter()
-            .flatten()
-            .filter(|_| !may.is_empty())
-        {
-            found.push(Finding {
-                namespace: Some(namespace.clone()),
-                subject: name(subject),
-                may: may.clone(),
-                by: format!("RoleBinding {}", of(&binding.metadata)),
-                known_as: known_as(subject, hubs),
-                is_of_kubernetes: is_of_kubernetes(&binding.metadata, subject),
-            });
-        }
-    }
+    let installed = Rbac::installed();
+    let everywhere = installed.role_bindings.iter();
+    let everywhere = everywhere.filter_map(|binding| binding.metadata.namespace.clone());
+    let ours: Vec<Finding> = bound(&installed, &everywhere.collect())
+        .into_iter()
+        .map(|(_, finding)| finding)
+        .collect();
+    let mut found: Vec<Finding> = bound(rbac, namespaces)
+        .into_iter()
+        .map(|(subject, finding)| Finding {
+            known_as: known_as(subject, &finding, &ours, hubs),
+            ..finding
+        })
+        .collect();
     found.sort();
     found
 }
 
+/// What each subject of each binding has, as far as it counts.
+fn bound<'r>(rbac: &'r Rbac, namespaces: &BTreeSet<String>) -> Vec<(&'r Subject, Finding)> {
+    let mut found = Vec::new();
+    for binding in &rbac.cluster_role_bindings {
+        let may = dangers(rbac.rules(&binding.role_ref, None), true);
+        let subjects = binding.subjects.iter().flatten();
+        for subject in subjects.filter(|_| !may.is_empty()) {
+            let finding = Finding {
+                namespace: None,
+                subject: name(subject),
+                may: may.clone(),
+                by: format!("ClusterRoleBinding {}", of(&binding.metadata)),
+                known_as: None,
+                is_of_kubernetes: is_of_kubernetes(&binding.metadata, subject),
+            };
+            found.push((subject, finding));
+        }
+    }
+    for binding in &rbac.role_bindings {
+        let namespace = binding.metadata.namespace.as_ref();
+        let Some(namespace) = namespace.filter(|n| namespaces.contains(*n)) else {
+            continue;
+        };
+        let may = dangers(rbac.rules(&binding.role_ref, Some(namespace)), false);
+        let subjects = binding.subjects.iter().flatten();
+        for subject in subjects.filter(|_| !may.is_empty()) {
+            let finding = Finding {
+                namespace: Some(namespace.clone()),
+                subject: name(subject),
+                may: may.clone(),
+                by: format!("RoleBinding {}", of(&binding.metadata)),
+                known_as: None,
+                is_of_kubernetes: is_of_kubernetes(&binding.metadata, subject),
+            };
+            found.push((subject, finding));
+        }
+    }
+    found
+}
+
 impl Rbac {
+    /// What `hubstorage manifests` prints of it.
+    fn installed() -> Self {
+        let mut installed = Self::default();
+        for object in manifests::rights() {
+            match object["kind"].as_str() {
+                Some("Role") => installed.roles.extend(read(object)),
+                Some("RoleBinding") => installed.role_bindings.extend(read(object)),
+                Some("ClusterRole") => installed.cluster_roles.extend(read(object)),
+                Some("ClusterRoleBinding") => installed.cluster_role_bindings.extend(read(object)),
+                _ => {}
+            }
+        }
+        installed
+    }
+
     /// The rules that a binding binds to; none, if its role is not there.
     fn rules(&self, role: &RoleRef, namespace: Option<&String>) -> &[PolicyRule] {
         let is_it = |metadata: &ObjectMeta| metadata.name.as_deref() == Some(&role.name);
@@ -111,6 +138,10 @@ impl Rbac {
     }
 }
 
+fn read<K: DeserializeOwned>(object: Value) -> Option<K> {
+    serde_json::from_value(object).ok()
+}
+
 fn of(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
 }
@@ -122,27 +153,38 @@ fn name(subject: &Subject) -> String {
     }
 }
 
-/// As what an account is expected to have such rights.
-fn known_as(subject: &Subject, hubs: &[HubStorage]) -> Option<String> {
-    if subject.kind != "ServiceAccount" {
-        return None;
-    }
-    let namespace = subject.namespace.as_deref();
-    if namespace == Some(SYSTEM_NAMESPACE)
-        && [CONTROLLER_ACCOUNT, SERVE_ACCOUNT].contains(&subject.name.as_str())
-    {
+/// As what an account is expected to have such rights, there: the operator what it is installed with, and who
+/// makes users' pods what that needs in the hub's own namespace. Whatever else they have is like anybody's.
+fn known_as(
+    subject: &Subject,
+    finding: &Finding,
+    ours: &[Finding],
+    hubs: &[HubStorage],
+) -> Option<String> {
+    let is_ours = |own: &Finding| {
+        own.subject == finding.subject
+            && own.namespace == finding.namespace
+            && finding.may.iter().all(|right| own.may.contains(right))
+    };
+    if ours.iter().any(is_ours) {
         return Some("HubStorage itself".to_owned());
     }
-    let of_namespace = hubs
-        .iter()
-        .filter(|hub| hub.metadata.namespace.as_deref() == namespace);
-    let mut sources = of_namespace.flat_map(|hub| &hub.spec.users.sources);
+    let namespace = finding.namespace.as_ref()?;
+    if subject.kind != "ServiceAccount"
+        || subject.namespace.as_ref() != Some(namespace)
+        || !are_of_creators(&finding.may)
+    {
+        return None;
+    }
+    let of_namespace = hubs.iter();
+    let of_namespace: Vec<&HubStorage> = of_namespace
+        .filter(|hub| hub.metadata.namespace.as_ref() == Some(namespace))
+        .collect();
+    let mut sources = hub_of_namespace(&of_namespace)?.spec.users.sources.iter();
     sources
         .find(|source| {
-            source
-                .creators
-                .iter()
-                .any(|creator| creator.service_account.name == subject.name)
+            let mut creators = source.creators.iter();
+            creators.any(|creator| creator.service_account.name == subject.name)
         })
         .map(|source| format!("creator of source {}", source.name))
 }
@@ -166,7 +208,8 @@ fn is_of_kubernetes(binding: &ObjectMeta, subject: &Subject) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use hubstorage_core::api::SYSTEM_NAMESPACE;
+    use serde_json::json;
 
     fn rbac(objects: Value) -> Rbac {
         let of = |kind: &str| objects.get(kind).cloned().unwrap_or_else(|| json!([]));
@@ -187,25 +230,44 @@ mod tests {
     }
 
     fn pods(namespace: Option<&str>) -> Value {
-        json!({"metadata": {"name": "pods", "namespace": namespace},
-               "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]})
+        role(namespace, "pods", &[("", "pods", &["create"])])
     }
 
     fn account(namespace: &str, name: &str) -> Value {
         json!({"kind": "ServiceAccount", "name": name, "namespace": namespace})
     }
 
-    fn hub() -> HubStorage {
-        serde_json::from_value(json!({
+    fn hub(name: &str, namespace: &str, created: &str) -> Value {
+        json!({
             "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage",
-            "metadata": {"name": "earth", "namespace": "earth"},
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created},
             "spec": {"providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}]},
-        }))
-        .unwrap()
+        })
+    }
+
+    /// The hub earth in its namespace and mars in its own, of which the account `hub` makes the pods.
+    fn found_in(namespace: &str, objects: Value) -> Vec<Finding> {
+        let mut rival = hub("rival", "earth", "2026-06-01T00:00:00Z");
+        rival["spec"]["users"] = json!({"sources": [
+            {"name": "own", "podSelector": {}, "creators": [{"serviceAccount": {"name": "ci"}}]},
+        ]});
+        let hubs = [
+            rival,
+            hub("earth", "earth", "2026-05-01T00:00:00Z"),
+            hub("mars", "mars", "2026-05-01T00:00:00Z"),
+        ];
+        let hubs = hubs.map(|hub| serde_json::from_value(hub).unwrap());
+        findings(&rbac(objects), &hubs, &[namespace.to_owned()].into())
     }
 
     fn found(objects: Value) -> Vec<Finding> {
-        findings(&rbac(objects), &[hub()], &["earth".to_owned()].into())
+        found_in("earth", objects)
+    }
+
+    fn role(namespace: Option<&str>, name: &str, rules: &[(&str, &str, &[&str])]) -> Value {
+        let rule = |(group, resource, verbs): &(&str, &str, &[&str])| json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
+        let rules: Vec<Value> = rules.iter().map(rule).collect();
+        json!({"metadata": {"name": name, "namespace": namespace}, "rules": rules})
     }
 
     #[test]
@@ -237,6 +299,67 @@ mod tests {
             ("ServiceAccount mars/hub", None),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_creator_is_known_where_its_hub_is_and_by_what_it_needs_there() {
+        let hub = json!([account("earth", "hub")]);
+        let needs: &[(&str, &str, &[&str])] = &[
+            ("", "pods", &["create", "delete"]),
+            ("", "secrets", &["get", "list"]),
+        ];
+        let mut more = needs.to_vec();
+        more.push(("", "pods/exec", &["create"]));
+        let objects = json!({
+            "roles": [
+                role(Some("earth"), "needs", needs), role(Some("earth"), "more", &more),
+                role(Some("mars"), "needs", needs),
+            ],
+            "clusterRoles": [role(None, "needs", needs), role(None, "all", &[("*", "*", &["*"])])],
+            "roleBindings": [
+                binding(Some("earth"), "needs", ("Role", "needs"), hub.clone()),
+                binding(Some("earth"), "more", ("Role", "more"), hub.clone()),
+                binding(Some("earth"), "all", ("ClusterRole", "all"), hub.clone()),
+                binding(Some("mars"), "needs", ("Role", "needs"), hub.clone()),
+            ],
+            "clusterRoleBindings": [
+                binding(None, "all", ("ClusterRole", "all"), hub.clone()),
+                binding(None, "needs", ("ClusterRole", "needs"), hub),
+            ],
+        });
+        let known = |namespace: &str| {
+            let found = found_in(namespace, objects.clone()).into_iter();
+            let known = found.filter(|finding| finding.known_as.is_some());
+            known.map(|finding| finding.by).collect::<Vec<_>>()
+        };
+        assert_eq!(found(objects.clone()).len(), 5);
+        assert_eq!(known("earth"), ["RoleBinding needs"]);
+        assert_eq!(found_in("mars", objects.clone()).len(), 3);
+        assert!(known("mars").is_empty());
+    }
+
+    #[test]
+    fn the_operator_is_known_by_what_it_is_installed_with_and_nothing_else() {
+        let installed = Rbac::installed();
+        let ours: BTreeSet<String> = [SYSTEM_NAMESPACE, "earth"].map(str::to_owned).into();
+        let told = findings(&installed, &[], &ours);
+        assert!(told.len() > 2);
+        let itself = Some("HubStorage itself");
+        assert!(told.iter().all(|f| f.known_as.as_deref() == itself));
+
+        let controller = json!([account(SYSTEM_NAMESPACE, "hubstorage-controller")]);
+        let secrets = role(None, "secrets", &[("", "secrets", &["get"])]);
+        let given = rbac(json!({
+            "clusterRoles": [secrets, role(None, "all", &[("*", "*", &["*"])])],
+            "roleBindings": [binding(Some("earth"), "more", ("ClusterRole", "secrets"), controller.clone())],
+            "clusterRoleBindings": [
+                binding(None, "all", ("ClusterRole", "all"), controller.clone()),
+                binding(None, "secrets", ("ClusterRole", "secrets"), controller),
+            ],
+        }));
+        let told = findings(&given, &[], &ours);
+        assert_eq!(told.len(), 3);
+        assert!(told.iter().all(|f| f.known_as.is_none()), "{told:?}");
     }
 
     #[test]

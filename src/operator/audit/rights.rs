@@ -120,6 +120,10 @@ pub fn questions() -> impl Iterator<Item = Question> {
 /// What a rule of nothing but `*` gives.
 const EVERYTHING: &str = "everything";
 
+/// What an account needs that makes users' pods, as KubeSpawner's: each of these it has by its pods, too, in the
+/// namespace where it makes them.
+const OF_CREATORS: &[&str] = &["create pods", "read secrets"];
+
 impl Danger {
     const fn here(
         what: &'static str,
@@ -219,6 +223,15 @@ pub fn dangers(rules: &[PolicyRule], in_cluster: bool) -> Vec<String> {
         }
     }
     found
+}
+
+/// Whether these are no more than an account needs that makes users' pods.
+pub fn are_of_creators(rights: &[String]) -> bool {
+    let is_of = |right: &String| {
+        let (what, _) = right.split_once(" (").unwrap_or((right, ""));
+        OF_CREATORS.contains(&what)
+    };
+    rights.iter().all(is_of)
 }
 
 #[cfg(test)]

@@ -34,6 +34,14 @@ impl Document {
         }
     }
 
+    /// The object as it is applied, with its rules.
+    pub(super) fn into_object(mut self) -> Value {
+        if !self.rules.is_empty() {
+            self.object["rules"] = self.rules.into_iter().map(|(_, rule)| rule).collect();
+        }
+        self.object
+    }
+
     fn write(&self, yaml: &mut String) -> anyhow::Result<()> {
         yaml.push_str("---\n");
         if !self.purpose.is_empty() {

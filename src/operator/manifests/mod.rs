@@ -11,6 +11,7 @@ mod webhook;
 
 use clap::Args;
 use hubstorage_core::api;
+use serde_json::Value;
 use url::Url;
 
 use crate::guard;
@@ -51,6 +52,12 @@ pub fn render(options: &Options) -> anyhow::Result<String> {
         documents.extend(part.documents(options)?);
     }
     document::render(HEADER, &documents)
+}
+
+/// What the operator's accounts may do: roles and their bindings.
+pub(crate) fn rights() -> Vec<Value> {
+    let documents = rbac::documents().into_iter();
+    documents.map(Document::into_object).collect()
 }
 
 /// What belongs together of what is installed.
