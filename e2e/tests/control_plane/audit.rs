@@ -43,31 +43,51 @@ async fn whoever_may_become_a_user_is_listed_and_whoever_may_only_look_is_not() 
     hub.apply(&hub.provider()).await;
     hub.apply(&hub.storage()).await;
     hub.allow_pods("hub").await;
+    let ours = "hubstorage.io";
     let cases = [
-        ("exec", "pods/exec", "create", Some("exec")),
+        ("exec", "", "pods/exec", "create", Some("exec")),
         (
             "debug",
+            "",
             "pods/ephemeralcontainers",
             "patch",
             Some("debug pods"),
         ),
+        ("change", "", "pods", "patch", Some("change pods")),
         (
             "mint",
+            "",
             "serviceaccounts/token",
             "create",
             Some("mint tokens"),
         ),
-        ("read", "secrets", "list", Some("read secrets")),
+        ("read", "", "secrets", "list", Some("read secrets")),
+        ("plant", "", "secrets", "update", Some("write secrets")),
+        (
+            "configure",
+            "",
+            "configmaps",
+            "patch",
+            Some("write configmaps"),
+        ),
         (
             "become",
+            "",
             "serviceaccounts",
             "impersonate",
             Some("impersonate accounts"),
         ),
-        ("look", "pods", "list", None),
+        (
+            "forge",
+            ours,
+            "hubstorages/status",
+            "patch",
+            Some("forge verdicts"),
+        ),
+        ("look", "", "pods", "list", None),
     ];
-    for (account, resource, verb, _) in cases {
-        let rule = json!({"apiGroups": [""], "resources": [resource], "verbs": [verb]});
+    for (account, group, resource, verb, _) in cases {
+        let rule = json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
         allow(&hub, account, rule).await;
     }
 
@@ -77,12 +97,14 @@ async fn whoever_may_become_a_user_is_listed_and_whoever_may_only_look_is_not() 
         let subject = format!("ServiceAccount {}/{account}", hub.namespace);
         found.iter().find(|finding| finding["subject"] == subject)
     };
-    for (account, resource, verb, told) in cases {
+    for (account, group, resource, verb, told) in cases {
         let may = of(account).map(|finding| finding["may"].clone());
         assert_eq!(may, told.map(|told| json!([told])), "{account}");
         let it = format!("--as=system:serviceaccount:{}:{account}", hub.namespace);
         // `pods/exec` would be a pod called exec.
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let resource = format!("{resource}.{group}");
+        let resource = resource.trim_end_matches('.');
         let subresource = format!("--subresource={subresource}");
         let can = [
             "auth",

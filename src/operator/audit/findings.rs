@@ -306,7 +306,7 @@ mod tests {
         let hub = json!([account("earth", "hub")]);
         let needs: &[(&str, &str, &[&str])] = &[
             ("", "pods", &["create", "delete"]),
-            ("", "secrets", &["get", "list"]),
+            ("", "secrets", &["get", "list", "create"]),
         ];
         let mut more = needs.to_vec();
         more.push(("", "pods/exec", &["create"]));

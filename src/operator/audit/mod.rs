@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use hubstorage_core::api::{HubStorage, SYSTEM_NAMESPACE, VENDING_NAMESPACE};
+use hubstorage_core::api::{AGENTS_NAMESPACE, HubStorage, SYSTEM_NAMESPACE, VENDING_NAMESPACE};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
@@ -25,7 +25,7 @@ pub use rights::{Question, questions};
 #[derive(Args, Debug, Clone)]
 pub struct Options {
     /// Only this namespace. Default: every namespace with a HubStorage, and those of the operator, where the
-    /// keys of stores are.
+    /// keys of stores and the agents are.
     #[arg(long, short)]
     namespace: Option<String>,
     /// The accounts that Kubernetes itself needs, too.
@@ -55,7 +55,7 @@ pub async fn run(client: &Client, options: &Options) -> anyhow::Result<String> {
         Some(only) => [only.clone()].into(),
         None => {
             let of_hubs = hubs.iter().filter_map(|hub| hub.metadata.namespace.clone());
-            let ours = [SYSTEM_NAMESPACE, VENDING_NAMESPACE].map(str::to_owned);
+            let ours = [SYSTEM_NAMESPACE, VENDING_NAMESPACE, AGENTS_NAMESPACE].map(str::to_owned);
             of_hubs.chain(ours).collect()
         }
     };

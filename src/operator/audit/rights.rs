@@ -22,14 +22,25 @@ const WRITE: &[&str] = &["create", "update", "patch"];
 /// under another's name or token, with the keys of the store, or by changing what decides whose a pod is.
 const DANGERS: &[Danger] = &[
     Danger::here("create pods", "", &["pods"], &["create"]),
-    Danger::here("create workloads", "", &["replicationcontrollers"], WRITE),
+    Danger::here("create workloads", "", &["replicationcontrollers"], WRITE).of_named(),
     Danger::here(
         "create workloads",
         "apps",
         &["deployments", "daemonsets", "replicasets", "statefulsets"],
         WRITE,
-    ),
-    Danger::here("create workloads", "batch", &["jobs", "cronjobs"], WRITE),
+    )
+    .of_named(),
+    Danger::here("create workloads", "batch", &["jobs", "cronjobs"], WRITE).of_named(),
+    // dask-kubernetes makes pods from the templates in them, of whichever account those name.
+    Danger::here(
+        "create workloads",
+        "kubernetes.dask.org",
+        &["daskclusters", "daskjobs", "daskworkergroups"],
+        WRITE,
+    )
+    .of_named(),
+    // The image of a container can be changed while its pod runs.
+    Danger::here("change pods", "", &["pods"], &["update", "patch"]).of_named(),
     // Streams are asked for by POST, or by GET where they are websockets.
     Danger::here(
         "exec",
@@ -47,6 +58,9 @@ const DANGERS: &[Danger] = &[
     .of_named(),
     Danger::here("mint tokens", "", &["serviceaccounts/token"], &["create"]).of_named(),
     Danger::here("read secrets", "", &["secrets"], &["get", "list", "watch"]).of_named(),
+    // A Secret and a ConfigMap of Zero to JupyterHub hold the program that its hub runs.
+    Danger::here("write secrets", "", &["secrets"], WRITE).of_named(),
+    Danger::here("write configmaps", "", &["configmaps"], WRITE).of_named(),
     Danger::here(
         "impersonate accounts",
         "",
@@ -55,6 +69,14 @@ const DANGERS: &[Danger] = &[
     )
     .of_named(),
     Danger::here("declare storage", "hubstorage.io", &["hubstorages"], WRITE).of_named(),
+    // What the probe found, and which buckets of the store are the hub's.
+    Danger::here(
+        "forge verdicts",
+        "hubstorage.io",
+        &["hubstorages/status"],
+        &["update", "patch"],
+    )
+    .of_named(),
     Danger::here(
         "grant rights",
         "rbac.authorization.k8s.io",
@@ -75,10 +97,32 @@ const DANGERS: &[Danger] = &[
         &["storageproviders"],
         WRITE,
     ),
+    // Beside it takes certificatesigningrequests/approval, which is worth nothing without.
+    Danger::everywhere(
+        "approve certificates",
+        "certificates.k8s.io",
+        &["signers"],
+        &["approve"],
+    ),
+    // Whoever answers in the API's place, or converts what is stored, says what it holds.
+    Danger::everywhere(
+        "change APIs",
+        "apiregistration.k8s.io",
+        &["apiservices"],
+        WRITE,
+    ),
+    Danger::everywhere(
+        "change APIs",
+        "apiextensions.k8s.io",
+        &["customresourcedefinitions"],
+        WRITE,
+    ),
+    // A webhook that validates is shown every Secret that is written.
     Danger::everywhere(
         "change admission",
         "admissionregistration.k8s.io",
         &[
+            "validatingwebhookconfigurations",
             "mutatingwebhookconfigurations",
             "mutatingadmissionpolicies",
             "mutatingadmissionpolicybindings",
@@ -122,7 +166,7 @@ const EVERYTHING: &str = "everything";
 
 /// What an account needs that makes users' pods, as KubeSpawner's: each of these it has by its pods, too, in the
 /// namespace where it makes them.
-const OF_CREATORS: &[&str] = &["create pods", "read secrets"];
+const OF_CREATORS: &[&str] = &["create pods", "read secrets", "write secrets"];
 
 impl Danger {
     const fn here(
@@ -274,6 +318,90 @@ mod tests {
         }
     }
 
+    /// Group, resource, verb, and what that is called; not read from the table.
+    const HERE: &[(&str, &str, &str, &str)] = &[
+        ("", "pods", "update", "change pods"),
+        ("", "pods", "patch", "change pods"),
+        ("", "secrets", "create", "write secrets"),
+        ("", "secrets", "update", "write secrets"),
+        ("", "secrets", "patch", "write secrets"),
+        ("", "configmaps", "create", "write configmaps"),
+        ("", "configmaps", "update", "write configmaps"),
+        ("", "configmaps", "patch", "write configmaps"),
+        (
+            "hubstorage.io",
+            "hubstorages/status",
+            "update",
+            "forge verdicts",
+        ),
+        (
+            "hubstorage.io",
+            "hubstorages/status",
+            "patch",
+            "forge verdicts",
+        ),
+        (
+            "kubernetes.dask.org",
+            "daskclusters",
+            "create",
+            "create workloads",
+        ),
+        (
+            "kubernetes.dask.org",
+            "daskworkergroups",
+            "patch",
+            "create workloads",
+        ),
+        (
+            "kubernetes.dask.org",
+            "daskjobs",
+            "create",
+            "create workloads",
+        ),
+    ];
+
+    /// The same for what counts in the whole cluster alone.
+    const EVERYWHERE: &[(&str, &str, &str, &str)] = &[
+        (
+            "certificates.k8s.io",
+            "signers",
+            "approve",
+            "approve certificates",
+        ),
+        (
+            "apiregistration.k8s.io",
+            "apiservices",
+            "patch",
+            "change APIs",
+        ),
+        (
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+            "update",
+            "change APIs",
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "validatingwebhookconfigurations",
+            "create",
+            "change admission",
+        ),
+    ];
+
+    #[test]
+    fn each_of_these_by_itself_leads_to_other_peoples_data() {
+        for (group, resource, verb, what) in HERE {
+            let right = [rule(&[group], &[resource], &[verb], &[])];
+            assert_eq!(dangers(&right, false), [*what], "{verb} {resource}");
+            assert_eq!(dangers(&right, true), [*what], "{verb} {resource}");
+        }
+        for (group, resource, verb, what) in EVERYWHERE {
+            let right = [rule(&[group], &[resource], &[verb], &[])];
+            assert_eq!(dangers(&right, true), [*what], "{verb} {resource}");
+            assert!(dangers(&right, false).is_empty(), "{verb} {resource}");
+        }
+    }
+
     #[test]
     fn wildcards_grant_all_and_in_a_namespace_nothing_of_the_clusters() {
         let all = [rule(&["*"], &["*"], &["*"], &[])];
@@ -315,6 +443,9 @@ mod tests {
             ["mint tokens (a b)"]
         );
         assert!(named("pods", "create").is_empty());
+        assert_eq!(named("pods", "patch"), ["change pods (a b)"]);
+        let deployment = rule(&["apps"], &["deployments"], &["patch"], &["hub"]);
+        assert_eq!(dangers(&[deployment], false), ["create workloads (hub)"]);
     }
 
     #[test]
