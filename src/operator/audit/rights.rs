@@ -39,6 +39,14 @@ const DANGERS: &[Danger] = &[
         WRITE,
     )
     .of_named(),
+    // Dask Gateway's controller is among the creators, and makes its pods from them: image, account and username.
+    Danger::here(
+        "declare Dask clusters",
+        "gateway.dask.org",
+        &["daskclusters"],
+        WRITE,
+    )
+    .of_named(),
     // The image of a container can be changed while its pod runs.
     Danger::here("change pods", "", &["pods"], &["update", "patch"]).of_named(),
     // Streams are asked for by POST, or by GET where they are websockets.
@@ -164,9 +172,14 @@ pub fn questions() -> impl Iterator<Item = Question> {
 /// What a rule of nothing but `*` gives.
 const EVERYTHING: &str = "everything";
 
-/// What an account needs that makes users' pods, as KubeSpawner's: each of these it has by its pods, too, in the
-/// namespace where it makes them.
-const OF_CREATORS: &[&str] = &["create pods", "read secrets", "write secrets"];
+/// What an account needs that makes users' pods, as KubeSpawner's and Dask Gateway's: each of these it has by its
+/// pods, too, in the namespace where it makes them.
+const OF_CREATORS: &[&str] = &[
+    "create pods",
+    "declare Dask clusters",
+    "read secrets",
+    "write secrets",
+];
 
 impl Danger {
     const fn here(
@@ -357,6 +370,24 @@ mod tests {
             "daskjobs",
             "create",
             "create workloads",
+        ),
+        (
+            "gateway.dask.org",
+            "daskclusters",
+            "create",
+            "declare Dask clusters",
+        ),
+        (
+            "gateway.dask.org",
+            "daskclusters",
+            "update",
+            "declare Dask clusters",
+        ),
+        (
+            "gateway.dask.org",
+            "daskclusters",
+            "patch",
+            "declare Dask clusters",
         ),
     ];
 
