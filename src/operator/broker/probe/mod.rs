@@ -184,8 +184,9 @@ impl Prober {
         };
         // Whatever was found with former keys, or of a former role, must not be written over what is found
         // with these.
-        let is_current = self.wanted().iter().any(|now| now.target == probe.target);
-        let Some(found) = found.filter(|_| is_current) else {
+        let mut wanted = self.wanted().into_iter();
+        let now = wanted.find(|now| now.target == probe.target);
+        let (Some(found), Some(now)) = (found, now) else {
             return false;
         };
         let (verdict, outcome) = match found {
@@ -215,7 +216,10 @@ impl Prober {
         };
         let entry = target.entry(verdict, message);
         let hubs = &self.informers.hubs;
-        let written = verdicts::write(&self.client, hubs, &probe, &entry, trial.as_ref()).await;
+        // What was found of the bucket stands whatever is granted in it by now; what the store said to a policy
+        // that nobody gets any more does not.
+        let told = trial.as_ref().filter(|_| now.policy == probe.policy);
+        let written = verdicts::write(&self.client, hubs, &probe, &entry, told).await;
         if let Err(error) = &written {
             tracing::warn!(namespace, hub, %error, "status.vending was not written");
         }
@@ -341,7 +345,6 @@ fn buckets_of(hub: &HubStorage, provider: &Arc<StorageProvider>, issuer: &Issuer
                 provider_uid: provider.uid().unwrap_or_default(),
                 provider_generation: provider.metadata.generation.unwrap_or_default(),
                 issuer: issuer.clone(),
-                policy: None,
             },
             namespace: hub.namespace().unwrap_or_default(),
             hub: hub.name_any(),
@@ -351,7 +354,6 @@ fn buckets_of(hub: &HubStorage, provider: &Arc<StorageProvider>, issuer: &Issuer
     });
     let mut wanted: Vec<Wanted> = wanted.collect();
     if let (Some(first), Some(policy)) = (wanted.first_mut(), policy_to_try(hub, provider)) {
-        first.target.policy = Some(policy.fingerprint());
         first.policy = Some(policy);
     }
     wanted

@@ -35,8 +35,6 @@ pub(super) struct Target {
     pub(super) provider_generation: i64,
     /// With what its credentials are issued.
     pub(super) issuer: Issuer,
-    /// Whose session policy is tried along with it, by its fingerprint.
-    pub(super) policy: Option<String>,
 }
 
 /// A bucket that something is vended from.
@@ -69,6 +67,8 @@ pub(super) struct Probe {
 struct Next {
     wanted: Wanted,
     at: Timestamp,
+    /// The session policy that was tried along with the last probe.
+    tried: Option<PolicyDocument>,
     failures: u32,
     runs: bool,
 }
@@ -137,10 +137,15 @@ impl Schedule {
                         }
                         _ => now,
                     },
+                    tried: None,
                     failures: 0,
                     runs: false,
                 });
             next.wanted = wanted.clone();
+            let is_untried = wanted.policy.is_some() && wanted.policy != next.tried;
+            if is_untried && !next.runs {
+                next.at = next.at.min(now);
+            }
         }
         let alive: HashSet<&Target> = wanted.iter().map(|wanted| &wanted.target).collect();
         self.next.retain(|target, _| alive.contains(target));
@@ -174,6 +179,7 @@ impl Schedule {
                 }
                 *running += 1;
                 next.runs = true;
+                next.tried.clone_from(&next.wanted.policy);
                 let Wanted {
                     target,
                     namespace,
@@ -247,7 +253,6 @@ mod tests {
                 provider_uid: provider.into(),
                 provider_generation: 1,
                 issuer: Issuer::default(),
-                policy: None,
             },
             namespace: "earth".into(),
             hub: "earth".into(),
@@ -322,30 +327,56 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_policy_that_was_not_tried_is_due_at_once_and_once_only() {
-        let mut schedule = Schedule::default();
-        let mut scratch = wanted("minio", "scratch", ISOLATED);
-        let bucket = scratch.target.bucket.clone();
+    /// The same, and a session policy for this bucket is to be tried along with it.
+    fn with_policy(wanted: &Wanted, of: &str) -> Wanted {
         let reach = Reach {
-            bucket,
+            bucket: BucketName::parse(of).unwrap(),
             place: Place::Whole,
             access: Access::ReadOnly,
         };
-        let policy = PolicyDocument::allowing(&[reach]).unwrap();
-        scratch.target.policy = Some(policy.fingerprint());
-        scratch.policy = Some(policy);
-        schedule.update(std::slice::from_ref(&scratch), at(0));
+        Wanted {
+            policy: Some(PolicyDocument::allowing(&[reach]).unwrap()),
+            ..wanted.clone()
+        }
+    }
+
+    #[test]
+    fn a_policy_that_was_not_tried_is_due_at_once_and_once_only() {
+        let mut schedule = Schedule::default();
+        let scratch = wanted("minio", "scratch", ISOLATED);
+        let with_one = with_policy(&scratch, "one");
+        schedule.update(std::slice::from_ref(&with_one), at(0));
         let due = schedule.start_due(at(0));
         assert!(due[0].policy.is_some());
         ended(&mut schedule, &scratch, true, at(0));
 
-        let tried = wanted("minio", "scratch", ISOLATED);
-        schedule.update(std::slice::from_ref(&tried), at(1));
+        schedule.update(std::slice::from_ref(&with_one), at(1));
+        assert!(schedule.start_due(at(1)).is_empty(), "the store refused it");
 
-        assert!(schedule.start_due(at(1)).is_empty());
+        schedule.update(std::slice::from_ref(&scratch), at(2));
+        assert!(schedule.start_due(at(2)).is_empty(), "the store took it");
         let again = schedule.start_due(at(700));
         assert!(again[0].policy.is_none());
+    }
+
+    #[test]
+    fn a_policy_that_came_up_during_a_probe_is_tried_as_soon_as_that_has_ended() {
+        let mut schedule = Schedule::default();
+        let scratch = wanted("minio", "scratch", ISOLATED);
+        let (one, another) = (
+            with_policy(&scratch, "one"),
+            with_policy(&scratch, "another"),
+        );
+        schedule.update(std::slice::from_ref(&one), at(0));
+        schedule.start_due(at(0));
+
+        schedule.update(std::slice::from_ref(&another), at(1));
+        assert!(schedule.start_due(at(1)).is_empty(), "it runs");
+        ended(&mut schedule, &scratch, true, at(2));
+        schedule.update(std::slice::from_ref(&another), at(2));
+
+        let due = schedule.start_due(at(2));
+        assert_eq!(due[0].policy, another.policy);
     }
 
     fn with_keys(mut wanted: Wanted, version: &str) -> Wanted {

@@ -168,6 +168,63 @@ fn trial(hub: &Value) -> &Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_leaks_is_told_although_other_grants_were_declared_while_it_was_tried() {
+    let hub = started().await;
+    let refused = |hub: &Value| trial(hub)["verdict"] == "Refused";
+    hub.cloud
+        .behave(|behaviour| behaviour.longest_session_policy = 500);
+    let grant = |name: &str, subject: Value, scope: Value| {
+        let mut grant = json!({"name": name, "subjects": [subject], "permission": "ReadWrite"});
+        let fields = scope.as_object().unwrap().clone();
+        grant.as_object_mut().unwrap().extend(fields);
+        grant
+    };
+    let own = grant(
+        "own",
+        json!({"kind": "Everyone"}),
+        json!({"scope": "UserPrefix"}),
+    );
+    let ocean = grant(
+        "ocean",
+        json!({"kind": "Group", "name": "ocean"}),
+        json!({"scope": "Prefix", "prefix": "_ocean"}),
+    );
+    hub.api.edit(HUB, |hub| {
+        hub["spec"]["buckets"][0]["grants"] = json!([own, ocean])
+    });
+    hub.api.wait_for(HUB, refused).await;
+    let asked = hub.connect.asked.borrow().len();
+    hub.connect.hold(true);
+    hub.cloud.behave(|behaviour| {
+        behaviour.longest_session_policy = 2048;
+        behaviour.enforces_session_policies = false;
+    });
+    let is_tried = async {
+        // The probe of just now may still be ending, by the clock as it then is.
+        for look in 0.. {
+            if hub.connect.asked.borrow().len() > asked {
+                break;
+            }
+            hub.cloud.advance(Duration::from_secs(11 * 60));
+            wake(&hub, &look.to_string());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), is_tried)
+        .await
+        .unwrap();
+
+    // A bucket that is not there yet: no policy can be tried now.
+    hub.api.edit(HUB, |hub| {
+        hub["spec"]["buckets"] = json!([{"name": "scratch", "grants": [ocean]}, {"name": "later"}])
+    });
+    hub.refused("NothingVendable").await;
+    hub.connect.hold(false);
+
+    hub.api.wait_for(HUB, |hub| verdict(hub) == "Leaks").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_longest_session_policy_is_tried_until_the_store_takes_it_and_what_it_said_is_told() {
     let hub = started().await;
     let accepted = |hub: &Value| trial(hub)["verdict"] == "Accepted";
