@@ -68,7 +68,8 @@ pub struct Grantee {
     pub issuer: Issuer,
 }
 
-/// What the user of this pod may have, where those of [`servers_needed`] that run are `servers`.
+/// What the user of this pod may have, where those of [`servers_needed`] that run are `servers`. The answer is one
+/// of this moment's: which of them count is decided again.
 ///
 /// # Errors
 /// [`Denied`] with the first reason for nothing.
@@ -87,10 +88,12 @@ pub fn authorise(
         Prefix::of(&user, hub.spec.users.prefix_scheme).map_err(|error| Denied::PrefixUnsafe {
             cause: error.to_string(),
         })?;
-    refuse_older_than_guard(pod, &world.guard())?;
+    let guard = world.guard();
+    refuse_older_than_guard(pod, &guard)?;
     let hub_user = hub_user_name(&hub.name_any(), &user);
     refuse_suspended(world, namespace, &hub_user, &user)?;
-    let groups = user::groups(pod, &user, source, servers)?;
+    let needed = user::Needed::by(source, &user, hub, &sources, &guard);
+    let groups = user::groups(pod, source, needed.as_ref(), servers)?;
     let provider = provider_of(world, hub)?;
     refuse_nothing_to_vend(hub, &provider)?;
     let issuer = issuer(world, hub, &provider)?;

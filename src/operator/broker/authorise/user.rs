@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{Denied, LivePod, World, hub_that_counts, refuse_older_than_guard};
+use crate::guard::GuardState;
 
 /// Pods of the same user of which one has to run, or this one gets nothing; `None` if it stands for itself.
 ///
@@ -24,19 +25,51 @@ pub fn servers_needed(
     let hub = hub_that_counts(&hubs, namespace)?;
     let sources = sources(hub, namespace)?;
     let (user, source) = recognise(pod, hub, &sources)?;
-    let Some(needed) = source.depends_on() else {
+    let guard = world.guard();
+    let Some(needed) = Needed::by(source, &user, hub, &sources, &guard) else {
         return Ok(None);
     };
-    let guard = world.guard();
     let mut servers = world.pods(namespace);
-    servers.retain(|server| {
-        let server = &server.metadata;
-        server.deletion_timestamp.is_none()
-            && annotation(server, USERNAME_ANNOTATION) == Some(user.as_str())
-            && recognise(server, hub, &sources).is_ok_and(|(_, source)| source.name() == needed)
-            && refuse_older_than_guard(server, &guard).is_ok()
-    });
+    servers.retain(|server| needed.is_met_by(&server.metadata));
     Ok(Some(servers))
+}
+
+/// What a pod has to be for another one of the same user that depends on it.
+pub(super) struct Needed<'s> {
+    /// Name of its source.
+    source: &'s str,
+    user: &'s Username,
+    hub: &'s HubStorage,
+    sources: &'s [UserPods],
+    guard: &'s GuardState,
+}
+
+impl<'s> Needed<'s> {
+    /// By the pods of a source; `None` if they stand for themselves.
+    pub(super) fn by(
+        source: &'s UserPods,
+        user: &'s Username,
+        hub: &'s HubStorage,
+        sources: &'s [UserPods],
+        guard: &'s GuardState,
+    ) -> Option<Self> {
+        Some(Self {
+            source: source.depends_on()?,
+            user,
+            hub,
+            sources,
+            guard,
+        })
+    }
+
+    fn is_met_by(&self, server: &ObjectMeta) -> bool {
+        server.deletion_timestamp.is_none()
+            && server.namespace == self.hub.metadata.namespace
+            && annotation(server, USERNAME_ANNOTATION) == Some(self.user.as_str())
+            && recognise(server, self.hub, self.sources)
+                .is_ok_and(|(_, source)| source.name() == self.source)
+            && refuse_older_than_guard(server, self.guard).is_ok()
+    }
 }
 
 /// The kinds of user pods of a hub.
@@ -76,27 +109,28 @@ pub(super) fn recognise<'s>(
     Ok((user, source))
 }
 
-/// The groups that the same creator put on the pod: for a pod that depends on a server, those of them that
-/// such a server has, too.
+/// The groups that the same creator put on the pod: where a server is needed, those of them that one of
+/// `servers` has, too. They were looked for before: hub and guard may say something else of them by now.
 pub(super) fn groups(
     pod: &ObjectMeta,
-    user: &Username,
     source: &UserPods,
+    needed: Option<&Needed<'_>>,
     servers: &[LivePod],
 ) -> Result<Groups, Denied> {
     let own = parse_groups(pod)?;
-    let Some(needed) = source.depends_on() else {
+    let Some(needed) = needed else {
         return Ok(own);
     };
-    if servers.is_empty() {
+    let servers = servers.iter().map(|server| &server.metadata);
+    let servers = servers.filter(|server| needed.is_met_by(server));
+    let theirs: Vec<Groups> = servers.map(parse_groups).collect::<Result<_, _>>()?;
+    if theirs.is_empty() {
         return Err(Denied::ServerNotRunning {
-            user: user.to_string(),
+            user: needed.user.to_string(),
             source_name: source.name().to_owned(),
-            needed: needed.to_owned(),
+            needed: needed.source.to_owned(),
         });
     }
-    let theirs = servers.iter().map(|server| parse_groups(&server.metadata));
-    let theirs: Vec<Groups> = theirs.collect::<Result<_, _>>()?;
     Ok(own.shared_with(&theirs))
 }
 

@@ -22,19 +22,34 @@ fn server_of(user: &str) -> Value {
     )
 }
 
-/// Bob's Dask worker asks, while `servers` run.
+/// Bob's Dask worker, while `servers` run.
+fn beside(servers: &[Value]) -> Seen {
+    let mut seen = Seen::new();
+    seen.hubs[0]["spec"]["users"] = json!({"sources": [
+        {"name": "dask", "podSelector": {"matchLabels": {"app": "dask"}}, "dependsOn": {"name": "notebook"},
+         "creators": [{"serviceAccount": {"name": "dask-gateway-controller"}}]},
+        {"name": "notebook", "podSelector": {"matchLabels": {"component": "singleuser-server"}},
+         "creators": [{"serviceAccount": {"name": "hub"}}]},
+    ]});
+    seen.pod = pod_of("bob", "dask-worker", &json!({"app": "dask"}), GATEWAY);
+    seen.servers = servers.to_vec();
+    seen
+}
+
+/// It asks.
 fn worker(servers: &[Value], edit: impl FnOnce(&mut Seen)) -> Result<Grantee, Denied> {
-    Seen::with(|seen| {
-        seen.hubs[0]["spec"]["users"] = json!({"sources": [
-            {"name": "dask", "podSelector": {"matchLabels": {"app": "dask"}}, "dependsOn": {"name": "notebook"},
-             "creators": [{"serviceAccount": {"name": "dask-gateway-controller"}}]},
-            {"name": "notebook", "podSelector": {"matchLabels": {"component": "singleuser-server"}},
-             "creators": [{"serviceAccount": {"name": "hub"}}]},
-        ]});
-        seen.pod = pod_of("bob", "dask-worker", &json!({"app": "dask"}), GATEWAY);
-        seen.servers = servers.to_vec();
-        edit(seen);
-    })
+    let mut seen = beside(servers);
+    edit(&mut seen);
+    seen.authorise()
+}
+
+/// The same, where these were found to run before anything else was.
+fn worker_with(found: &[Value]) -> Result<Grantee, Denied> {
+    let seen = beside(&[]);
+    let pod = serde_json::from_value(seen.pod.clone()).unwrap();
+    let live = |pod: &Value| Arc::new(serde_json::from_value(json!({"metadata": pod})).unwrap());
+    let found: Vec<LivePod> = found.iter().map(live).collect();
+    authorise(&pod, &found, &seen)
 }
 
 fn refusal(result: &Result<Grantee, Denied>) -> (&'static str, u16, String) {
@@ -49,14 +64,14 @@ fn beside_a_server_of_its_user_a_worker_has_what_the_server_has() {
     assert_eq!(grantee, server);
 }
 
-#[test]
-fn without_a_server_of_the_same_user_it_has_nothing() {
+/// Servers that are none to a worker of bob's.
+fn that_do_not_count() -> [(&'static str, Vec<Value>); 9] {
     let with = |edit: fn(&mut Value)| {
         let mut server = server_of("bob");
         edit(&mut server);
         vec![server]
     };
-    let none_counts = [
+    [
         ("none", Vec::new()),
         ("another user's", vec![server_of("bobby")]),
         (
@@ -87,13 +102,29 @@ fn without_a_server_of_the_same_user_it_has_nothing() {
             "another worker",
             vec![pod_of("bob", "other", &json!({"app": "dask"}), GATEWAY)],
         ),
-    ];
-    for (what, servers) in none_counts {
+    ]
+}
+
+#[test]
+fn without_a_server_of_the_same_user_it_has_nothing() {
+    for (what, servers) in that_do_not_count() {
         let (code, status, message) = refusal(&worker(&servers, |_| {}));
         assert_eq!((code, status), ("ServerNotRunning", 403), "{what}");
         for part in ["sources[dask]", "sources[notebook]", "\"bob\""] {
             assert!(message.contains(part), "{what}: {message}");
         }
+    }
+}
+
+#[test]
+fn a_server_that_no_longer_counts_when_it_is_decided_is_none() {
+    assert!(worker_with(&[server_of("bob")]).is_ok());
+    for (what, servers) in that_do_not_count() {
+        assert_eq!(
+            refusal(&worker_with(&servers)).0,
+            "ServerNotRunning",
+            "{what}"
+        );
     }
 }
 
