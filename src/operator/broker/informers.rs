@@ -166,3 +166,61 @@ where
     }));
     memory
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A watch that has seen these.
+    fn seen<K>(objects: &[Value]) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static,
+    {
+        let (memory, mut writer) = store();
+        for object in objects {
+            let object = serde_json::from_value(object.clone()).unwrap();
+            writer.apply_watcher_event(&Event::Apply(object));
+        }
+        memory
+    }
+
+    fn object(kind: &str, namespace: &str, spec: Value) -> Value {
+        json!({
+            "apiVersion": "hubstorage.io/v1alpha1", "kind": kind,
+            "metadata": {"name": "bob", "namespace": namespace}, "spec": spec,
+        })
+    }
+
+    #[test]
+    fn what_is_of_one_namespace_is_not_told_in_another() {
+        let hub = json!({"providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}]});
+        let user = json!({"hubRef": {"name": "earth"}, "username": "bob"});
+        let pod = |namespace: &str| json!({"metadata": {"name": "bob", "namespace": namespace}});
+        let informers = Informers {
+            hubs: seen(&[
+                object("HubStorage", "earth", hub.clone()),
+                object("HubStorage", "mars", hub),
+            ]),
+            providers: seen(&[]),
+            users: seen(&[object("HubUser", "mars", user)]),
+            pods: seen(&[pod("earth"), pod("mars"), pod("mars-2")]),
+            secrets: SecretVersions::new(VENDING_NAMESPACE, seen(&[])),
+            changed: Arc::default(),
+            guard: watch::channel(GuardState::Missing { why: String::new() }).1,
+        };
+        let namespaces =
+            |found: Vec<Option<String>>| found.into_iter().flatten().collect::<Vec<_>>();
+        let pods = informers.pods("mars").into_iter();
+        let pods = pods.map(|pod| pod.metadata.namespace.clone()).collect();
+        assert_eq!(namespaces(pods), ["mars"]);
+        let hubs = informers.hubs("mars").into_iter();
+        let hubs = hubs.map(|hub| hub.meta().namespace.clone()).collect();
+        assert_eq!(namespaces(hubs), ["mars"]);
+        assert!(informers.user("mars", "bob").is_some());
+        assert!(informers.user("earth", "bob").is_none());
+    }
+}
