@@ -5,7 +5,6 @@
 //! log. No message holds a token or a key.
 
 use axum::http::StatusCode;
-use hubstorage_cloud::CloudError;
 
 use super::authorise::Denied;
 use super::pods::PodError;
@@ -107,10 +106,9 @@ impl Refusal {
             Self::Pod(error) => error.status(),
             Self::Denied(error) => error.status(),
             // Trying again gives the same policy.
-            Self::Vend(
-                VendError::PolicyImpossible(_)
-                | VendError::StoreFailed(CloudError::PolicyRefused { .. }),
-            ) => StatusCode::FORBIDDEN,
+            Self::Vend(VendError::PolicyImpossible(_) | VendError::PolicyRefused(_)) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Vend(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -55,6 +55,11 @@ pub enum VendError {
     /// No policy could be made.
     #[error(transparent)]
     PolicyImpossible(#[from] PolicyError),
+    /// The store takes none that is so long.
+    #[error(
+        "{0} (spec.buckets[].grants). Trying again gives the same policy: tell the administrators of the hub"
+    )]
+    PolicyRefused(CloudError),
     /// There is no connection to the store's vending side.
     #[error("{0}; credentials arrive by themselves once that is put right")]
     NotConnected(#[from] ConnectError),
@@ -66,7 +71,7 @@ pub enum VendError {
     KeysChanged,
     /// The store refused or failed.
     #[error("the store issues no credentials: {0}; retry in a few seconds")]
-    StoreFailed(#[from] CloudError),
+    StoreFailed(CloudError),
     /// The store did not answer in time.
     #[error("the store has not issued a credential in time; retry: what it answers later is kept")]
     StoreSlow,
@@ -80,6 +85,15 @@ pub enum VendError {
         /// The broker's time.
         now: Timestamp,
     },
+}
+
+impl From<CloudError> for VendError {
+    fn from(error: CloudError) -> Self {
+        match error {
+            refused @ CloudError::PolicyRefused { .. } => Self::PolicyRefused(refused),
+            failed => Self::StoreFailed(failed),
+        }
+    }
 }
 
 /// A credential for one request.

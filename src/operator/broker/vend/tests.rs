@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::*;
+use crate::broker::refusal::Refusal;
 use crate::providers::{ManagingSide, VendingSide};
 
 /// Its keys are those of the Secret's version 7.
@@ -218,6 +219,27 @@ async fn a_user_who_reaches_nothing_gets_no_credential_of_the_vending_identity()
         VendError::PolicyImpossible(PolicyError::Empty)
     );
     assert_eq!(cloud.count(Operation::Assume), 0);
+}
+
+#[tokio::test]
+async fn a_policy_that_the_store_does_not_take_is_for_the_administrators_to_mend_and_no_reason_to_retry()
+ {
+    let (cloud, vendor) = setup();
+    cloud.behave(|behaviour| behaviour.longest_session_policy = 100);
+    let refusal = Refusal::from(vendor.vend(&grantee("bob")).await.unwrap_err());
+    assert_eq!(
+        (refusal.code(), refusal.status().as_u16()),
+        ("PolicyRefused", 403)
+    );
+    let message = refusal.to_string();
+    for part in [
+        "PackedPolicyTooLarge",
+        "spec.buckets[].grants",
+        "administrators of the hub",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("retry"), "{message}");
 }
 
 #[tokio::test]
