@@ -60,7 +60,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let runtime = Builder::new_current_thread();
             role(runtime, async |client, stop| {
                 let audited = stop.run_until_cancelled(audit::run(&client, &options));
-                audited.await.map_or(Ok(()), |text| print(&text?))
+                match audited.await {
+                    Some(audited) => report(&audited?),
+                    None => Ok(()),
+                }
             })
         }
         Role::Controller(options) => {
@@ -80,6 +83,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             })
         }
     }
+}
+
+/// Warnings go to standard error, so that a script reads what was found alone.
+fn report(report: &audit::Report) -> anyhow::Result<()> {
+    for warning in &report.warnings {
+        eprintln!("hubstorage: {warning}");
+    }
+    print(&report.text)
 }
 
 /// Writes to standard output; a reader that went away (`| head`) is no error.

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use hubstorage_core::api::{AGENTS_NAMESPACE, HubStorage, SYSTEM_NAMESPACE, VENDING_NAMESPACE};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
@@ -45,23 +46,42 @@ enum Output {
     Json,
 }
 
-/// Who could become an admin of a hub, as text.
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    /// Who could become an admin of a hub.
+    pub text: String,
+    /// What whoever reads it has to know beside.
+    pub warnings: Vec<String>,
+}
+
+/// Where the operator itself is.
+const OURS: [&str; 3] = [SYSTEM_NAMESPACE, VENDING_NAMESPACE, AGENTS_NAMESPACE];
+
+/// Who could become an admin of a hub.
 ///
 /// # Errors
-/// If roles or HubStorages cannot be read, or there is no hub.
-pub async fn run(client: &Client, options: &Options) -> anyhow::Result<String> {
+/// If roles or HubStorages cannot be read, there is no hub, or not the namespace that was named.
+pub async fn run(client: &Client, options: &Options) -> anyhow::Result<Report> {
     let hubs: Vec<HubStorage> = all(client).await?;
-    let namespaces: BTreeSet<String> = match &options.namespace {
-        Some(only) => [only.clone()].into(),
-        None => {
-            let of_hubs = hubs.iter().filter_map(|hub| hub.metadata.namespace.clone());
-            let ours = [SYSTEM_NAMESPACE, VENDING_NAMESPACE, AGENTS_NAMESPACE].map(str::to_owned);
-            of_hubs.chain(ours).collect()
+    let of_hubs = hubs.iter().filter_map(|hub| hub.metadata.namespace.clone());
+    let of_hubs: BTreeSet<String> = of_hubs.collect();
+    let mut warnings = Vec::new();
+    let namespaces = match &options.namespace {
+        Some(only) => {
+            refuse_missing(client, only, &of_hubs).await?;
+            if !of_hubs.contains(only) && !OURS.contains(&only.as_str()) {
+                warnings.push(format!(
+                    "namespace {only} has no HubStorage, so these could act as its users only once it has one"
+                ));
+            }
+            [only.clone()].into()
         }
+        None if of_hubs.is_empty() => {
+            bail!("no namespace has a HubStorage; name one that will have one with --namespace")
+        }
+        None => of_hubs.into_iter().chain(OURS.map(str::to_owned)).collect(),
     };
-    if options.namespace.is_none() && hubs.is_empty() {
-        bail!("no namespace has a HubStorage; name one that will have one with --namespace");
-    }
     let rbac = Rbac {
         roles: all::<Role>(client).await?,
         role_bindings: all::<RoleBinding>(client).await?,
@@ -73,9 +93,32 @@ pub async fn run(client: &Client, options: &Options) -> anyhow::Result<String> {
     if !options.all {
         found.retain(|finding| !finding.is_of_kubernetes);
     }
-    match options.output {
-        Output::Json => Ok(format!("{}\n", serde_json::to_string_pretty(&found)?)),
-        Output::Table => Ok(table::table(&found, told - found.len())),
+    let text = match options.output {
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(&found)?),
+        Output::Table => table::table(&found, told - found.len()),
+    };
+    Ok(Report { text, warnings })
+}
+
+/// A namespace that is not there has no bindings, and would look safe.
+async fn refuse_missing(
+    client: &Client,
+    namespace: &str,
+    of_hubs: &BTreeSet<String>,
+) -> anyhow::Result<()> {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let found = namespaces.get_opt(namespace).await;
+    let found = found.with_context(|| format!("namespace {namespace} cannot be read"))?;
+    if found.is_some() {
+        return Ok(());
+    }
+    let known: Vec<&str> = of_hubs.iter().map(String::as_str).collect();
+    match known.is_empty() {
+        true => bail!("--namespace {namespace}: there is no such namespace"),
+        false => bail!(
+            "--namespace {namespace}: there is no such namespace; those with a HubStorage are {}",
+            known.join(", ")
+        ),
     }
 }
 
@@ -94,3 +137,6 @@ where
     })?;
     Ok(listed.items)
 }
+
+#[cfg(test)]
+mod tests;
