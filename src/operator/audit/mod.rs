@@ -15,6 +15,8 @@ use hubstorage_core::api::{AGENTS_NAMESPACE, HubStorage, SYSTEM_NAMESPACE, VENDI
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -63,10 +65,12 @@ const OURS: [&str; 3] = [SYSTEM_NAMESPACE, VENDING_NAMESPACE, AGENTS_NAMESPACE];
 /// # Errors
 /// If roles or HubStorages cannot be read, there is no hub, or not the namespace that was named.
 pub async fn run(client: &Client, options: &Options) -> anyhow::Result<Report> {
-    let hubs: Vec<HubStorage> = all(client).await?;
-    let of_hubs = hubs.iter().filter_map(|hub| hub.metadata.namespace.clone());
+    let all_hubs: Vec<DeserializeGuard<HubStorage>> = all(client).await?;
+    let of_hubs = all_hubs
+        .iter()
+        .filter_map(|hub| hub.meta().namespace.clone());
     let of_hubs: BTreeSet<String> = of_hubs.collect();
-    let mut warnings = Vec::new();
+    let (hubs, mut warnings) = readable(all_hubs);
     let namespaces = match &options.namespace {
         Some(only) => {
             refuse_missing(client, only, &of_hubs).await?;
@@ -100,6 +104,28 @@ pub async fn run(client: &Client, options: &Options) -> anyhow::Result<Report> {
     Ok(Report { text, warnings })
 }
 
+/// The hubs by which creators are known, and what is wrong with others. One that cannot be read may be the one
+/// that counts in its namespace, so that others there say nothing.
+fn readable(hubs: Vec<DeserializeGuard<HubStorage>>) -> (Vec<HubStorage>, Vec<String>) {
+    let (mut readable, mut warnings, mut unknown) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for hub in hubs {
+        match hub.0 {
+            Ok(hub) => readable.push(hub),
+            Err(InvalidObject { error, metadata }) => {
+                let namespace = metadata.namespace.unwrap_or_default();
+                warnings.push(format!(
+                    "HubStorage {} in namespace {namespace} cannot be read ({error}), so nobody there is known as a \
+                     creator; is a newer CustomResourceDefinition installed than this version of hubstorage knows?",
+                    metadata.name.unwrap_or_default()
+                ));
+                unknown.insert(Some(namespace));
+            }
+        }
+    }
+    readable.retain(|hub| !unknown.contains(&hub.metadata.namespace));
+    (readable, warnings)
+}
+
 /// A namespace that is not there has no bindings, and would look safe.
 async fn refuse_missing(
     client: &Client,
@@ -129,11 +155,14 @@ where
     let listed = Api::<K>::all(client.clone())
         .list(&ListParams::default())
         .await;
-    let listed = listed.with_context(|| {
-        format!(
-            "{} cannot be listed; `audit` needs the rights of an admin of the cluster",
-            K::plural(&())
-        )
+    let listed = listed.map_err(|error| {
+        let is_forbidden = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
+        let needs = match is_forbidden {
+            true => "; `audit` needs the rights of an admin of the cluster",
+            false => "",
+        };
+        let plural = K::plural(&());
+        anyhow::Error::new(error).context(format!("{plural} cannot be listed{needs}"))
     })?;
     Ok(listed.items)
 }

@@ -78,3 +78,71 @@ async fn a_namespace_that_does_not_exist_is_no_safe_one() {
         "{mars:?}"
     );
 }
+
+/// Whoever makes the pods of the hub, in its namespace.
+fn creator(namespace: &str) -> (Value, Value) {
+    let metadata = json!({"name": "hub", "namespace": namespace});
+    let role = json!({"metadata": metadata, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]});
+    let binding = json!({
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "hub"},
+        "subjects": [{"kind": "ServiceAccount", "name": "hub", "namespace": namespace}],
+    });
+    (role, binding)
+}
+
+#[tokio::test]
+async fn a_hub_that_cannot_be_read_is_named_and_keeps_no_other_from_being_looked_at() {
+    let mut odd = hub("mars");
+    odd["spec"]["users"] = json!({"prefixScheme": "Reversed"});
+    let (earth, mars) = (creator("earth"), creator("mars"));
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let objects = json!({
+        (HUBS): {"metadata": {}, "items": [hub("earth"), odd, hub("mars")]},
+        (format!("{rbac}/roles")): {"metadata": {}, "items": [earth.0, mars.0]},
+        (format!("{rbac}/rolebindings")): {"metadata": {}, "items": [earth.1, mars.1]},
+    });
+    let report = audit(objects, None).await.unwrap();
+    let found: Value = serde_json::from_str(&report.text).unwrap();
+    let known = |namespace: &str| {
+        let mut found = found.as_array().unwrap().iter();
+        found
+            .find(|finding| finding["namespace"] == namespace)
+            .unwrap()["knownAs"]
+            .clone()
+    };
+    assert_eq!(known("earth"), "creator of source notebook");
+    assert_eq!(known("mars"), Value::Null);
+    let [warning] = &*report.warnings else {
+        panic!("{report:?}");
+    };
+    for part in [
+        "HubStorage hub in namespace mars",
+        "Reversed",
+        "newer CustomResourceDefinition",
+    ] {
+        assert!(warning.contains(part), "{warning}");
+    }
+}
+
+#[tokio::test]
+async fn only_who_may_not_list_is_told_of_rights() {
+    let failing = async |code: u16, reason: &str| {
+        let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "it says why"});
+        let error = audit(json!({(HUBS): status}), None).await.unwrap_err();
+        format!("{error:#}")
+    };
+    let forbidden = failing(403, "Forbidden").await;
+    let broken = failing(500, "InternalError").await;
+    for error in [&forbidden, &broken] {
+        assert!(
+            error.contains("hubstorages cannot be listed") && error.contains("it says why"),
+            "{error}"
+        );
+    }
+    assert!(
+        forbidden.contains("rights of an admin of the cluster"),
+        "{forbidden}"
+    );
+    assert!(!broken.contains("rights"), "{broken}");
+}
