@@ -133,6 +133,21 @@ async fn with_other_keys_nothing_is_vended_before_the_store_was_tried_with_them(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_annotation_on_the_secret_is_enough_for_sessions_to_be_issued_anew() {
+    let hub = started().await;
+    let former = hub.vended().await.credential().access_key_id;
+
+    hub.api.edit(SECRET, |secret| {
+        secret["metadata"]["annotations"] = json!({"sessions-ended-at": "now"})
+    });
+
+    let version = hub.api.get(SECRET).unwrap()["metadata"]["resourceVersion"].clone();
+    let tried = |hub: &Value| hub["status"]["vending"]["buckets"][0]["secretVersion"] == version;
+    hub.api.wait_for(HUB, tried).await;
+    assert_ne!(hub.vended().await.credential().access_key_id, former);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_keys_that_the_store_does_not_hold_apart_are_found_at_once() {
     let hub = started().await;
     hub.vended().await;
