@@ -96,6 +96,17 @@ impl fmt::Display for Reach {
     }
 }
 
+/// What all grants of one bucket together let its users reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted<G> {
+    /// Of two buckets where this is the same, everybody lists the same.
+    pub alike: G,
+    /// What a user could reach; not to read where all may write.
+    pub reaches: Vec<Reach>,
+    /// Whether all of them list everything, so that nobody's policy has a condition for it.
+    pub is_listed_by_all: bool,
+}
+
 /// What of a bucket is listed: patterns of prefixes, and none for everything.
 type Listed = BTreeSet<Option<String>>;
 
@@ -118,6 +129,12 @@ pub enum PolicyError {
          grant fewer prefixes, or use shorter ones and shorter bucket names"
     )]
     TooLong(usize),
+    /// The same, before anybody comes.
+    #[error(
+        "the session policy of some user could have {0} characters, the limit is 2048; \
+         grant fewer prefixes, or use shorter ones and shorter bucket names"
+    )]
+    MayBeTooLong(usize),
 }
 
 #[derive(Serialize)]
@@ -206,32 +223,34 @@ impl PolicyDocument {
     }
 
     /// A policy as long as any user's gets, or longer, whatever they are called and whichever groups they
-    /// are in; `None` if nobody is granted anything. `granted` tells what all grants together let a user
-    /// with this prefix reach: of each bucket apart, beside what tells buckets with the same grants by.
+    /// are in; `None` if nobody is granted anything. `granted` tells of each bucket what all grants together let
+    /// a user with this prefix reach.
     ///
     /// No user need have it. A group more can make a policy shorter: its member may read what they could
     /// write already, list without a condition, or list in two buckets by one statement where others need
     /// two. So nothing counts here that a user might not have: what is granted twice is there twice, a
     /// condition stays, and a statement is shared by buckets that have the same grants, who share it in
-    /// everybody's policy.
+    /// everybody's policy. What is granted to everyone, all users do have: where nothing is granted to groups,
+    /// the user with the longest name has exactly this policy.
     ///
     /// # Errors
-    /// [`PolicyError::TooLong`] with its length.
+    /// [`PolicyError::MayBeTooLong`] with its length.
     pub fn of_longest_user<G: Ord>(
-        granted: impl FnOnce(&Prefix) -> Vec<(G, Vec<Reach>)>,
+        granted: impl FnOnce(&Prefix) -> Vec<Granted<G>>,
     ) -> Result<Option<Self>, PolicyError> {
         let longest = Prefix::escaped(LONGEST_PREFIX);
         let granted = granted(&longest);
-        let reaches: BTreeSet<&Reach> = granted.iter().flat_map(|(_, reaches)| reaches).collect();
+        let reaches: BTreeSet<&Reach> = granted.iter().flat_map(|of| &of.reaches).collect();
         if reaches.is_empty() {
             return Ok(None);
         }
         let mut alike: BTreeMap<&G, (BTreeSet<&BucketName>, Listed)> = BTreeMap::new();
-        for (grants, reaches) in &granted {
-            for reach in reaches {
-                let (buckets, listed) = alike.entry(grants).or_default();
+        for of in &granted {
+            for reach in &of.reaches {
+                let (buckets, listed) = alike.entry(&of.alike).or_default();
                 buckets.insert(&reach.bucket);
-                listed.insert(reach.place.listing());
+                let listing = reach.place.listing();
+                listed.insert(listing.filter(|_| !of.is_listed_by_all));
             }
         }
         let whole = alike.values().filter(|(_, listed)| listed.contains(&None));
@@ -245,7 +264,10 @@ impl PolicyDocument {
             !buckets.is_empty() && prefixes.as_ref().is_none_or(|it| !it.is_empty())
         });
         let reaches: Vec<&Reach> = reaches.into_iter().collect();
-        Self::of(&reaches, sharing).map(Some)
+        match Self::of(&reaches, sharing) {
+            Err(PolicyError::TooLong(length)) => Err(PolicyError::MayBeTooLong(length)),
+            policy => policy.map(Some),
+        }
     }
 
     /// Of what is reached, and of which buckets list which prefixes, or everything.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{Days, StorageClass};
 use crate::names::{BucketName, Prefix, SharedPrefix};
-use crate::policies::{Access, Place, Reach};
+use crate::policies::{Access, Granted, Place, Reach};
 
 /// One bucket of a hub.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -118,16 +118,41 @@ impl Bucket {
         grants.map(|grant| grant.reach(bucket, own)).collect()
     }
 
-    /// What all the grants together let a user with this prefix reach, and which places they are of, for
-    /// whom: of two buckets where that is the same, everybody lists the same.
-    pub fn granted(&self, bucket: &BucketName, own: &Prefix) -> (Granted, Vec<Reach>) {
-        let of = |grant: &Grant| {
+    /// What all the grants together let users reach, of whom one has this prefix. Of two buckets where places and
+    /// subjects are the same, everybody lists the same; a group adds nothing where everyone has the place.
+    pub fn granted(&self, bucket: &BucketName, own: &Prefix) -> Granted<Places> {
+        let to_everyone = self.grants.iter().filter(|grant| grant.is_for(|_| false));
+        let of_everyone: BTreeSet<Option<Place>> =
+            to_everyone.clone().map(Grant::shared_place).collect();
+        let is_listed_by_all = of_everyone.contains(&Some(Place::Whole));
+        let lists = |place: &Option<Place>, subject: &Subject| {
+            let is_everyones = subject.kind == SubjectKind::Everyone;
+            (is_everyones || !of_everyone.contains(place))
+                && (!is_listed_by_all || *place == Some(Place::Whole))
+        };
+        let places = self.grants.iter().flat_map(|grant| {
             let place = grant.shared_place();
             let subjects = grant.subjects.clone().into_iter();
             subjects.map(move |subject| (place.clone(), subject))
+        });
+        let written: BTreeSet<Reach> = to_everyone
+            .map(|grant| grant.reach(bucket, own))
+            .filter(|reach| reach.access == Access::ReadWrite)
+            .collect();
+        let is_more = |reach: &Reach| {
+            let access = Access::ReadWrite;
+            let written_too = Reach {
+                access,
+                ..reach.clone()
+            };
+            reach.access == access || !written.contains(&written_too)
         };
         let reaches = self.grants.iter().map(|grant| grant.reach(bucket, own));
-        (self.grants.iter().flat_map(of).collect(), reaches.collect())
+        Granted {
+            alike: places.filter(|(place, to)| lists(place, to)).collect(),
+            reaches: reaches.filter(is_more).collect(),
+            is_listed_by_all,
+        }
     }
 
     /// The grant by which somebody reaches what others have under their own prefixes, if there is one: it is
@@ -153,7 +178,7 @@ impl Bucket {
 }
 
 /// What the grants of a bucket are of, and for whom; no place is that of whoever asks.
-pub type Granted = BTreeSet<(Option<Place>, Subject)>;
+pub type Places = BTreeSet<(Option<Place>, Subject)>;
 
 /// Who keeps a bucket.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

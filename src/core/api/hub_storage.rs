@@ -81,7 +81,7 @@ impl HubStorageSpec {
     /// its buckets have in the store; buckets of which it tells none do not count.
     ///
     /// # Errors
-    /// [`PolicyError::TooLong`] if it does not fit.
+    /// [`PolicyError::MayBeTooLong`] if it does not fit.
     pub fn policy_of_longest_user(
         &self,
         in_store: impl Fn(&Bucket) -> Option<BucketName>,
@@ -93,6 +93,33 @@ impl HubStorageSpec {
                 .map(|(bucket, name)| bucket.granted(&name, longest))
                 .collect()
         })
+    }
+
+    /// By how many characters that policy is shorter without one of the buckets: the names of those that make
+    /// it longest, first of all.
+    pub fn longest_in_policy(
+        &self,
+        in_store: impl Fn(&Bucket) -> Option<BucketName>,
+    ) -> Vec<(&str, usize)> {
+        let length = |without: Option<&Bucket>| {
+            let others = |bucket: &Bucket| match without {
+                Some(without) if without.name == bucket.name => None,
+                _ => in_store(bucket),
+            };
+            match self.policy_of_longest_user(others) {
+                Ok(policy) => policy.map_or(0, |policy| policy.as_str().len()),
+                Err(PolicyError::MayBeTooLong(length) | PolicyError::TooLong(length)) => length,
+                Err(PolicyError::Empty) => 0,
+            }
+        };
+        let whole = length(None);
+        let shorter = |bucket| whole.saturating_sub(length(Some(bucket)));
+        let buckets = self.buckets.iter();
+        let mut longest: Vec<(&str, usize)> = buckets
+            .map(|bucket| (bucket.name.as_str(), shorter(bucket)))
+            .collect();
+        longest.sort_by_key(|(_, shorter)| std::cmp::Reverse(*shorter));
+        longest
     }
 }
 

@@ -111,9 +111,14 @@ fn eight_buckets(namespace: &str, prefix: &Prefix) -> Vec<Reach> {
 }
 
 /// The same, granted to everybody.
-fn granted(namespace: &str, prefix: &Prefix) -> Vec<(&'static str, Vec<Reach>)> {
+fn granted(namespace: &str, prefix: &Prefix) -> Vec<Granted<&'static str>> {
     let buckets = eight_buckets(namespace, prefix).into_iter();
-    buckets.map(|reach| ("everybody", vec![reach])).collect()
+    let granted = |reach| Granted {
+        alike: "everybody",
+        reaches: vec![reach],
+        is_listed_by_all: false,
+    };
+    buckets.map(granted).collect()
 }
 
 #[test]
@@ -143,7 +148,7 @@ fn buckets_that_are_too_many_for_some_user_are_told_before_that_user_comes() {
     let long = "a-namespace-with-a-name-as-long-as-they-get";
     assert!(matches!(
         PolicyDocument::of_longest_user(|prefix| granted(long, prefix)),
-        Err(PolicyError::TooLong(length)) if length > MAX_SESSION_POLICY
+        Err(PolicyError::MayBeTooLong(length)) if length > MAX_SESSION_POLICY
     ));
     assert_eq!(
         PolicyDocument::of_longest_user::<()>(|_| Vec::new()),

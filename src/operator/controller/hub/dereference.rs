@@ -127,6 +127,9 @@ fn pods_can_be_told(hub: &HubStorage, namespace: &str) -> Result<(), Step> {
         .map_err(|error| Step::stalled(Reason::InvalidConfiguration, error.to_string()))
 }
 
+/// Buckets that are named where the policy is too long.
+const NAMED: usize = 3;
+
 /// A policy that is too long is refused here, for whoever may come, and not when somebody with
 /// a long name or in other groups asks for credentials.
 fn policies_fit(
@@ -140,9 +143,12 @@ fn policies_fit(
         declared.map(|declared| declared.bucket.clone())
     };
     let stalled = |why: String| {
-        let message = format!(
-            "spec.buckets[].grants: for some user {why}. Each bucket that is granted, and each prefix in it, counts"
-        );
+        let longest = hub.spec.longest_in_policy(in_store).into_iter();
+        let longest = longest.take(NAMED).map(|(name, shorter)| {
+            format!("without bucket {name} it is shorter by {shorter} characters")
+        });
+        let longest: Vec<String> = longest.collect();
+        let message = format!("spec.buckets[].grants: {why}; {}", longest.join(", "));
         Err(Step::stalled(Reason::InvalidConfiguration, message))
     };
     let policy = match hub.spec.policy_of_longest_user(in_store) {
@@ -155,7 +161,10 @@ fn policies_fit(
     let trial = vending.and_then(|vending| vending.policy.as_ref());
     let refused = trial.filter(|trial| trial.verdict == PolicyVerdict::Refused);
     match refused.filter(|trial| trial.is_of(&policy, provider)) {
-        Some(trial) => stalled(trial.message.clone()),
+        Some(trial) => stalled(format!(
+            "some user could be granted more than fits into a session: {}",
+            trial.message
+        )),
         None => Ok(()),
     }
 }

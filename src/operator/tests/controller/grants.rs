@@ -38,7 +38,13 @@ async fn grants_that_do_not_fit_for_who_is_in_fewer_groups() {
         &hub(),
         Stalled,
         Reason::InvalidConfiguration,
-        &["spec.buckets[].grants", "the limit is 2048", "shorter ones"],
+        &[
+            "spec.buckets[].grants",
+            "of some user could have",
+            "the limit is 2048",
+            "shorter ones",
+            "without bucket persistent it is shorter by",
+        ],
     );
     let mended = hub_of(&everyone).spec;
     world.server.edit(&hub(), |hub| hub["spec"] = json!(mended));
