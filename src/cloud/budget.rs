@@ -14,7 +14,7 @@ use hubstorage_core::names::BucketName;
 use hubstorage_core::policies::PolicyDocument;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{CloudError, Credential, CredentialSource, Layer, Operation};
+use crate::{AssumedRole, CloudError, Credential, CredentialSource, Layer, Operation};
 
 /// The first pause; each that follows without a recovery in between is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -167,7 +167,7 @@ impl<S> Budgeted<S> {
 impl<S: CredentialSource> CredentialSource for Budgeted<S> {
     async fn assume(
         &self,
-        role: Option<&str>,
+        role: Option<AssumedRole<'_>>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,

@@ -33,7 +33,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hubstorage_core::bucket_policy::{BucketPolicy, Grant};
 use hubstorage_core::lifecycle::{Effect, Rule};
-use hubstorage_core::names::BucketName;
+use hubstorage_core::names::{BucketName, Prefix};
 use hubstorage_core::policies::PolicyDocument;
 use hubstorage_core::settings::Setting;
 use jiff::Timestamp;
@@ -162,17 +162,34 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<Removal, CloudError>;
 }
 
+/// A role that is assumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AssumedRole<'r> {
+    /// Its ARN.
+    pub arn: &'r str,
+    /// The prefix with which the session is tagged (`hubstorage_core::roles::PREFIX_TAG`), where the role's own
+    /// policy looks at it.
+    pub tag: Option<&'r Prefix>,
+}
+
+impl<'r> AssumedRole<'r> {
+    /// A role whose sessions have no tag.
+    pub fn untagged(arn: &'r str) -> Self {
+        Self { arn, tag: None }
+    }
+}
+
 /// The vending side of a store.
 #[async_trait]
 pub trait CredentialSource: Send + Sync + std::fmt::Debug {
-    /// Issues a credential that reaches what `policy` allows and `role` may, the ARN of a role that the
-    /// vending identity assumes. Without one, that identity itself is narrowed, where a store does that.
+    /// Issues a credential that reaches what `policy` allows and `role` may, which the vending identity
+    /// assumes. Without one, that identity itself is narrowed, where a store does that.
     ///
     /// `session` is the name under which the store logs its use: 2 to 64 characters of
     /// `[\w+=,.@-]`. Stores round `lifetime` up to their own minimum (900 s on AWS and MinIO).
     async fn assume(
         &self,
-        role: Option<&str>,
+        role: Option<AssumedRole<'_>>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,

@@ -238,7 +238,7 @@ impl PolicyDocument {
     pub fn of_longest_user<G: Ord>(
         granted: impl FnOnce(&Prefix) -> Vec<Granted<G>>,
     ) -> Result<Option<Self>, PolicyError> {
-        let longest = Prefix::escaped(LONGEST_PREFIX);
+        let longest = longest_prefix();
         let granted = granted(&longest);
         let reaches: BTreeSet<&Reach> = granted.iter().flat_map(|of| &of.reaches).collect();
         if reaches.is_empty() {
@@ -337,6 +337,44 @@ pub fn ceiling(ceiling: &Ceiling) -> String {
             ceiling.iter().map(arn).collect(),
         ),
     ])
+}
+
+/// The same where sessions are tagged with the prefix of their user: of their own prefixes they reach the one
+/// that they are tagged with, whatever their session policy says, and beside it what is `shared`. A session
+/// without the tag reaches no prefix: the variable stands for nothing then, and a statement with it never
+/// matches (IAM User Guide, "Policy variables with no value").
+pub fn ceiling_by_tag(ceiling: &Ceiling, tag: &str, shared: &BTreeSet<Reach>) -> String {
+    let tagged = format!("${{aws:PrincipalTag/{tag}}}");
+    let buckets: Vec<String> = ceiling.iter().map(arn).collect();
+    let own = buckets.iter().map(|bucket| format!("{bucket}/{tagged}/*"));
+    let mut statements = vec![Statement::allowing(READ_WRITE, own.collect())];
+    for (access, action) in [(Access::ReadWrite, READ_WRITE), (Access::ReadOnly, READ)] {
+        let places = shared.iter().filter(|reach| reach.access == access);
+        let places: Vec<String> = places
+            .map(|reach| format!("arn:aws:s3:::{}/*", reach.place.within(&reach.bucket)))
+            .collect();
+        if !places.is_empty() {
+            statements.push(Statement::allowing(action, places));
+        }
+    }
+    let listing = |prefixes: Option<Vec<String>>, resource: Vec<String>| Statement {
+        condition: prefixes.map(|prefixes| Condition {
+            string_like: PrefixCondition { prefixes },
+        }),
+        ..Statement::allowing(&["s3:ListBucket"], resource)
+    };
+    statements.push(listing(Some(vec![format!("{tagged}/*")]), buckets.clone()));
+    for reach in shared {
+        let prefixes = reach.place.listing().map(|pattern| vec![pattern]);
+        statements.push(listing(prefixes, vec![arn(&reach.bucket)]));
+    }
+    statements.push(Statement::allowing(&["s3:GetBucketLocation"], buckets));
+    Document::of(statements)
+}
+
+/// A prefix as long as any user's.
+pub fn longest_prefix() -> Prefix {
+    Prefix::escaped(LONGEST_PREFIX)
 }
 
 fn arn(bucket: &BucketName) -> String {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hubstorage_core::names::BucketName;
 use hubstorage_core::policies::PolicyDocument;
+use hubstorage_core::roles::PREFIX_TAG;
 use jiff::SignedDuration;
 
 use super::policy::{Policy, Request};
 use super::roles::principal;
 use super::state::{Session, State};
 use super::{MemoryCloud, Operation};
-use crate::{CloudError, Credential, CredentialSource, Secret};
+use crate::{AssumedRole, CloudError, Credential, CredentialSource, Secret};
 
 /// The shortest session, as on AWS and MinIO.
 const SHORTEST: Duration = Duration::from_secs(900);
@@ -56,7 +57,7 @@ pub enum Refusal {
 impl CredentialSource for MemorySource {
     async fn assume(
         &self,
-        role: Option<&str>,
+        role: Option<AssumedRole<'_>>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,
@@ -116,7 +117,8 @@ impl CredentialSource for MemorySource {
 
 impl State {
     /// The policy of a role that trusts this account.
-    fn assumed(&self, account: &str, arn: &str) -> Result<Policy, CloudError> {
+    fn assumed(&self, account: &str, role: AssumedRole<'_>) -> Result<Policy, CloudError> {
+        let AssumedRole { arn, tag } = role;
         let denied = || CloudError::AccessDenied {
             permission: Operation::Assume.permission(),
             resource: arn.to_owned(),
@@ -126,10 +128,19 @@ impl State {
         let trusted = role.trust["Statement"][0]["Principal"]["AWS"].as_array();
         let is_trusted =
             trusted.is_some_and(|trusted| trusted.contains(&principal(account).into()));
-        match is_trusted {
-            true => Policy::parse(&role.policy.to_string()).ok_or_else(denied),
-            false => Err(denied()),
+        // A tag has to be there where the trust policy asks for it, and may not where it does not allow one.
+        let trust = role.trust.to_string();
+        let is_tagged_as_trusted = trust.contains(PREFIX_TAG) == tag.is_some();
+        if !is_trusted || !is_tagged_as_trusted {
+            return Err(denied());
         }
+        let variable = format!("${{aws:PrincipalTag/{PREFIX_TAG}}}");
+        let policy = role.policy.to_string();
+        let policy = match tag {
+            Some(prefix) => policy.replace(&variable, prefix.as_str()),
+            None => policy,
+        };
+        Policy::parse(&policy).ok_or_else(denied)
     }
 
     /// What a session may do: both its policy and the vending identity have to allow it.

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sts::Client;
+use aws_sdk_sts::types::Tag;
 use hubstorage_core::policies::PolicyDocument;
+use hubstorage_core::roles::PREFIX_TAG;
 use jiff::Timestamp;
 
 use super::errors::{Call, Parties};
 use super::{S3Config, S3Store, transport};
-use crate::{CloudError, Credential, CredentialSource, ObjectStore, Secret};
+use crate::{AssumedRole, CloudError, Credential, CredentialSource, ObjectStore, Secret};
 
 /// What MinIO is given as role: it has none and ignores the parameter, but the API demands at
 /// least 20 characters.
@@ -66,7 +68,7 @@ impl StsSource {
 impl CredentialSource for StsSource {
     async fn assume(
         &self,
-        role: Option<&str>,
+        role: Option<AssumedRole<'_>>,
         session: &str,
         policy: &PolicyDocument,
         lifetime: Duration,
@@ -76,8 +78,18 @@ impl CredentialSource for StsSource {
             permission: "sts:AssumeRole",
             bucket: None,
         };
+        let tag = role.and_then(|role| role.tag).map(|prefix| {
+            let tag = Tag::builder().key(PREFIX_TAG).value(prefix.as_str());
+            tag.build()
+        });
+        let tag = tag.transpose().map_err(|error| CloudError::Failed {
+            permission: call.permission,
+            resource: PREFIX_TAG.into(),
+            code: "InvalidTag".into(),
+            message: error.to_string(),
+        })?;
         let role = match (role, &self.store) {
-            (Some(role), _) => role,
+            (Some(role), _) => role.arn,
             (None, Some(_)) => NO_ROLE,
             // The CRD's own rule does not let this in; an object from before the rule might.
             (None, None) => {
@@ -93,6 +105,7 @@ impl CredentialSource for StsSource {
             .role_arn(role)
             .role_session_name(session)
             .policy(policy.as_str())
+            .set_tags(tag.map(|tag| vec![tag]))
             .duration_seconds(seconds)
             .send()
             .await;

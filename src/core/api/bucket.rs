@@ -155,6 +155,18 @@ impl Bucket {
         }
     }
 
+    /// What the grants let somebody reach beside prefixes of users' own, where the bucket has this name.
+    pub fn shared(&self, bucket: &BucketName) -> Vec<Reach> {
+        let shared = self.grants.iter().filter_map(|grant| {
+            Some(Reach {
+                bucket: bucket.clone(),
+                place: grant.shared_place()?,
+                access: grant.access(),
+            })
+        });
+        shared.collect()
+    }
+
     /// The grant by which somebody reaches what others have under their own prefixes, if there is one: it is
     /// of the whole bucket, where another is of a user's own.
     pub fn opened_by(&self) -> Option<&Grant> {
@@ -369,10 +381,14 @@ impl Grant {
         Reach {
             bucket: bucket.clone(),
             place: place.unwrap_or_else(|| Place::Own(own.clone())),
-            access: match self.permission {
-                Permission::ReadOnly => Access::ReadOnly,
-                Permission::ReadWrite => Access::ReadWrite,
-            },
+            access: self.access(),
+        }
+    }
+
+    fn access(&self) -> Access {
+        match self.permission {
+            Permission::ReadOnly => Access::ReadOnly,
+            Permission::ReadWrite => Access::ReadWrite,
         }
     }
 

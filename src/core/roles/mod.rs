@@ -3,10 +3,14 @@
 //!
 //! Its trust policy lets one principal assume it, the vending identity; its inline policy is the ceiling
 //! of every session: the hub's buckets, and what users may do there at all. A session policy narrows that
-//! to one user's prefix ([`crate::policies`]), so that two hubs of one provider are held apart twice. A
-//! permissions boundary, where there is one, holds even against whoever may edit the role.
+//! to one user's prefix ([`crate::policies`]), so that two hubs of one provider are held apart twice. On
+//! Amazon two users are, too: sessions are tagged with their user's prefix, and the role's own policy lets
+//! them reach no other ([`PREFIX_TAG`]). A permissions boundary, where there is one, holds even against
+//! whoever may edit the role.
 
 mod plan;
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -15,10 +19,13 @@ pub use plan::{RoleAction, RoleChange, RolePlan, plan_removal, plan_role};
 use crate::api::{HubStorage, OWNER_TAG, RoleManagement, StorageProvider};
 use crate::names::{RoleName, fingerprint, is_arn_of_ours};
 use crate::plan::Owner;
-use crate::policies::{Ceiling, ceiling};
+use crate::policies::{Ceiling, Reach, ceiling, ceiling_by_tag};
 
 /// The name of our inline policy; policies of other names are somebody else's.
 pub const ROLE_POLICY: &str = "hubstorage";
+
+/// The session tag with the prefix of the user whose session it is, on Amazon.
+pub const PREFIX_TAG: &str = "hubstorage-prefix";
 
 /// A role as the provider and the hub want it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub struct DeclaredRole {
     pub boundary: Option<String>,
     /// What its sessions reach at most; never empty.
     pub ceiling: Ceiling,
+    /// What of it is somebody's beside prefixes of users' own.
+    pub shared: BTreeSet<Reach>,
     /// Where it is.
     pub home: RoleHome,
 }
@@ -59,18 +68,31 @@ impl DeclaredRole {
             "Principal": {"AWS": [self.trusted]},
             "Action": ["sts:AssumeRole"],
         });
-        if self.home == RoleHome::Compatible {
+        match self.home {
             // To Ceph RGW a session is also the user who asked for it, so that it could assume the role
             // once more, without its policy. Only sessions have such an id there (measured with 16.2.15;
             // on Amazon everybody has one).
-            statement["Condition"] = json!({"Null": {"aws:userid": ["true"]}});
+            RoleHome::Compatible => {
+                statement["Condition"] = json!({"Null": {"aws:userid": ["true"]}});
+            }
+            // A session without the tag, or with one by which somebody else's policy decides, is none of ours.
+            RoleHome::Amazon => {
+                statement["Action"] = json!(["sts:AssumeRole", "sts:TagSession"]);
+                statement["Condition"] = json!({
+                    "Null": {format!("aws:RequestTag/{PREFIX_TAG}"): ["false"]},
+                    "ForAllValues:StringEquals": {"aws:TagKeys": [PREFIX_TAG]},
+                });
+            }
         }
         json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
     }
 
     /// The inline policy, as compact JSON: Ceph RGW rejects a policy that contains spaces.
     pub fn policy(&self) -> String {
-        ceiling(&self.ceiling)
+        match self.home {
+            RoleHome::Compatible => ceiling(&self.ceiling),
+            RoleHome::Amazon => ceiling_by_tag(&self.ceiling, PREFIX_TAG, &self.shared),
+        }
     }
 
     /// What is to be kept, in brief: another digest wherever anything else is declared.
@@ -109,6 +131,8 @@ pub struct SessionRole {
     pub arn: String,
     /// The store's own id of it, where the operator makes it.
     pub id: Option<String>,
+    /// Whether it wants sessions to be tagged with the prefix of their user.
+    pub is_tagged: bool,
 }
 
 /// The role of a hub is not there yet.
@@ -129,7 +153,15 @@ pub fn session_role(
     };
     match role.management {
         RoleManagement::None => Ok(None),
-        RoleManagement::Given => Ok(role.arn.clone().map(|arn| SessionRole { arn, id: None })),
+        RoleManagement::Given => {
+            let given = role.arn.clone();
+            // Whether its trust policy allows tags is not known.
+            Ok(given.map(|arn| SessionRole {
+                arn,
+                id: None,
+                is_tagged: false,
+            }))
+        }
         RoleManagement::Managed => {
             let made = hub.status.as_ref().and_then(|status| status.role.as_ref());
             let store = provider.spec.s3.as_ref().map(|s3| s3.store());
@@ -139,7 +171,12 @@ pub fn session_role(
             let (arn, id) = made
                 .filter(|(arn, _)| is_arn_of_ours(arn))
                 .ok_or(RoleMissing)?;
-            Ok(Some(SessionRole { arn, id: Some(id) }))
+            let s3 = provider.spec.s3.as_ref();
+            Ok(Some(SessionRole {
+                arn,
+                id: Some(id),
+                is_tagged: s3.is_some_and(|s3| s3.endpoint.is_none()),
+            }))
         }
     }
 }

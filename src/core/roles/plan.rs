@@ -237,8 +237,12 @@ impl fmt::Display for RoleAction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::BucketName;
+    use std::collections::BTreeSet;
+
+    use crate::names::{BucketName, SharedPrefix};
+    use crate::policies::{Access, Place, Reach};
     use crate::roles::RoleHome;
+    use serde_json::json;
 
     const VENDING: &str = "arn:aws:iam::123456789012:role/hubstorage-serve";
     const BOUNDARY: &str = "arn:aws:iam::123456789012:policy/hubstorage-users";
@@ -255,6 +259,7 @@ mod tests {
             trusted: VENDING.into(),
             boundary: Some(BOUNDARY.into()),
             ceiling: [bucket].into(),
+            shared: BTreeSet::new(),
             home: RoleHome::Amazon,
         }
     }
@@ -304,8 +309,9 @@ mod tests {
             RolePlan::default()
         );
         let statement = &mut found.trust["Statement"][0];
-        statement["Principal"] = serde_json::json!({"AWS": VENDING});
-        statement["Action"] = "sts:AssumeRole".into();
+        statement["Principal"] = json!({"AWS": VENDING});
+        statement["Action"] = json!(["sts:TagSession", "sts:AssumeRole"]);
+        statement["Condition"]["Null"] = json!({"aws:requesttag/hubstorage-prefix": false});
         assert_eq!(
             plan_role(&declared(), Some(&found), &settled()),
             RolePlan::default()
@@ -315,7 +321,7 @@ mod tests {
     #[test]
     fn whatever_was_changed_is_drift_and_put_back() {
         let trusted_by_others = |found: &mut FoundRole| {
-            found.trust["Statement"][0]["Principal"] = serde_json::json!({"AWS": ["*"]});
+            found.trust["Statement"][0]["Principal"] = json!({"AWS": ["*"]});
         };
         let widened = |found: &mut FoundRole| {
             found.policy["Statement"][0]["Resource"] = "arn:aws:s3:::*".into();
@@ -341,7 +347,70 @@ mod tests {
         let trust = |home| DeclaredRole { home, ..declared() }.trust();
         let condition = r#""Condition":{"Null":{"aws:userid":["true"]}}"#;
         assert!(trust(RoleHome::Compatible).contains(condition));
-        assert!(!trust(RoleHome::Amazon).contains("Condition"));
+        assert!(!trust(RoleHome::Amazon).contains("aws:userid"));
+    }
+
+    #[test]
+    fn on_amazon_a_session_needs_the_tag_of_its_users_prefix_and_no_other() {
+        let trust: Value = serde_json::from_str(&declared().trust()).unwrap();
+        let statement = &trust["Statement"][0];
+        let actions = json!(["sts:AssumeRole", "sts:TagSession"]);
+        assert_eq!(statement["Action"], actions);
+        let conditions = json!({
+            "Null": {"aws:RequestTag/hubstorage-prefix": ["false"]},
+            "ForAllValues:StringEquals": {"aws:TagKeys": ["hubstorage-prefix"]},
+        });
+        assert_eq!(statement["Condition"], conditions);
+    }
+
+    #[test]
+    fn on_amazon_the_role_itself_holds_a_session_to_its_tags_prefix_and_to_what_is_shared() {
+        let bucket = BucketName::parse("earth-scratch").unwrap();
+        let reach = |place, access| Reach {
+            bucket: bucket.clone(),
+            place,
+            access,
+        };
+        let shared = SharedPrefix::parse("_groups/ocean").unwrap();
+        let role = DeclaredRole {
+            shared: [
+                reach(Place::Shared(shared), Access::ReadWrite),
+                reach(Place::Whole, Access::ReadOnly),
+            ]
+            .into(),
+            ..declared()
+        };
+        let of = |role: &DeclaredRole| serde_json::from_str::<Value>(&role.policy()).unwrap();
+        let own = json!("arn:aws:s3:::earth-scratch/${aws:PrincipalTag/hubstorage-prefix}/*");
+
+        let alone = of(&declared());
+        assert_eq!(alone["Statement"][0]["Resource"], json!([own]));
+        let listed =
+            json!({"StringLike": {"s3:prefix": ["${aws:PrincipalTag/hubstorage-prefix}/*"]}});
+        assert_eq!(alone["Statement"][1]["Condition"], listed);
+        assert_eq!(alone["Statement"].as_array().unwrap().len(), 3);
+
+        let with = of(&role);
+        let written = json!(["arn:aws:s3:::earth-scratch/_groups/ocean/*"]);
+        assert_eq!(with["Statement"][1]["Resource"], written);
+        let read = (
+            json!(["s3:GetObject"]),
+            json!(["arn:aws:s3:::earth-scratch/*"]),
+        );
+        let statement = &with["Statement"][2];
+        assert_eq!(
+            (statement["Action"].clone(), statement["Resource"].clone()),
+            read
+        );
+        let listings: Vec<&Value> = with["Statement"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|statement| statement["Action"] == json!(["s3:ListBucket"]))
+            .map(|statement| &statement["Condition"]["StringLike"]["s3:prefix"])
+            .collect();
+        let ocean = json!(["_groups/ocean/*"]);
+        assert_eq!(listings[1..], [&ocean, &Value::Null]);
     }
 
     #[test]

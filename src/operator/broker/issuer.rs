@@ -1,6 +1,8 @@
 //! With what a hub's credentials are issued.
 
+use hubstorage_cloud::AssumedRole;
 use hubstorage_core::api::{BucketVending, StorageProvider};
+use hubstorage_core::names::Prefix;
 use hubstorage_core::roles::SessionRole;
 
 /// The vending keys and the role. Another value is another identity: what was found about the one says
@@ -18,6 +20,15 @@ impl Issuer {
     /// ARN of the role.
     pub fn role_arn(&self) -> Option<&str> {
         self.role.as_ref().map(|role| role.arn.as_str())
+    }
+
+    /// The role as it is assumed for a session of whoever has this prefix.
+    pub fn assumed_for<'r>(&'r self, prefix: &'r Prefix) -> Option<AssumedRole<'r>> {
+        let role = self.role.as_ref()?;
+        Some(AssumedRole {
+            arn: &role.arn,
+            tag: role.is_tagged.then_some(prefix),
+        })
     }
 
     /// Id of the role, where the operator makes it.

@@ -277,7 +277,7 @@ async fn issue(
         return Err(VendError::KeysChanged);
     }
     let session = session_name(&grantee.prefix);
-    let role = grantee.issuer.role_arn();
+    let role = grantee.issuer.assumed_for(&grantee.prefix);
     Ok(side.source.assume(role, &session, policy, LIFETIME).await?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubstorage_cloud::{Credential, ProbeVerdict};
+use hubstorage_cloud::{AssumedRole, Credential, ProbeVerdict};
 use hubstorage_core::names::{BucketName, Prefix};
 use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 
@@ -66,7 +66,14 @@ pub async fn of_a_session_of(world: &dyn World, bucket: &BucketName, role: &str)
     let policy = PolicyDocument::allowing(&[own]).unwrap();
     let lifetime = Duration::from_secs(900);
     let source = world.source().await;
-    let session = source.assume(Some(role), "canary", &policy, lifetime).await;
+    let session = source
+        .assume(
+            Some(AssumedRole::untagged(role)),
+            "canary",
+            &policy,
+            lifetime,
+        )
+        .await;
     verdict_of(world, &canaries, Some(role), &session.unwrap()).await
 }
 

@@ -1,8 +1,9 @@
 //! Roles of hubs: made, kept, assumed and deleted, or told of as something that the store lacks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hubstorage_cloud::{CloudError, RoleCreation, RolePart};
+use hubstorage_cloud::{AssumedRole, CloudError, RoleCreation, RolePart};
 use hubstorage_core::api::Capability;
 use hubstorage_core::names::{BucketName, Prefix, RoleName, is_arn_of_ours};
 use hubstorage_core::plan::Owner;
@@ -28,6 +29,7 @@ fn declared(world: &dyn World, buckets: &[&BucketName]) -> DeclaredRole {
         trusted: world.vending_principal(),
         boundary: None,
         ceiling: buckets.iter().copied().cloned().collect(),
+        shared: BTreeSet::new(),
         home: RoleHome::Compatible,
     }
 }
@@ -153,7 +155,9 @@ pub async fn a_session_of_a_role_is_held_to_the_role_and_to_its_own_policy(world
     let source = world.source().await;
     let lifetime = Duration::from_secs(900);
     let session = async |policy: &PolicyDocument| {
-        let issued = source.assume(Some(&arn), "bob", policy, lifetime).await;
+        let issued = source
+            .assume(Some(AssumedRole::untagged(&arn)), "bob", policy, lifetime)
+            .await;
         world.user(&issued.unwrap())
     };
 

@@ -16,7 +16,7 @@ use aws_sdk_s3::types::{
 };
 use hubstorage_cloud::s3::{Addressing, Keys, Managing, S3Config, S3Probe, S3Store, StsSource};
 use hubstorage_cloud::{
-    Credential, CredentialSource, IsolationProbe, ObjectStore, RoleStore, Secret,
+    AssumedRole, Credential, CredentialSource, IsolationProbe, ObjectStore, RoleStore, Secret,
 };
 use hubstorage_core::names::{BucketName, Prefix};
 use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
@@ -193,7 +193,12 @@ impl S3World {
                 }])
                 .unwrap();
                 let assumed = source
-                    .assume(Some(role), "stranger", &policy, lifetime)
+                    .assume(
+                        Some(AssumedRole::untagged(role)),
+                        "stranger",
+                        &policy,
+                        lifetime,
+                    )
                     .await;
                 session(&assumed.unwrap())
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubstorage_cloud::{CloudError, Disposition, Tags};
+use hubstorage_cloud::{AssumedRole, CloudError, Disposition, Tags};
 use hubstorage_core::names::Prefix;
 use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 
@@ -35,7 +35,7 @@ pub async fn vending_keys_that_do_not_fit_are_told(world: &dyn World) {
     let source = world.source_with_wrong_secret().await;
     let answer = source
         .assume(
-            world.role().as_deref(),
+            world.role().as_deref().map(AssumedRole::untagged),
             "bob",
             &policy,
             Duration::from_secs(900),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubstorage_cloud::Credential;
+use hubstorage_cloud::{AssumedRole, Credential};
 use hubstorage_core::names::{BucketName, Prefix, SharedPrefix, session_name};
 use hubstorage_core::policies::{Access, MAX_SESSION_POLICY, Place, PolicyDocument, Reach};
 use jiff::SignedDuration;
@@ -37,7 +37,7 @@ async fn vend_places(world: &dyn World, reaches: &[Reach]) -> Credential {
         .source()
         .await
         .assume(
-            world.role().as_deref(),
+            world.role().as_deref().map(AssumedRole::untagged),
             &session,
             &policy,
             Duration::from_secs(900),
@@ -292,7 +292,7 @@ pub async fn a_session_ends_in_900_seconds_or_later(world: &dyn World) {
             .source()
             .await
             .assume(
-                world.role().as_deref(),
+                world.role().as_deref().map(AssumedRole::untagged),
                 "bob",
                 &policy,
                 Duration::from_secs(asked),

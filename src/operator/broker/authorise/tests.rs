@@ -510,6 +510,32 @@ fn a_role_that_is_made_for_the_hub_is_the_one_that_is_assumed() {
 }
 
 #[test]
+fn on_amazon_a_session_of_a_made_role_is_tagged_with_the_users_prefix_and_elsewhere_with_none() {
+    let tag = |seen: Seen| {
+        let grantee = seen.authorise().unwrap();
+        let role = grantee.issuer.assumed_for(&grantee.prefix);
+        role.unwrap().tag.map(ToString::to_string)
+    };
+    let mut on_amazon = Seen::new();
+    with_role(&mut on_amazon, made());
+    assert_eq!(tag(on_amazon), Some("bob".to_owned()));
+
+    let endpoint = "https://minio.example.org";
+    let mut elsewhere = Seen::new();
+    let mut role = made();
+    role["store"] = json!(endpoint);
+    with_role(&mut elsewhere, role);
+    elsewhere.providers[0]["spec"]["s3"]["endpoint"] = json!(endpoint);
+    for bucket in elsewhere.hubs[0]["status"]["buckets"]
+        .as_array_mut()
+        .unwrap()
+    {
+        bucket["store"] = json!(endpoint);
+    }
+    assert_eq!(tag(elsewhere), None);
+}
+
+#[test]
 fn without_its_role_or_with_one_that_cannot_be_ours_a_hub_vends_nothing() {
     let changed = |field: &str, value: Value| {
         let mut role = made();

@@ -28,7 +28,7 @@ use hubstorage_core::api::{
 };
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::names::{Prefix, session_name};
-use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
+use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach, longest_prefix};
 use hubstorage_core::roles::session_role;
 use kube::{Client, ResourceExt};
 use kube_lease_manager::LeaseManagerBuilder;
@@ -275,7 +275,8 @@ async fn canary(side: &VendingSide, probe: &Probe) -> ProbeVerdict {
     };
     let role = probe.target.issuer.role_arn();
     let name = session_name(&own);
-    let session = side.source.assume(role, &name, &policy, CANARY_LIFETIME);
+    let assumed = probe.target.issuer.assumed_for(&own);
+    let session = side.source.assume(assumed, &name, &policy, CANARY_LIFETIME);
     match session.await {
         Ok(session) => {
             let probing = &side.probe;
@@ -295,7 +296,9 @@ async fn try_policy(
     policy: &PolicyDocument,
 ) -> Option<PolicyTrial> {
     let session = session_name(&Prefix::reserved("canary-a"));
-    let role = probe.target.issuer.role_arn();
+    // A tag counts towards the packed size, too.
+    let longest = longest_prefix();
+    let role = probe.target.issuer.assumed_for(&longest);
     let asked = side.source.assume(role, &session, policy, CANARY_LIFETIME);
     let (namespace, hub) = (&probe.namespace, &probe.hub);
     match asked.await {

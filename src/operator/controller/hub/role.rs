@@ -164,22 +164,27 @@ fn declared(hub: &HubStorage, target: &Target, outcomes: &[BucketOutcome]) -> Op
         let mut named = hub.spec.buckets.iter();
         let named = named.find(|bucket| bucket.name == outcome.plan.name)?;
         let is_granting = named.grants_something();
-        is_granting.then(|| outcome.plan.bucket.clone())
+        is_granting.then(|| (named, outcome.plan.bucket.clone()))
     };
-    let ceiling: Ceiling = outcomes
+    let granting: Vec<_> = outcomes
         .iter()
         .filter(is_there)
         .filter_map(granting)
         .collect();
+    let ceiling: Ceiling = granting.iter().map(|(_, bucket)| bucket.clone()).collect();
     if ceiling.is_empty() {
         return None;
     }
+    let shared = granting
+        .iter()
+        .flat_map(|(named, bucket)| named.shared(bucket));
     Some(DeclaredRole {
         name: name_of(&target.owner),
         owner: target.owner.clone(),
         trusted: role.trusted_principal.clone()?,
         boundary: role.permissions_boundary.clone(),
         ceiling,
+        shared: shared.collect(),
         home: match target.provider.spec.s3.as_ref()?.endpoint {
             Some(_) => RoleHome::Compatible,
             None => RoleHome::Amazon,

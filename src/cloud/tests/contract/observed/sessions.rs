@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubstorage_cloud::{CloudError, ProbeVerdict};
+use hubstorage_cloud::{AssumedRole, CloudError, ProbeVerdict};
 use hubstorage_core::names::{BucketName, Prefix};
 use hubstorage_core::policies::{Access, Place, PolicyDocument, Reach};
 use serde_json::json;
@@ -84,7 +84,12 @@ pub async fn roles(world: &S3World) -> Finding {
         access: Access::ReadWrite,
     };
     let narrow = PolicyDocument::allowing(&[reach]).unwrap();
-    let session = source.assume(Some(&role), "bob", &narrow, Duration::from_secs(900));
+    let session = source.assume(
+        Some(AssumedRole::untagged(&role)),
+        "bob",
+        &narrow,
+        Duration::from_secs(900),
+    );
     let session = session.await.unwrap();
     let user = world.user(&session);
     user.put(&bucket, "bob/object", "x").await.unwrap();
