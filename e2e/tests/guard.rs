@@ -404,7 +404,7 @@ async fn the_controller_makes_no_pod_but_one_that_carries_nothing() {
             "name": "trial", "image": "trial", "envFrom": [{"secretRef": {"name": "hub"}}],
             "securityContext": {"allowPrivilegeEscalation": false},
         }]}),
-        json!({"containers": [{"name": "trial", "image": "trial", "securityContext": {"privileged": true}}]}),
+        json!({"containers": [{"name": "trial", "image": "trial", "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"add": ["NET_ADMIN"]}}}]}),
         json!({"containers": [{"name": "trial", "image": "trial"}]}),
     ];
     for attack in attacks {
