@@ -1,7 +1,7 @@
 //! A hub with one user's pod, a cloud in memory, and a broker before both.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -134,12 +135,28 @@ impl Issuer {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// In lower case.
+    pub head: String,
     /// Whether this was the last answer on its connection.
     pub closes: bool,
     pub body: Value,
 }
 
 impl Answer {
+    fn of(answer: &str) -> Self {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+        let head = head.to_ascii_lowercase();
+        let status = head.split(' ').nth(1);
+        Self {
+            status: status
+                .and_then(|status| status.parse().ok())
+                .unwrap_or_default(),
+            closes: head.lines().any(|line| line == "connection: close"),
+            head,
+            body: serde_json::from_str(body).unwrap_or_default(),
+        }
+    }
+
     pub fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }
@@ -291,8 +308,16 @@ impl Hub {
 
     /// One request in its bytes.
     pub async fn send(&self, head: String) -> Answer {
-        let (address, client) = (self.address, self.client.clone());
-        tokio::task::spawn_blocking(move || exchange(address, client, &head))
+        Answer::of(&self.send_from(Ipv4Addr::LOCALHOST, head).await)
+    }
+
+    /// Requests in their bytes, on one connection from this address, and all that is answered.
+    pub async fn send_from(&self, from: Ipv4Addr, heads: String) -> String {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
+        let client = self.client.clone();
+        tokio::task::spawn_blocking(move || exchange(stream, client, &heads))
             .await
             .unwrap()
     }
@@ -330,30 +355,19 @@ impl Hub {
     }
 }
 
-fn exchange(address: SocketAddr, client: Arc<ClientConfig>, head: &str) -> Answer {
+fn exchange(stream: TcpStream, client: Arc<ClientConfig>, heads: &str) -> String {
+    let stream = stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
     let name = ServerName::from("127.0.0.1".parse::<IpAddr>().unwrap());
     let connection = ClientConnection::new(client, name).unwrap();
-    let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+    let mut stream = StreamOwned::new(connection, stream);
     // A server that has read enough closes while we still write: what counts is its answer.
     _ = stream
-        .write_all(head.as_bytes())
+        .write_all(heads.as_bytes())
         .and_then(|()| stream.flush());
     let mut answer = Vec::new();
     _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .unwrap_or_default();
-    Answer {
-        status,
-        closes: head
-            .lines()
-            .any(|line| line.eq_ignore_ascii_case("connection: close")),
-        body: serde_json::from_str(body).unwrap_or_default(),
-    }
+    String::from_utf8(answer).unwrap()
 }
 
 fn tls() -> (Arc<ServerConfig>, Arc<ClientConfig>) {

@@ -9,6 +9,7 @@
 mod api_server;
 mod hub;
 mod probing;
+mod skew;
 mod watches;
 
 use std::io;
