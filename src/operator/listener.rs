@@ -1,5 +1,7 @@
 //! An HTTPS server with limits on what a stranger may cost.
 
+mod slots;
+
 use std::future::{Ready, ready};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,14 +18,18 @@ use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use http::{HeaderValue, header};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+pub use slots::Connections;
+use slots::{Slot, Slots};
 
 /// What a server allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; further ones are closed before they cost a TLS handshake.
-    pub connections: usize,
+    /// Connections at a time.
+    pub connections: Connections,
+    /// Time for the TLS handshake.
+    pub handshake: Duration,
     /// Bytes of request line and headers.
     pub head_bytes: usize,
     /// Time for the head of the first request of a connection, from its beginning.
@@ -66,11 +72,14 @@ pub async fn serve(
         }
         ready(response)
     }));
-    let slots = Slots(Arc::new(Semaphore::new(limits.connections)));
+    let slots = Accepting(Arc::new(Slots::new(limits.connections)));
+    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
+        .handshake_timeout(limits.handshake)
+        .acceptor(slots);
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener)
         .context("the port cannot be used")?
-        .acceptor(RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(slots))
+        .acceptor(acceptor)
         .handle(handle.clone())
         .first_request_timeout(limits.first_head)
         .http1_only();
@@ -89,32 +98,33 @@ pub async fn serve(
         .context("the server ended")
 }
 
-/// One for each connection that may be open.
+/// Takes a slot for each connection.
 #[derive(Clone)]
-struct Slots(Arc<Semaphore>);
+struct Accepting(Arc<Slots>);
 
-impl<S> Accept<TcpStream, S> for Slots {
+impl<S> Accept<TcpStream, S> for Accepting {
     type Stream = TcpStream;
     type Service = Connection<S>;
     type Future = Ready<io::Result<(TcpStream, Connection<S>)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let slot = self
-            .0
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| io::Error::other("too many connections"));
-        // Answers are short: with Nagle's algorithm each would wait for the client's delayed ACK.
-        ready(slot.and_then(|slot| {
-            stream.set_nodelay(true)?;
-            Ok((
-                stream,
-                Connection {
-                    service,
-                    _slot: Arc::new(slot),
-                },
-            ))
+        ready(self.take(&stream).map(|slot| {
+            let service = Connection {
+                service,
+                _slot: Arc::new(slot),
+            };
+            (stream, service)
         }))
+    }
+}
+
+impl Accepting {
+    fn take(&self, stream: &TcpStream) -> io::Result<Slot> {
+        let slot = self.0.take(stream.peer_addr()?.ip());
+        let slot = slot.ok_or_else(|| io::Error::other("too many connections"))?;
+        // Answers are short: with Nagle's algorithm each would wait for the client's delayed ACK.
+        stream.set_nodelay(true)?;
+        Ok(slot)
     }
 }
 
@@ -122,7 +132,7 @@ impl<S> Accept<TcpStream, S> for Slots {
 #[derive(Clone)]
 struct Connection<S> {
     service: S,
-    _slot: Arc<OwnedSemaphorePermit>,
+    _slot: Arc<Slot>,
 }
 
 impl<R, S: tower::Service<R>> tower::Service<R> for Connection<S> {
@@ -138,3 +148,6 @@ impl<R, S: tower::Service<R>> tower::Service<R> for Connection<S> {
         self.service.call(request)
     }
 }
+
+#[cfg(test)]
+mod tests;

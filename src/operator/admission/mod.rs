@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use injections::Injections;
 pub use metrics::{Metrics, Outcome};
 
-use crate::listener::{self, Ending, Limits};
+use crate::listener::{self, Connections, Ending, Limits};
 use crate::manifests::WEBHOOK_PATH;
 
 /// A pod is at most 1.5 MiB in etcd, and an AdmissionReview holds it once.
@@ -39,8 +39,14 @@ const BODIES_LIMIT: usize = 64 * 1024 * 1024;
 const BODY_WITHIN: Duration = Duration::from_secs(1);
 
 const LIMITS: Limits = Limits {
-    // The callers are API servers: a connection each for every creation that is under way.
-    connections: 2048,
+    // The callers are API servers, one address as a rule: a connection each for every creation that is
+    // under way.
+    connections: Connections {
+        total: 2048,
+        of_one_address: 2048,
+        when_crowded: 2048,
+    },
+    handshake: Duration::from_secs(10),
     head_bytes: 16 * 1024,
     first_head: Duration::from_secs(10),
     // Go's client closes idle connections after 90 s (net/http, DefaultTransport). Were it us, a

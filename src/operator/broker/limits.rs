@@ -27,6 +27,15 @@ const FAILURES: Allowance = Allowance {
     forgiven: 2.0,
 };
 
+/// Failures of everybody who asks from one address. Behind an agent are no more pods than the kubelet
+/// takes, 110 unless it is told otherwise (`maxPods`), each with its own [`FAILURES`]: all of them
+/// together do not get here. Who reaches the broker without an agent, and says another pod's address
+/// each time, does.
+const FAILURES_OF_ADDRESS: Allowance = Allowance {
+    burst: 2500.0,
+    forgiven: 250.0,
+};
+
 /// Requests of a pod that has shown who it is. SDKs keep a credential for three quarters of an hour
 /// in each process, so that only a start is busy: 100 Dask or multiprocessing workers at once,
 /// each of which may try three times while the first credential is being issued.
@@ -61,6 +70,13 @@ impl Limit<Sender> {
     /// On failures to authenticate.
     pub fn on_failures() -> Self {
         Self::new(FAILURES)
+    }
+}
+
+impl Limit<IpAddr> {
+    /// On failures to authenticate, whomever they were for.
+    pub fn on_failures_of_address() -> Self {
+        Self::new(FAILURES_OF_ADDRESS)
     }
 }
 
@@ -148,6 +164,23 @@ mod tests {
             limit.count(sender("10.1.0.7"), now).await;
         }
         assert!(!limit.exceeded(&sender("10.1.0.8"), now).await);
+    }
+
+    #[tokio::test]
+    async fn a_node_full_of_pods_that_fail_in_a_loop_stays_below_what_stops_its_agent() {
+        let (of_pods, of_agent) = (Limit::on_failures(), Limit::on_failures_of_address());
+        let agent = sender("10.1.0.0").0;
+        let start = Instant::now();
+        for tenth in 0..100 {
+            let now = start + Duration::from_millis(100) * tenth;
+            for pod in (0..110).map(|pod| sender(&format!("10.1.0.{pod}"))) {
+                assert!(!of_agent.exceeded(&agent, now).await);
+                if !of_pods.exceeded(&pod, now).await {
+                    of_pods.count(pod, now).await;
+                    of_agent.count(agent, now).await;
+                }
+            }
+        }
     }
 
     #[tokio::test]

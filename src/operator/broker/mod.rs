@@ -159,6 +159,7 @@ pub async fn run_on(
         ),
         audit: Audit::default(),
         failures: Limit::on_failures(),
+        failures_of_address: Limit::on_failures_of_address(),
         requests: Limit::on_requests(),
         informers: informers.clone(),
         readiness,
@@ -205,6 +206,7 @@ pub struct Broker {
     last_vend: LastVend,
     audit: Audit,
     failures: Limit<Sender>,
+    failures_of_address: Limit<IpAddr>,
     requests: Limit<PodUid>,
     informers: Arc<Informers>,
     readiness: Readiness,
@@ -232,9 +234,9 @@ impl Broker {
     ) -> Result<Vended, Refusal> {
         let sender = (agent, peer);
         let mut identity = None;
-        let answer = match self.failures.exceeded(&sender, Instant::now()).await {
-            true => Err(RequestError::TooManyFailures.into()),
-            false => tokio::time::timeout(
+        let answer = match self.stopped(&sender).await {
+            Some(stopped) => Err(stopped.into()),
+            None => tokio::time::timeout(
                 server::ANSWER_WITHIN,
                 self.steps(headers, peer, &mut identity),
             )
@@ -243,11 +245,23 @@ impl Broker {
         };
         if let Err(refusal) = &answer {
             if refusal.is_unauthenticated() && !matches!(refusal, Refusal::Request(_)) {
-                self.failures.count(sender, Instant::now()).await;
+                let now = Instant::now();
+                self.failures.count(sender, now).await;
+                self.failures_of_address.count(agent, now).await;
             }
             self.audit.refused(identity.as_ref(), Some(peer), refusal);
         }
         answer
+    }
+
+    /// Why nothing that `sender` sends is looked at for now.
+    async fn stopped(&self, sender: &Sender) -> Option<RequestError> {
+        let (agent, now) = (sender.0, Instant::now());
+        if self.failures.exceeded(sender, now).await {
+            return Some(RequestError::TooManyFailures);
+        }
+        let exceeded = self.failures_of_address.exceeded(&agent, now).await;
+        exceeded.then_some(RequestError::TooManyStrangers { agent })
     }
 
     /// The steps; `identity` is told as soon as the token's signature has proven it.

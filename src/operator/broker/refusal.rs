@@ -4,6 +4,8 @@
 //! `message`, which the SDK shows to a scientist in a traceback and an engineer reads in the
 //! log. No message holds a token or a key.
 
+use std::net::IpAddr;
+
 use axum::http::StatusCode;
 
 use super::authorise::Denied;
@@ -52,6 +54,16 @@ pub enum RequestError {
         "this pod has sent too many tokens that are not valid; wait a few seconds, and restart the server if it goes on"
     )]
     TooManyFailures,
+    /// Somebody who sends bad tokens in the name of one pod after the other.
+    #[error(
+        "too many tokens that are not valid came from {agent}; retry in a few seconds, and if it goes on, tell the \
+         administrators of the hub: only agents should reach the broker, and one of the pods of that agent, or \
+         whatever else is at that address, floods it"
+    )]
+    TooManyStrangers {
+        /// The other end of the connection: an agent's node, as a rule.
+        agent: IpAddr,
+    },
     /// A pod that asks in a loop.
     #[error(
         "this pod asks for credentials more often than its processes can need them; wait a few seconds, keep the \
@@ -76,7 +88,9 @@ impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotReady { .. } | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooManyFailures | Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyFailures | Self::TooManyStrangers { .. } | Self::TooManyRequests => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::PeerMissing => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::Broker;
 use super::refusal::{Refusal, RequestError};
 use super::vend::Vended;
-use crate::listener::{self, Ending, Limits};
+use crate::listener::{self, Connections, Ending, Limits};
 
 /// The agent gives up after 1.6 s, SDKs after 2 s.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
@@ -26,8 +26,14 @@ const PEER: HeaderName = HeaderName::from_static("hubstorage-peer");
 
 /// What a caller may cost.
 const LIMITS: Limits = Limits {
-    // Agents keep one or two connections each.
-    connections: 4096,
+    // Agents keep one or two connections each, and have at most 32 while many pods start; twice as many
+    // where two of them overlap. Several nodes may be behind one address.
+    connections: Connections {
+        total: 4096,
+        of_one_address: 1024,
+        when_crowded: 64,
+    },
+    handshake: Duration::from_secs(10),
     // A token of 8 KiB, and room for the rest.
     head_bytes: 16 * 1024,
     first_head: Duration::from_secs(30),

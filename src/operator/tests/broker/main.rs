@@ -10,6 +10,7 @@ mod api_server;
 mod hub;
 mod probing;
 mod skew;
+mod strangers;
 mod watches;
 
 use std::io;
