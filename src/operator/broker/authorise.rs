@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hubstorage_core::api::{
-    AccessMode, Bucket, BucketVending, ConditionType, HubStorage, HubUser, IsolationVerdict,
-    Reason, StorageProvider, condition,
+    Bucket, BucketVending, ConditionType, HubStorage, HubUser, IsolationVerdict, Reason,
+    StorageProvider, condition,
 };
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::names::{
@@ -41,6 +41,8 @@ pub trait World {
     fn pods(&self, namespace: &str) -> Vec<LivePod>;
     /// A HubUser.
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>>;
+    /// Name of a HubUser that suspends this user of a hub.
+    fn suspended(&self, namespace: &str, hub: &str, user: &Username) -> Option<String>;
     /// resourceVersion of a Secret in `hubstorage-vending`; `None` if there is none.
     fn vending_secret(&self, name: &str) -> Option<String>;
     /// Whether stamps, usernames and groups can be trusted.
@@ -91,7 +93,7 @@ pub fn authorise(
     let guard = world.guard();
     refuse_older_than_guard(pod, &guard)?;
     let hub_user = hub_user_name(&hub.name_any(), &user);
-    refuse_suspended(world, namespace, &hub_user, &user)?;
+    refuse_suspended(world, namespace, &hub.name_any(), &hub_user, &user)?;
     let needed = user::Needed::by(source, &user, hub, &sources, &guard);
     let groups = user::groups(pod, source, needed.as_ref(), servers)?;
     let provider = provider_of(world, hub)?;
@@ -194,24 +196,25 @@ fn refuse_older_than_guard(pod: &ObjectMeta, guard: &GuardState) -> Result<(), D
     }
 }
 
+/// A user is suspended by any HubUser that says so, whatever it is called: admins need not know the name
+/// that the operator would give it.
 fn refuse_suspended(
     world: &impl World,
     namespace: &str,
+    hub: &str,
     hub_user: &str,
     user: &Username,
 ) -> Result<(), Denied> {
-    let Some(found) = world.user(namespace, hub_user) else {
-        return Ok(());
-    };
-    let found = found
-        .0
-        .as_ref()
-        .map_err(|error| unreadable("HubUser", &error.metadata, &error.error))?;
-    match found.spec.access {
-        AccessMode::Active => Ok(()),
-        AccessMode::Suspended => Err(Denied::UserSuspended {
+    if let Some(found) = world.user(namespace, hub_user)
+        && let Err(error) = &found.0
+    {
+        return Err(unreadable("HubUser", &error.metadata, &error.error));
+    }
+    match world.suspended(namespace, hub, user) {
+        None => Ok(()),
+        Some(hub_user) => Err(Denied::UserSuspended {
             user: user.to_string(),
-            hub_user: hub_user.to_owned(),
+            hub_user,
         }),
     }
 }

@@ -1,18 +1,19 @@
 //! What the watches have seen.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, future};
 use hubstorage_core::api::{
-    GROUPS_ANNOTATION, HubStorage, HubUser, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION,
-    USERNAME_LABEL, VENDING_NAMESPACE,
+    AccessMode, GROUPS_ANNOTATION, HubStorage, HubUser, STAMP_ANNOTATION, StorageProvider,
+    USERNAME_ANNOTATION, USERNAME_LABEL, VENDING_NAMESPACE,
 };
+use hubstorage_core::names::Username;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,7 @@ pub struct Informers {
     pub providers: Store<DeserializeGuard<StorageProvider>>,
     /// Users.
     pub users: Store<DeserializeGuard<HubUser>>,
+    suspended: Arc<Suspended>,
     /// Metadata of users' pods.
     pub pods: Store<PartialObjectMeta<Pod>>,
     /// The Secrets among which the vending keys are.
@@ -93,11 +95,21 @@ impl Informers {
             });
         let secrets = SecretVersions::informer(client, VENDING_NAMESPACE, cadence, pulses);
         let secrets = start(secrets, tell(), stop);
+        let suspended = Arc::new(Suspended::default());
+        let tell_of_users = {
+            let suspended = suspended.clone();
+            move || suspended.look_again()
+        };
         Self {
             secrets: SecretVersions::new(VENDING_NAMESPACE, secrets),
             hubs: start(Informer::guarded(client, cadence, pulses), tell(), stop),
             providers: start(Informer::guarded(client, cadence, pulses), tell(), stop),
-            users: start(Informer::guarded(client, cadence, pulses), || (), stop),
+            users: start(
+                Informer::guarded(client, cadence, pulses),
+                tell_of_users,
+                stop,
+            ),
+            suspended,
             pods: start(pods, || (), stop),
             changed,
             guard,
@@ -119,6 +131,44 @@ impl Informers {
     }
 }
 
+/// Who is suspended: few among many, and asked for at each request, so they are looked for only after any
+/// user has changed.
+#[derive(Debug, Default)]
+struct Suspended(Mutex<Option<Arc<[UserOfHub]>>>);
+
+#[derive(Debug)]
+struct UserOfHub {
+    namespace: String,
+    hub: String,
+    username: String,
+    object: String,
+}
+
+impl Suspended {
+    fn look_again(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn among(&self, users: &Store<DeserializeGuard<HubUser>>) -> Arc<[UserOfHub]> {
+        // Held while looking: what is found is never older than what others found meanwhile.
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = || {
+            let users = users.state();
+            let readable = users.iter().filter_map(|user| user.0.as_ref().ok());
+            readable
+                .filter(|user| user.spec.access == AccessMode::Suspended)
+                .map(|user| UserOfHub {
+                    namespace: user.namespace().unwrap_or_default(),
+                    hub: user.spec.hub_ref.name.clone(),
+                    username: user.spec.username.clone(),
+                    object: user.name_any(),
+                })
+                .collect()
+        };
+        found.get_or_insert_with(look).clone()
+    }
+}
+
 impl World for Informers {
     fn hubs(&self, namespace: &str) -> Vec<Arc<DeserializeGuard<HubStorage>>> {
         self.hubs
@@ -136,6 +186,14 @@ impl World for Informers {
 
     fn user(&self, namespace: &str, name: &str) -> Option<Arc<DeserializeGuard<HubUser>>> {
         self.users.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    fn suspended(&self, namespace: &str, hub: &str, user: &Username) -> Option<String> {
+        let suspended = self.suspended.among(&self.users);
+        let found = suspended.iter().find(|found| {
+            found.namespace == namespace && found.hub == hub && found.username == user.as_str()
+        });
+        found.map(|found| found.object.clone())
     }
 
     fn vending_secret(&self, name: &str) -> Option<String> {

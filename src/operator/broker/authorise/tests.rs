@@ -136,6 +136,17 @@ impl World for Seen {
             .map(guarded)
     }
 
+    fn suspended(&self, namespace: &str, hub: &str, user: &Username) -> Option<String> {
+        let is_it = |found: &&Value| {
+            found["metadata"]["namespace"] == namespace
+                && found["spec"]["hubRef"]["name"] == hub
+                && found["spec"]["username"] == user.as_str()
+                && found["spec"]["access"] == "Suspended"
+        };
+        let found = self.users.iter().find(is_it);
+        found.map(|found| found["metadata"]["name"].as_str().unwrap().to_owned())
+    }
+
     fn vending_secret(&self, name: &str) -> Option<String> {
         self.secret.clone().filter(|_| name == "vend")
     }
@@ -415,11 +426,25 @@ fn a_suspended_user_gets_nothing_and_an_active_one_everything() {
 }
 
 #[test]
-fn a_suspended_user_of_another_namespace_is_somebody_else() {
+fn a_user_is_suspended_by_an_object_of_any_name_beside_the_operators_own() {
+    let (code, _, message) = denied(|seen| {
+        let mut by_hand = hub_user("Suspended");
+        by_hand["metadata"]["name"] = json!("locked-out");
+        seen.users.extend([hub_user("Active"), by_hand]);
+    });
+    assert_eq!(code, "UserSuspended");
+    assert!(message.contains("HubUser locked-out"), "{message}");
+}
+
+#[test]
+fn a_suspended_user_of_another_namespace_or_hub_is_somebody_else() {
     Seen::with(|seen| {
         let mut elsewhere = hub_user("Suspended");
         elsewhere["metadata"]["namespace"] = json!("mars");
-        seen.users.push(elsewhere);
+        let mut of_another_hub = hub_user("Suspended");
+        of_another_hub["metadata"]["name"] = json!("of-another-hub");
+        of_another_hub["spec"]["hubRef"]["name"] = json!("mars");
+        seen.users.extend([elsewhere, of_another_hub]);
     })
     .unwrap();
 }

@@ -330,6 +330,16 @@ async fn a_suspended_user_gets_nothing_though_the_credential_is_in_the_cache() {
     hub.vended().await;
     // The probe's canary, the policy that is tried, and bob.
     assert_eq!(hub.cloud.count(Operation::Assume), 3);
+
+    // By hand, without knowing the name that the operator would have given it.
+    let (_, mut by_hand) = hub_user("Suspended");
+    by_hand["metadata"]["name"] = json!("locked-out");
+    hub.api.put("hubusers/earth/locked-out", by_hand);
+    let answer = hub.refused("UserSuspended").await;
+    let message = answer.body["message"].as_str().unwrap();
+    assert!(message.contains("HubUser locked-out"), "{message}");
+    hub.api.delete("hubusers/earth/locked-out");
+    hub.vended().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
