@@ -4,93 +4,21 @@
 
 mod fixture;
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 
+use fixture::process::{agent, broker_and_process, broker_and_process_at};
 use fixture::{
-    Authority, FakeBroker, SECRET, TOKEN, connect_from, directory, exchange, publish, read_answer,
-    until, write_request,
+    SECRET, TOKEN, connect_from, directory, exchange, read_answer, until, write_request,
 };
-use std::net::SocketAddr;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
-
-fn agent(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hubstorage-agent"));
-    command
-        .env_clear()
-        .args(arguments)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
 
 async fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = agent(arguments).output().await.unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-struct Process {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-    log: String,
-    address: SocketAddr,
-}
-
-impl Process {
-    /// Reads the address from the first line of the log.
-    async fn start(broker: SocketAddr, ca: &str) -> Self {
-        let mut child = agent(&[
-            "--listen=127.0.0.1:0",
-            "--metrics-listen=127.0.0.1:0",
-            "--log-level=trace",
-            &format!("--broker-url=https://{broker}"),
-            &format!("--broker-ca={ca}"),
-        ])
-        .spawn()
-        .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        stderr.read_line(&mut log).await.unwrap();
-        let line: serde_json::Value = serde_json::from_str(&log).unwrap();
-        let address = line["listen"].as_str().unwrap().parse().unwrap();
-        Self {
-            child,
-            stderr,
-            log,
-            address,
-        }
-    }
-
-    async fn terminate(&self) {
-        let pid = self.child.id().unwrap().to_string();
-        let status = Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .await
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// The exit code, and the whole log.
-    async fn end(mut self) -> (Option<i32>, String) {
-        self.stderr.read_to_string(&mut self.log).await.unwrap();
-        let status = self.child.wait().await.unwrap();
-        (status.code(), self.log)
-    }
-}
-
-async fn broker_and_process(test: &str) -> (FakeBroker, Process) {
-    let authority = Authority::new("ca");
-    let broker = FakeBroker::start("127.0.0.1:0", &authority).await;
-    let ca = directory(test).join("ca.crt");
-    publish(&ca, &authority.pem());
-    let process = Process::start(broker.address, ca.to_str().unwrap()).await;
-    (broker, process)
-}
-
 #[tokio::test]
 async fn neither_tokens_nor_credentials_are_in_the_log_at_any_level() {
-    let (broker, process) = broker_and_process("log").await;
+    let (broker, process) = broker_and_process_at("trace", "log").await;
     let host = process.address.to_string();
     let headers = [("Host", host.as_str()), ("Authorization", TOKEN)];
 
