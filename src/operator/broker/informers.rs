@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn what_is_of_one_namespace_is_not_told_in_another() {
         let hub = json!({"providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}]});
-        let user = json!({"hubRef": {"name": "earth"}, "username": "bob"});
+        let user = json!({"hubRef": {"name": "hub"}, "username": "bob", "access": "Suspended"});
         let pod = |namespace: &str| json!({"metadata": {"name": "bob", "namespace": namespace}});
         let informers = Informers {
             hubs: seen(&[
@@ -268,6 +268,7 @@ mod tests {
             pods: seen(&[pod("earth"), pod("mars"), pod("mars-2")]),
             secrets: SecretVersions::new(VENDING_NAMESPACE, seen(&[])),
             changed: Arc::default(),
+            suspended: Arc::default(),
             guard: watch::channel(GuardState::Missing { why: String::new() }).1,
         };
         let namespaces =
@@ -280,5 +281,8 @@ mod tests {
         assert_eq!(namespaces(hubs), ["mars"]);
         assert!(informers.user("mars", "bob").is_some());
         assert!(informers.user("earth", "bob").is_none());
+        let bob = Username::parse("bob").unwrap();
+        assert!(informers.suspended("mars", "hub", &bob).is_some());
+        assert!(informers.suspended("earth", "hub", &bob).is_none());
     }
 }
