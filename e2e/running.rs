@@ -16,7 +16,7 @@ use crate::checkout::Checkout;
 use crate::commands::{printed, run_with_input};
 use crate::components::installation::{MANAGE_SECRET, VEND_SECRET};
 use crate::components::minio::{self, Keys};
-use crate::components::store;
+use crate::components::{operator, store};
 use crate::extent::Extent;
 use crate::ports::Ports;
 use crate::process::Record;
@@ -213,10 +213,23 @@ impl Platform {
     /// Starts it again. `e2e` is the harness's binary, which becomes the component; for a test
     /// that is `env!("CARGO_BIN_EXE_e2e")`.
     pub async fn start(&self, e2e: impl AsRef<OsStr>, component: &str) -> Result<()> {
+        self.start_logging(e2e, component, None).await
+    }
+
+    /// The same, for a process of the operator that is to log everything from this level on.
+    pub async fn start_logging(
+        &self,
+        e2e: impl AsRef<OsStr>,
+        component: &str,
+        level: Option<&str>,
+    ) -> Result<()> {
         let mut command = Command::new(e2e);
         command
             .args(["start", component])
             .current_dir(self.checkout.root());
+        if let Some(level) = level {
+            command.env(operator::LOGS, level);
+        }
         let output = run_with_input(command, b"").await?;
         printed(&output, &format!("e2e start {component}")).map(drop)
     }

@@ -37,12 +37,13 @@ impl Component for Agent {
     async fn start(&self, site: &Site) -> Result<Option<Launch>> {
         let ca = site.checkout.run("broker-ca.crt");
         files::write_private(&ca, broker_ca(site).await?)?;
-        let arguments = [
+        let mut arguments = vec![
             format!("--listen={}", site.ports.address("agent")?),
             format!("--broker-url={}", forwarder::broker_url(site)?),
             format!("--broker-ca={}", ca.display()),
             format!("--metrics-listen={}", site.ports.address("agent-metrics")?),
         ];
+        arguments.extend(operator::logs().map(|level| format!("--log-level={level}")));
         let program = operator::program(&site.checkout, "hubstorage-agent");
         Ok(Some(Launch::new(program, arguments)))
     }

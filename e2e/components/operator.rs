@@ -34,6 +34,15 @@ pub fn profile(extent: Extent) -> String {
     std::env::var("HUBSTORAGE_PROFILE").unwrap_or_else(|_| usual.to_owned())
 }
 
+/// The environment variable that, set to a level, makes what is started now log everything from there
+/// on, instead of what is usual.
+pub const LOGS: &str = "HUBSTORAGE_LOGS";
+
+/// The level that [`LOGS`] asks for.
+pub fn logs() -> Option<String> {
+    std::env::var(LOGS).ok()
+}
+
 /// Builds both binaries.
 pub async fn build(site: &Site) -> Result<()> {
     let profile = profile(site.extent);
@@ -65,7 +74,8 @@ pub fn program(checkout: &Checkout, binary: &str) -> PathBuf {
     checkout.run("bin").join(binary)
 }
 
-/// A process of the operator: nothing in its environment but, for those that use it, KUBECONFIG.
+/// A process of the operator: nothing in its environment but KUBECONFIG, and the level of its log where
+/// one is asked for.
 pub fn launch(site: &Site, role: &str, kubeconfig: &str) -> Launch {
     let config = site
         .checkout
@@ -73,7 +83,12 @@ pub fn launch(site: &Site, role: &str, kubeconfig: &str) -> Launch {
         .join(kubeconfig)
         .display()
         .to_string();
-    Launch::new(program(&site.checkout, "hubstorage"), [role]).with_env("KUBECONFIG", config)
+    let launch =
+        Launch::new(program(&site.checkout, "hubstorage"), [role]).with_env("KUBECONFIG", config);
+    match logs() {
+        Some(level) => launch.with_env("RUST_LOG", level),
+        None => launch,
+    }
 }
 
 /// Asks `/readyz` on the port called `name`.

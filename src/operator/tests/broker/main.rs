@@ -41,7 +41,7 @@ impl io::Write for Logged {
     }
 }
 
-/// Starts a hub, with everything of ours logged, traces included.
+/// Starts a hub, with everything logged that can be.
 async fn started() -> Hub {
     log_everything();
     Hub::start().await
@@ -50,14 +50,7 @@ async fn started() -> Hub {
 fn log_everything() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
-        let filter =
-            tracing_subscriber::EnvFilter::new("info,hubstorage=trace,hubstorage_cloud=trace");
-        tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_env_filter(filter)
-            .with_writer(|| Logged)
-            .init();
+        hubstorage::telemetry::start_with("trace".parse().unwrap(), false, || Logged);
     });
 }
 
