@@ -1,5 +1,5 @@
-//! The guard is weakened, and put back. Alone in its binary: cargo runs test binaries one after
-//! the other, and nothing is vended to anybody while the guard is not ours.
+//! The guard is weakened in every way that there is, and put back. Alone in its binary: cargo runs test
+//! binaries one after the other, and nothing is vended to anybody while the guard is not ours.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,55 +11,177 @@
 #[path = "control_plane/hub.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod hub;
+#[path = "control_plane/replicas.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod replicas;
 
 use std::cell::Cell;
 
 use hub::{Hub, said};
-use hubstorage_e2e::giving_back;
+use hubstorage_e2e::{HostPod, giving_back};
+use replicas::{POD, replicas};
+use serde_json::{Value, json};
 
 const ASK: &str =
     "import boto3; print(boto3.Session().get_credentials().get_frozen_credentials().access_key)";
 
-/// One of them is as good as any: that each counts, and each field, is shown in tier 1.
-const BINDING: &str = "hubstorage-pod-changes";
+/// One of the policies is as good as any: that each counts, and each field, is shown in tier 1.
+const NAME: &str = "hubstorage-pod-changes";
 
-async fn set_actions(hub: &Hub, actions: &str) {
-    let patch = format!(r#"{{"spec":{{"validationActions":["{actions}"]}}}}"#);
-    let kind = "validatingadmissionpolicybinding";
-    hub.kubectl(&["patch", kind, BINDING, "--type=merge", "-p", &patch])
-        .await;
+const POLICY: &str = "validatingadmissionpolicy";
+const BINDING: &str = "validatingadmissionpolicybinding";
+
+/// How the guard is weakened, and the field that is named for it.
+struct Way {
+    kind: &'static str,
+    /// Merged into the object's spec; none deletes it.
+    change: Option<Value>,
+    named: &'static str,
 }
 
-/// Waits until a pod is refused in these words.
-async fn refused(hub: &Hub, pod: &hubstorage_e2e::HostPod, words: &str) {
-    let what = format!("a refusal with the words {words:?}");
-    hub.until(&what, async || {
-        let asked = pod.python(ASK).await;
-        asked.is_err_and(|error| error.to_string().contains(words))
+/// Two that are told in the same words do not follow each other.
+fn ways() -> Vec<Way> {
+    let way = |kind, change, named| Way {
+        kind,
+        change: Some(change),
+        named,
+    };
+    let gone = |kind| Way {
+        kind,
+        change: None,
+        named: "it does not exist",
+    };
+    let nowhere = json!({"namespaceSelector": {"matchLabels": {"guard": "nowhere"}}});
+    let param = json!({"name": "none", "namespace": "default", "parameterNotFoundAction": "Allow"});
+    vec![
+        way(
+            BINDING,
+            json!({"validationActions": ["Audit"]}),
+            "spec.validationActions",
+        ),
+        way(
+            BINDING,
+            json!({"matchResources": nowhere}),
+            "spec.matchResources",
+        ),
+        way(
+            BINDING,
+            json!({"validationActions": ["Warn"]}),
+            "spec.validationActions",
+        ),
+        way(BINDING, json!({"paramRef": param}), "spec.paramRef"),
+        gone(BINDING),
+        way(
+            POLICY,
+            json!({"validations": [{"expression": "true"}]}),
+            "spec.validations",
+        ),
+        way(
+            POLICY,
+            json!({"failurePolicy": "Ignore"}),
+            "spec.failurePolicy",
+        ),
+        gone(POLICY),
+        way(
+            POLICY,
+            json!({"matchConditions": [{"name": "never", "expression": "false"}]}),
+            "spec.matchConditions",
+        ),
+        way(
+            POLICY,
+            json!({"matchConstraints": nowhere}),
+            "spec.matchConstraints",
+        ),
+    ]
+}
+
+/// The object as it is to be applied again.
+async fn saved(hub: &Hub, kind: &str) -> Value {
+    let object = hub.kubectl(&["get", kind, NAME, "-o=json"]).await;
+    let object: Value = serde_json::from_str(&object).unwrap();
+    json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"],
+        "metadata": {"name": NAME, "labels": object["metadata"]["labels"]},
+        "spec": object["spec"],
     })
-    .await;
+}
+
+async fn weaken(hub: &Hub, way: &Way) {
+    match &way.change {
+        Some(change) => {
+            let patch = json!({"spec": change}).to_string();
+            hub.kubectl(&["patch", way.kind, NAME, "--type=merge", "-p", &patch])
+                .await
+        }
+        None => hub.kubectl(&["delete", way.kind, NAME]).await,
+    };
+}
+
+/// Puts back what was saved, whatever is there now.
+async fn put_back(hub: &Hub, way: &Way, saved: &Value) {
+    let verb = match way.change {
+        Some(_) => "replace",
+        None => "create",
+    };
+    let put = hub
+        .platform
+        .kubectl_with_input([verb, "-f", "-"], &saved.to_string())
+        .await
+        .unwrap();
+    let told = String::from_utf8_lossy(&put.stderr);
+    assert!(put.status.success(), "{verb}: {told}");
+}
+
+fn token_of(pod: &HostPod) -> String {
+    std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap()
+}
+
+/// Waits until every replica refuses this pod, with these words in what it says.
+async fn until_refused(hub: &Hub, pod: &HostPod, code: &str, words: &str) {
+    let token = token_of(pod);
+    for replica in replicas(&hub.platform) {
+        let what = format!("{} to say {code} and {words:?}", replica.name);
+        hub.until(&what, async || {
+            let answer = replica.ask(&token, POD).await;
+            let said = answer.body["message"].as_str().unwrap_or_default();
+            answer.code() == code && said.contains(words)
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
-async fn while_the_guard_is_weakened_nothing_is_vended_and_pods_from_before_have_to_be_made_anew() {
+async fn however_the_guard_is_weakened_nothing_is_vended_until_it_is_put_back() {
     let hub = Hub::ready("weakened").await;
     let alice = hub.pod("alice", "alice").await;
     said(&alice, ASK).await;
 
-    let weakened = async {
-        set_actions(&hub, "Audit").await;
-        refused(&hub, &alice, "GuardMissing").await;
-        let message = hub
-            .until_condition("hs/hub", "IsolationReady", "False", "GuardMissing")
+    for way in ways() {
+        let saved = saved(&hub, way.kind).await;
+        let words = format!("{NAME}: {}", way.named);
+        let weakened = async {
+            weaken(&hub, &way).await;
+            until_refused(&hub, &alice, "GuardMissing", &words).await;
+            hub.until(&words, async || {
+                let told = hub
+                    .until_condition("hs/hub", "IsolationReady", "False", "GuardMissing")
+                    .await;
+                told.contains(&words)
+            })
             .await;
-        assert!(
-            message.contains(BINDING) && message.contains("spec.validationActions"),
-            "{message}"
-        );
-    };
-    giving_back(weakened, set_actions(&hub, "Deny")).await;
+        };
+        giving_back(weakened, put_back(&hub, &way, &saved)).await;
+    }
 
-    refused(&hub, &alice, "PodOlderThanGuard").await;
+    hub.until_condition(
+        "hs/hub",
+        "IsolationReady",
+        "Unknown",
+        "MetadataServiceUntried",
+    )
+    .await;
+    // The policies may have looked away meanwhile: pods from before have to be made anew.
+    until_refused(&hub, &alice, "PodOlderThanGuard", "restart the server").await;
     let number = Cell::new(0);
     hub.until("a new pod to be vended for", async || {
         // The first ones may still be made before the policy is in force for sure.

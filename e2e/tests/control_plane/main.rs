@@ -17,11 +17,18 @@ mod bad_input;
 mod bypasses;
 mod conditions;
 mod deletion;
+#[allow(dead_code, reason = "other test binaries use more of it")]
+mod forge;
 mod gitops;
 mod hub;
+mod impostors;
 mod kubectl;
 mod permissions;
 mod prefixes;
+mod refusals;
+#[allow(dead_code, reason = "other test binaries use more of it")]
+mod replicas;
+mod revocation;
 mod secrets;
 mod steady;
 mod tokens;

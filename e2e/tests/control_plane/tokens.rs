@@ -96,23 +96,6 @@ async fn a_forged_stamp_is_replaced_by_the_webhook() {
 }
 
 #[tokio::test]
-async fn a_deleted_pods_token_opens_nothing() {
-    let hub = Hub::ready("deleted").await;
-    let alice = hub.pod("alice", "alice").await;
-    said(&alice, ASK).await;
-    let token = std::fs::read_to_string(alice.token_path("hubstorage.io").unwrap()).unwrap();
-
-    alice.delete().await.unwrap();
-
-    hub.until("the token to be refused", async || {
-        let (status, answer) = ask_agent(&hub, &token).await;
-        status != 200 && answer["message"].is_string()
-    })
-    .await;
-    hub.remove().await;
-}
-
-#[tokio::test]
 async fn a_token_from_a_namespace_without_a_hub_opens_nothing() {
     let hub = Hub::ready("here").await;
     let other = Hub::namespace("elsewhere").await;
@@ -150,53 +133,6 @@ async fn a_token_of_another_audience_opens_nothing() {
         answer["message"].as_str().unwrap().contains("audience"),
         "{answer}"
     );
-    hub.remove().await;
-}
-
-#[tokio::test]
-async fn a_suspended_user_gets_nothing() {
-    let hub = Hub::ready("suspended").await;
-    let alice = hub.pod("alice", "alice").await;
-    said(&alice, ASK).await;
-    hub.until("the HubUser", async || {
-        hub.get(&["hu", "-o=name"]).await.starts_with("hubuser")
-    })
-    .await;
-    let name = hub.get(&["hu", "-o=name"]).await.trim().to_owned();
-
-    let suspend = r#"{"spec":{"access":"Suspended"}}"#;
-    hub.kubectl(&[
-        "patch",
-        "-n",
-        &hub.namespace,
-        &name,
-        "--type=merge",
-        "-p",
-        suspend,
-    ])
-    .await;
-
-    let token = std::fs::read_to_string(alice.token_path("hubstorage.io").unwrap()).unwrap();
-    hub.until("the refusal", async || {
-        let (status, answer) = ask_agent(&hub, &token).await;
-        status == 403
-            && answer["message"]
-                .as_str()
-                .is_some_and(|message| message.contains("uspended"))
-    })
-    .await;
-    // Or the namespace's deletion would wait for an admin.
-    let activate = r#"{"spec":{"access":"Active"}}"#;
-    hub.kubectl(&[
-        "patch",
-        "-n",
-        &hub.namespace,
-        &name,
-        "--type=merge",
-        "-p",
-        activate,
-    ])
-    .await;
     hub.remove().await;
 }
 
