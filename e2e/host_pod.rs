@@ -6,7 +6,7 @@
 //! for it, and with nothing else.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -176,9 +176,13 @@ impl HostPod {
     /// # Errors
     /// [`Raised`](crate::Raised) if the code did not end well.
     pub async fn python(&self, code: &str) -> Result<String> {
+        self.interpreter(&self.python)?.run(code, &[]).await
+    }
+
+    /// Another Python of this machine, as it would be in the first container.
+    pub fn interpreter(&self, python: &Path) -> Result<Python> {
         // A container runtime sets HOME from the image; the pod's own goes before it.
-        let python = Python::at(&self.python, &self.folder).with_env(self.environment()?);
-        python.run(code, &[]).await
+        Ok(Python::at(python, &self.folder).with_env(self.environment()?))
     }
 
     /// Where a token of the pod is on this machine: that of the first volume with this audience.

@@ -8,6 +8,7 @@
 //! [`jupyterhub::Hub`] and [`HostPod`] (a user pod whose code runs as a process on this machine).
 
 pub mod authorisation;
+pub mod between;
 pub mod cache;
 pub mod certificates;
 pub mod checkout;
@@ -50,5 +51,5 @@ pub use extent::Extent;
 pub use giving_back::giving_back;
 pub use host_pod::{HostPod, ServiceAccount};
 pub use notebook::Notebook;
-pub use python::{Python, Raised};
+pub use python::{Conversation, Python, Raised};
 pub use running::{AccessKey, MinioUser, Platform};

@@ -1,13 +1,19 @@
-//! Python code, run to its end with the environment that it is given and nothing else.
+//! Python code, with the environment that it is given and nothing else: run to its end, or spoken to.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::Result;
-use tokio::process::Command;
+use anyhow::{Context, Result};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::commands::run_with_input;
+
+/// Bounds a hang; nothing is measured with it.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An interpreter, and what its code will see.
 pub struct Python {
@@ -58,6 +64,55 @@ impl Python {
             Ok(text(&output.stdout))
         } else {
             Err(Raised(text(&output.stderr)).into())
+        }
+    }
+
+    /// Starts `code` with `arguments` in `sys.argv`: it answers each line with a line.
+    pub fn start(mut self, code: &str, arguments: &[&str]) -> Result<Conversation> {
+        self.command.args(["-c", code]).args(arguments);
+        let mut child = self
+            .command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("could not start Python")?;
+        let stdin = child.stdin.take().context("no standard input")?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        Ok(Conversation {
+            child,
+            stdin,
+            answers: BufReader::new(stdout).lines(),
+        })
+    }
+}
+
+/// Code that runs until this is dropped, and is spoken to.
+pub struct Conversation {
+    child: Child,
+    stdin: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Conversation {
+    /// Says one line; gives the line that is answered.
+    ///
+    /// # Errors
+    /// [`Raised`] if the code has ended.
+    pub async fn ask(&mut self, line: &str) -> Result<String> {
+        // Code that has ended does not listen; what it said to that is told below.
+        let _ = self.stdin.write_all(format!("{line}\n").as_bytes()).await;
+        let answer = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
+        match answer.with_context(|| format!("no answer to {line:?}"))?? {
+            Some(answer) => Ok(answer),
+            None => {
+                let mut last_words = String::new();
+                if let Some(stderr) = &mut self.child.stderr {
+                    stderr.read_to_string(&mut last_words).await?;
+                }
+                Err(Raised(last_words.trim().to_owned()).into())
+            }
         }
     }
 }

@@ -166,6 +166,11 @@ impl Platform {
         Ok(Keys::load(&self.checkout)?.of(user))
     }
 
+    /// Makes a user of the object store that vends as `serve`'s own does.
+    pub async fn make_vending_user(&self, name: &str) -> Result<AccessKey> {
+        minio::make_vending_user(&self.checkout, self.ports.address("minio")?, name).await
+    }
+
     /// Runs MinIO's client `mc` with a key, or with that of a session; it knows the store as
     /// `local`.
     pub async fn mc(
@@ -181,6 +186,12 @@ impl Platform {
     /// The Python that has the libraries of user code.
     pub fn python(&self) -> PathBuf {
         self.checkout.run("python/bin/python")
+    }
+
+    /// The Python that has every kind of client of a store, or the one whose clients are old.
+    pub fn python_of_clients(&self, old: bool) -> PathBuf {
+        let name = if old { "old-clients" } else { "clients" };
+        self.checkout.run(name).join("bin/python")
     }
 
     /// Where the agent answers on this machine.

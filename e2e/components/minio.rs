@@ -79,18 +79,11 @@ impl Keys {
         if let Ok(keys) = Self::load(checkout) {
             return Ok(keys);
         }
-        let secret = || {
-            rand::rng()
-                .sample_iter(Alphanumeric)
-                .take(32)
-                .map(char::from)
-                .collect()
-        };
         let keys = Self {
-            root: secret(),
-            manage: secret(),
-            vend: secret(),
-            hand: secret(),
+            root: random_secret(),
+            manage: random_secret(),
+            vend: random_secret(),
+            hand: random_secret(),
         };
         files::make_private_folder(&checkout.run("minio"))?;
         files::write_private(
@@ -99,6 +92,11 @@ impl Keys {
         )?;
         Ok(keys)
     }
+}
+
+fn random_secret() -> String {
+    let letters = rand::rng().sample_iter(Alphanumeric);
+    letters.take(32).map(char::from).collect()
 }
 
 /// The server's version.
@@ -174,13 +172,28 @@ async fn build_program(site: &Site, (module, version): (&str, &str)) -> Result<(
 /// Makes the two users that are the operator's, and the one of the tests.
 pub async fn make_users(site: &Site) -> Result<()> {
     let keys = Keys::load(&site.checkout)?;
+    let (checkout, address) = (&site.checkout, site.ports.address("minio")?);
     for user in [MinioUser::Manage, MinioUser::Vend] {
         let key = keys.of(user);
         make_policy(site, &key.id).await?;
-        make_user(site, &key, &key.id).await?;
+        make_user(checkout, address, &key, &key.id).await?;
     }
     // One of MinIO's own policies: everything that is no administration.
-    make_user(site, &keys.of(MinioUser::Hand), "readwrite").await
+    make_user(checkout, address, &keys.of(MinioUser::Hand), "readwrite").await
+}
+
+/// Makes one more vending user, with the policy of the operator's and a key of its own.
+pub async fn make_vending_user(
+    checkout: &Checkout,
+    address: SocketAddr,
+    name: &str,
+) -> Result<AccessKey> {
+    let key = AccessKey {
+        id: name.to_owned(),
+        secret: random_secret(),
+    };
+    make_user(checkout, address, &key, MinioUser::Vend.name()).await?;
+    Ok(key)
 }
 
 /// Makes the policy of an operator's user, with its name: the example's, for the buckets of this
@@ -192,28 +205,28 @@ async fn make_policy(site: &Site, name: &str) -> Result<()> {
     let policy = site.checkout.run(&format!("minio/{role}-policy.json"));
     files::write_private(&policy, for_buckets(&text, &BUCKETS).context(example)?)?;
     let policy = policy.display().to_string();
+    let create = ["admin", "policy", "create", "local", name, &policy];
+    let address = site.ports.address("minio")?;
     succeed(
-        mc(
-            site,
-            &["admin", "policy", "create", "local", name, &policy],
-            "",
-        )
-        .await?,
+        mc(&site.checkout, address, &create, "").await?,
         "policy create",
     )
 }
 
 /// Makes a user who may do what the policy allows.
-async fn make_user(site: &Site, key: &AccessKey, policy: &str) -> Result<()> {
+async fn make_user(
+    checkout: &Checkout,
+    address: SocketAddr,
+    key: &AccessKey,
+    policy: &str,
+) -> Result<()> {
     // Access key and secret go to its standard input, as arguments can be seen by everybody.
     let input = format!("{}\n{}\n", key.id, key.secret);
-    succeed(
-        mc(site, &["admin", "user", "add", "local"], &input).await?,
-        "user add",
-    )?;
+    let add = ["admin", "user", "add", "local"];
+    succeed(mc(checkout, address, &add, &input).await?, "user add")?;
     let name = key.id.as_str();
     let attach = ["admin", "policy", "attach", "local", policy, "--user", name];
-    let attach = mc(site, &attach, "").await?;
+    let attach = mc(checkout, address, &attach, "").await?;
     // What it answers when the policy is attached already.
     if said(&attach).contains("already in effect") {
         return Ok(());
@@ -245,17 +258,14 @@ fn for_buckets(policy: &str, buckets: &[&str]) -> Result<String> {
 }
 
 /// Runs the client as the root user of the store it calls `local`.
-async fn mc(site: &Site, arguments: &[&str], input: &str) -> Result<Output> {
-    let root = Keys::load(&site.checkout)?.of(MinioUser::Root);
-    client(
-        &site.checkout,
-        site.ports.address("minio")?,
-        &root,
-        None,
-        arguments,
-        input,
-    )
-    .await
+async fn mc(
+    checkout: &Checkout,
+    address: SocketAddr,
+    arguments: &[&str],
+    input: &str,
+) -> Result<Output> {
+    let root = Keys::load(checkout)?.of(MinioUser::Root);
+    client(checkout, address, &root, None, arguments, input).await
 }
 
 /// Runs the client with a key, or with a session's, for the store it calls `local`. The key is in

@@ -51,7 +51,7 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
         boxed(kubernetes::ControllerManager),
         boxed(kubernetes::Scheduler),
         boxed(minio::Minio),
-        boxed(python::Python),
+        boxed(python::USER_CODE),
         boxed(helm::Helm),
     ]);
     if extent != Extent::Node {
@@ -67,6 +67,8 @@ pub fn all(extent: Extent) -> Vec<Box<dyn Component>> {
             boxed(serve::SERVE_2),
             boxed(agent::Agent),
             boxed(gitops::GitOps),
+            boxed(python::CLIENTS),
+            boxed(python::OLD_CLIENTS),
         ]),
         Extent::Node => components.extend([
             boxed(node::CoreDns),

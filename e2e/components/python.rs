@@ -1,4 +1,8 @@
 //! Python with the libraries that user code imports. Not a process: tests run it.
+//!
+//! Three environments. What the demo and most tests import is small and quickly there. Every kind of
+//! client of a store is in one of its own, beside the Go builds that take longer; and clients as old as
+//! they may be in a third, since one environment has one botocore.
 
 use std::path::Path;
 
@@ -13,19 +17,40 @@ use crate::process::Launch;
 use crate::progress::Step;
 use crate::site::Site;
 
-/// The virtual environment.
-pub struct Python;
+/// A virtual environment.
+pub struct Python {
+    name: &'static str,
+    requirements: &'static str,
+}
+
+/// What the user guide imports.
+pub const USER_CODE: Python = Python {
+    name: "python",
+    requirements: "e2e/python/requirements.txt",
+};
+
+/// Every kind of client of a store.
+pub const CLIENTS: Python = Python {
+    name: "clients",
+    requirements: "e2e/python/clients-requirements.txt",
+};
+
+/// Clients with a botocore of 2024.
+pub const OLD_CLIENTS: Python = Python {
+    name: "old-clients",
+    requirements: "e2e/python/old-clients-requirements.txt",
+};
 
 const INTERPRETER: &str = "python3.11";
 
 #[async_trait(?Send)]
 impl Component for Python {
     fn name(&self) -> &'static str {
-        "python"
+        self.name
     }
 
     async fn build(&self, site: &Site) -> Result<()> {
-        environment(site, "python", "e2e/python/requirements.txt").await
+        environment(site, self.name, self.requirements).await
     }
 
     async fn start(&self, _site: &Site) -> Result<Option<Launch>> {
@@ -33,7 +58,7 @@ impl Component for Python {
     }
 
     async fn ready(&self, site: &Site) -> Result<()> {
-        site.require("python/bin/python")
+        site.require(&format!("{}/bin/python", self.name))
     }
 }
 
