@@ -4,14 +4,33 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+#[path = "control_plane/clients.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod clients;
 #[path = "control_plane/hub.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod hub;
 
+use std::time::Duration;
+
+use clients::{AT_ONCE, Client, Revocable, all_write_and_read};
+use futures::future::join_all;
 use hub::{Hub, failed, said};
 use hubstorage_e2e::{HostPod, Platform, giving_back};
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
 use tokio::sync::Mutex;
+
+/// Bounds a hang; nothing is measured with it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Clients of botocore want new credentials so long before their end, and can do without; the others want
+/// none yet.
+const IN_A_WHILE: SignedDuration = SignedDuration::from_mins(12);
+
+/// The clients of botocore.
+const OF_BOTOCORE: [&str; 5] = ["boto3", "boto3-old", "s3fs", "s3fs-old", "aiobotocore"];
+
 /// The tests here stop what the others need: one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
@@ -77,6 +96,80 @@ async fn users_are_told_of_an_outage(hub: &Hub, alice: &HostPod) {
     ];
     assert_eq!(hub.get(&events).await, "jupyter-bob");
     hub.until_ready().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_broker_is_not_noticed_by_clients_whose_sessions_last() {
+    let _alone = ALONE.lock().await;
+    let hub = Hub::ready("short").await;
+    let alice = hub.pod("alice", "alice").await;
+    let mut clients = Client::all(&hub, &alice, IN_A_WHILE).await;
+    all_write_and_read(&mut clients, "before").await;
+    let replicas = ["serve-1", "serve-2"];
+    let outage = async {
+        for replica in replicas {
+            hub.platform.stop(replica).await.unwrap();
+        }
+        all_write_and_read(&mut clients, "during").await;
+        all_write_and_read(&mut clients, "still").await;
+        // Those that want new credentials have asked for some, in vain.
+        let in_vain = clients.iter().filter(|client| client.refused() > 0);
+        let in_vain: Vec<_> = in_vain.map(|client| client.name).collect();
+        assert_eq!(in_vain, OF_BOTOCORE);
+    };
+
+    giving_back(outage, bring_back(&hub.platform, &replicas)).await;
+
+    all_write_and_read(&mut clients, "afterwards").await;
+    drop(clients);
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn after_an_outage_of_the_broker_that_outlasts_sessions_the_same_clients_go_on_by_themselves()
+{
+    let _alone = ALONE.lock().await;
+    let long = Revocable::ready("long").await;
+    let alice = long.hub.pod("alice", "alice").await;
+    let mut clients = Client::all(&long.hub, &alice, AT_ONCE).await;
+    all_write_and_read(&mut clients, "before").await;
+    let replicas = ["serve-1", "serve-2"];
+    // object_store asks again and again, for longer than this outage lasts: it waits for its end.
+    let (mut waits, mut give_up): (Vec<_>, Vec<_>) = clients
+        .into_iter()
+        .partition(|client| client.name == "obstore");
+    let outage = async {
+        for replica in replicas {
+            long.hub.platform.stop(replica).await.unwrap();
+        }
+        long.revoke_sessions().await;
+        // And so they end for the clients, too.
+        tokio::time::sleep(AT_ONCE.try_into().unwrap()).await;
+        let during = give_up
+            .iter_mut()
+            .map(|client| client.write_and_read("during"));
+        for said in join_all(during).await {
+            assert!(said.starts_with("failed"), "{said}");
+        }
+    };
+    let waiting = async { waits[0].write_and_read("all along").await };
+
+    let outage = giving_back(outage, bring_back(&long.hub.platform, &replicas));
+    let ((), waited) = tokio::join!(outage, waiting);
+
+    assert_eq!(waited, "done");
+    for client in waits.iter_mut().chain(&mut give_up) {
+        recovered(client).await;
+    }
+    drop((waits, give_up));
+    long.remove().await;
+}
+
+/// Waits until a client works again, which nobody helps it to.
+async fn recovered(client: &mut Client) {
+    let recovers = async { while client.write_and_read("afterwards").await != "done" {} };
+    let recovered = tokio::time::timeout(PATIENCE, recovers).await;
+    assert!(recovered.is_ok(), "{} has not recovered", client.name);
 }
 
 #[tokio::test]

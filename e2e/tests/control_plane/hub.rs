@@ -54,9 +54,15 @@ impl Hub {
         let hub = Self::namespace(purpose).await;
         hub.apply(&hub.provider()).await;
         hub.apply(&hub.storage()).await;
-        hub.until_ready().await;
-        hub.until("the store to be probed", async || {
-            hub.get(&[
+        hub.until_probed().await;
+        hub
+    }
+
+    /// Waits until users can have credentials.
+    pub async fn until_probed(&self) {
+        self.until_ready().await;
+        self.until("the store to be probed", async || {
+            self.get(&[
                 "hs",
                 "hub",
                 "-o=jsonpath={.status.vending.buckets[*].verdict}",
@@ -65,7 +71,6 @@ impl Hub {
                 == "Isolated"
         })
         .await;
-        hub
     }
 
     /// The StorageProvider of this test.

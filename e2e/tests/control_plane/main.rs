@@ -15,6 +15,7 @@ mod adoption;
 mod audit;
 mod bad_input;
 mod bypasses;
+mod clients;
 mod conditions;
 mod deletion;
 #[allow(dead_code, reason = "other test binaries use more of it")]
@@ -25,8 +26,9 @@ mod impostors;
 mod kubectl;
 mod permissions;
 mod prefixes;
-mod refusals;
 #[allow(dead_code, reason = "other test binaries use more of it")]
+mod refresh;
+mod refusals;
 mod replicas;
 mod revocation;
 mod secrets;
