@@ -27,7 +27,7 @@ test: prerequisites ## Every test, tier by tier, and the counts (starts the plat
 bench: prerequisites ## Memory and times with 500 hubs, into docs/benchmarks.md (takes half an hour)
 	@HUBSTORAGE_PROFILE=release $(E2E) bench
 
-soak: prerequisites ## Tests with generated cases, again and again, into docs/soak.md (takes an hour)
+soak: prerequisites ## Generated cases for an hour, clients for three, into docs/soak.md
 	@$(E2E) soak
 
 prerequisites:

@@ -1,5 +1,6 @@
 //! `e2e soak`: tests with generated cases, again and again, with other cases each time, for as long as
-//! somebody wants. What they found out stands in `docs/soak.md`.
+//! somebody wants; and beside them every kind of client, through whole lifetimes of its sessions. What they
+//! found out stands in `docs/soak.md`.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -10,21 +11,31 @@ use hubstorage_e2e::checkout::Checkout;
 use hubstorage_e2e::progress::Progress;
 use hubstorage_e2e::tally::Tally;
 use hubstorage_e2e::test_programs::{self, TestProgram};
+use hubstorage_e2e::{Extent, up};
 
 use crate::page::{Part, today};
 
 /// How long.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct Options {
-    /// Minutes; the round that is begun by then is ended
+    /// Minutes of generated cases; the round that is begun by then is ended
     #[arg(long, default_value = "60")]
     minutes: u64,
+    /// Hours in which clients work beside them, each a lifetime of their sessions; 0 for none
+    #[arg(long, default_value = "3")]
+    lifetimes: u32,
 }
 
-const PART: Part = Part {
+const ROUNDS: Part = Part {
     page: "docs/soak.md",
     begin: "<!-- begin: rounds -->",
     end: "<!-- end: rounds -->",
+};
+
+const LIFETIMES: Part = Part {
+    page: "docs/soak.md",
+    begin: "<!-- begin: lifetimes -->",
+    end: "<!-- end: lifetimes -->",
 };
 
 /// Some tests of one program.
@@ -73,42 +84,94 @@ struct Outcome {
 /// # Errors
 /// If a test failed: its output is on standard error, with the smallest case that fails.
 pub async fn run(checkout: &Checkout, options: Options) -> Result<()> {
+    if options.lifetimes > 0 {
+        up::up(checkout, Extent::ControlPlane).await?;
+    }
     let programs = test_programs::build(checkout).await?;
+    let (cases, clients) = tokio::join!(
+        generated_cases(checkout, &programs, options.minutes),
+        whole_lifetimes(checkout, &programs, options.lifetimes)
+    );
+    cases.and(clients)
+}
+
+async fn generated_cases(
+    checkout: &Checkout,
+    programs: &[TestProgram],
+    minutes: u64,
+) -> Result<()> {
     let step = Progress::default().step("soak", "");
-    let (began, wanted) = (Instant::now(), Duration::from_secs(60 * options.minutes));
+    let (began, wanted) = (Instant::now(), Duration::from_secs(60 * minutes));
     let mut outcomes = [Outcome::default(); SOAKED.len()];
     let mut rounds = 0;
     while began.elapsed() < wanted {
         rounds += 1;
         for (soaked, outcome) in SOAKED.iter().zip(&mut outcomes) {
-            let minutes = began.elapsed().as_secs() / 60;
+            let minute = began.elapsed().as_secs() / 60;
             step.now(&format!(
-                "round {rounds}, minute {minutes} of {}: {}",
-                options.minutes, soaked.what
+                "round {rounds}, minute {minute} of {minutes}: {}",
+                soaked.what
             ));
             let started = Instant::now();
-            outcome.tally = outcome.tally + soaked.run(&programs).await?;
+            outcome.tally = outcome.tally + soaked.run(programs).await?;
             outcome.took += started.elapsed();
         }
     }
     step.done(&format!("{rounds} rounds"));
     let table = table(rounds, &outcomes)?;
     print!("{table}");
-    PART.write(checkout, &table)?;
+    ROUNDS.write(checkout, &table)?;
     match outcomes.iter().map(|outcome| outcome.tally.failed).sum() {
         0 => Ok(()),
         failed => bail!("{failed} tests failed"),
     }
 }
 
+/// Every kind of client, at work for so many lifetimes of its sessions.
+async fn whole_lifetimes(
+    checkout: &Checkout,
+    programs: &[TestProgram],
+    lifetimes: u32,
+) -> Result<()> {
+    if lifetimes == 0 {
+        return Ok(());
+    }
+    let step = Progress::default().step("lifetimes", "");
+    step.now(&format!("clients at work for {lifetimes} hours"));
+    let mut command = found(programs, env!("CARGO_PKG_NAME"), "lifetimes")?.command();
+    command
+        .arg("--nocapture")
+        .env("HUBSTORAGE_SOAK_LIFETIMES", lifetimes.to_string())
+        .kill_on_drop(true);
+    let output = command.output().await?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        eprintln!("{printed}{}", String::from_utf8_lossy(&output.stderr));
+        bail!("clients did not work through {lifetimes} lifetimes of their sessions");
+    }
+    step.done("all worked on");
+    let mut table = format!(
+        "{}, {lifetimes} lifetimes of an hour each.\n\n| client | wrote and read | asked for credentials | sessions |\n|---|---|---|---|\n",
+        today()
+    );
+    for line in printed.lines().filter(|line| line.starts_with("| ")) {
+        writeln!(table, "{line}")?;
+    }
+    print!("{table}");
+    LIFETIMES.write(checkout, &table)
+}
+
+fn found<'p>(programs: &'p [TestProgram], package: &str, name: &str) -> Result<&'p TestProgram> {
+    programs
+        .iter()
+        .find(|program| program.package == package && program.name == name)
+        .with_context(|| format!("{package} has no test program {name}"))
+}
+
 impl Soaked {
     async fn run(&self, programs: &[TestProgram]) -> Result<Tally> {
         let (package, name) = self.program;
-        let program = programs
-            .iter()
-            .find(|program| program.package == package && program.name == name)
-            .with_context(|| format!("{package} has no test program {name}"))?;
-        let mut command = program.command();
+        let mut command = found(programs, package, name)?.command();
         command.arg(self.filter).env("HUBSTORAGE_SOAK", "1");
         let output = command.output().await?;
         let printed = String::from_utf8_lossy(&output.stdout);
