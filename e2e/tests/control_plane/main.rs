@@ -26,8 +26,9 @@ mod impostors;
 mod kubectl;
 mod permissions;
 mod prefixes;
-#[allow(dead_code, reason = "other test binaries use more of it")]
+mod public_data;
 mod refresh;
+#[allow(dead_code, reason = "other test binaries use more of it")]
 mod refusals;
 mod replicas;
 mod revocation;
