@@ -6,6 +6,7 @@
 //! for it, and with nothing else.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -135,7 +136,8 @@ impl HostPod {
             .context("the pod has no namespace")?;
         let uid = created.metadata.uid.clone().context("the pod has no UID")?;
         let node = platform.client_as_node().await?;
-        report_running(&Api::namespaced(node, &namespace), &name).await?;
+        let address = Ipv4Addr::LOCALHOST.into();
+        report_running(&Api::namespaced(node, &namespace), &name, address).await?;
 
         let pods: Api<Pod> = Api::namespaced(platform.client().await?, &namespace);
         let folder = platform
@@ -196,28 +198,9 @@ impl HostPod {
 
     /// Asks for the pod's tokens anew, as its kubelet does before they expire.
     pub async fn renew_tokens(&self, platform: &Platform) -> Result<()> {
-        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
-        let account = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.as_deref());
-        let account = account.unwrap_or("default");
         let node = platform.client_as_node().await?;
         for projection in self.projections() {
-            let spec = TokenRequestSpec {
-                audiences: Some(vec![projection.audience.to_owned()]),
-                expiration_seconds: projection.seconds,
-                bound_object_ref: Some(BoundObjectReference {
-                    api_version: Some("v1".to_owned()),
-                    kind: Some("Pod".to_owned()),
-                    name: self.pod.metadata.name.clone(),
-                    uid: self.pod.metadata.uid.clone(),
-                }),
-            };
-            let token = token_for_pod(&node, namespace, account, spec)
-                .await
-                .with_context(|| format!("for the audience {}", projection.audience))?;
+            let token = token_of(&node, &self.pod, projection.audience, projection.seconds).await?;
             let folder = self.folder.join(projection.volume);
             files::make_private_folder(&folder)?;
             files::write_private(&folder.join(projection.path), token)?;
@@ -291,13 +274,13 @@ impl HostPod {
     }
 }
 
-/// What a kubelet reports once a pod's containers run.
-async fn report_running(as_node: &Api<Pod>, name: &str) -> Result<()> {
+/// What a kubelet reports once a pod's containers run: also that the pod has this address.
+pub async fn report_running(as_node: &Api<Pod>, name: &str, address: IpAddr) -> Result<()> {
     let condition = |kind: &str| json!({"type": kind, "status": "True"});
     let status = json!({"status": {
         "phase": "Running",
-        "podIP": "127.0.0.1",
-        "podIPs": [{"ip": "127.0.0.1"}],
+        "podIP": address,
+        "podIPs": [{"ip": address}],
         "conditions": [condition("PodScheduled"), condition("ContainersReady"), condition("Ready")],
     }});
     as_node
@@ -307,14 +290,30 @@ async fn report_running(as_node: &Api<Pod>, name: &str) -> Result<()> {
         .with_context(|| format!("reporting pod {name} as running"))
 }
 
-/// A token that a node asks for. The API server's node authoriser hears of new pods by a watch of its own, and
-/// refuses until then; kubelets ask again, too.
-async fn token_for_pod(
+/// A token for a pod, for an audience that one of its volumes names, as its node asks for it. The API server's
+/// node authoriser hears of new pods by a watch of its own, and refuses until then; kubelets ask again, too.
+pub async fn token_of(
     node: &Client,
-    namespace: &str,
-    account: &str,
-    spec: TokenRequestSpec,
+    pod: &Pod,
+    audience: &str,
+    seconds: Option<i64>,
 ) -> Result<String> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let account = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.service_account_name.as_deref())
+        .unwrap_or("default");
+    let spec = TokenRequestSpec {
+        audiences: Some(vec![audience.to_owned()]),
+        expiration_seconds: seconds,
+        bound_object_ref: Some(BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: pod.metadata.name.clone(),
+            uid: pod.metadata.uid.clone(),
+        }),
+    };
     let token = OnceLock::new();
     let what = "the node authoriser to know of a new pod";
     wait::until(what, PATIENCE, async || match service_account_token::issue(
@@ -329,6 +328,7 @@ async fn token_for_pod(
         Err(error) if format!("{error:#}").contains("no relationship found") => Ok(false),
         Err(error) => Err(error),
     })
-    .await?;
+    .await
+    .with_context(|| format!("for the audience {audience}"))?;
     token.into_inner().context("waited for, and not there")
 }

@@ -71,7 +71,7 @@ async fn binary_image(site: &Site, binary: &str, files: &[&str]) -> Result<Image
 }
 
 /// The loader and the libraries that a program needs, at the paths where the loader looks for them.
-async fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+pub async fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd")
         .arg(program)
         .output()
