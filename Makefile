@@ -24,8 +24,8 @@ demo: prerequisites ## The story of one hub, step by step (starts the platform i
 test: prerequisites ## Every test, tier by tier, and the counts (starts the platform if needed)
 	@$(E2E) test
 
-bench: prerequisites ## Memory and times with 500 hubs, into docs/benchmarks.md (takes half an hour)
-	@HUBSTORAGE_PROFILE=release $(E2E) bench
+bench: prerequisites ## Memory, rates and times beside their budgets, into docs/performance.md (takes an hour)
+	@HUBSTORAGE_PROFILE=release cargo run --release --package hubstorage-e2e --bin e2e -- bench
 
 soak: prerequisites ## Generated cases for an hour, clients for three, into docs/soak.md
 	@$(E2E) soak

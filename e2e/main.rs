@@ -61,7 +61,7 @@ enum Command {
         #[arg(long, default_value = "10")]
         rounds: NonZeroUsize,
     },
-    /// Memory and times with many hubs, beside their budgets; brings the platform up if needed
+    /// Memory, rates and times beside their budgets; brings the platform up if needed
     Bench(bench::Options),
     /// Tests with generated cases, again and again with other cases
     Soak(soak::Options),
@@ -81,6 +81,9 @@ enum Command {
         #[arg(long = "route", required = true)]
         routes: Vec<Route>,
     },
+    /// Be the least of all admission webhooks (a part of the bench)
+    #[command(hide = true)]
+    Floor(bench::floor::Options),
     /// Record this process and become another program (how components are started)
     #[command(hide = true)]
     Become {
@@ -143,6 +146,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => bench::run(&checkout, options).await?,
         Command::Soak(options) => soak::run(&checkout, options).await?,
         Command::Test { only } => return tiers::run(&checkout, &only).await,
+        Command::Floor(options) => bench::floor::serve(options).await?,
         Command::Node => kubernetes::run_node().await?,
         Command::Forward { routes } => forward(routes).await?,
         Command::Become {

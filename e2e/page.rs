@@ -49,15 +49,15 @@ mod tests {
     #[test]
     fn the_text_replaces_the_last_one_and_nothing_else() {
         let part = Part {
-            page: "docs/benchmarks.md",
+            page: "docs/performance.md",
             begin: "<!-- begin -->",
             end: "<!-- end -->",
         };
-        let page = "# Benchmarks\n\n<!-- begin -->\nold\n<!-- end -->\n\nMore.\n";
+        let page = "# Performance\n\n<!-- begin -->\nold\n<!-- end -->\n\nMore.\n";
         assert_eq!(
             part.replaced(page, "new\n").as_deref(),
-            Some("# Benchmarks\n\n<!-- begin -->\nnew\n<!-- end -->\n\nMore.\n")
+            Some("# Performance\n\n<!-- begin -->\nnew\n<!-- end -->\n\nMore.\n")
         );
-        assert_eq!(part.replaced("# Benchmarks\n", "new\n"), None);
+        assert_eq!(part.replaced("# Performance\n", "new\n"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What is put upon the operator: namespaces, hubs, users' pods; and how it is taken away again.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 /// Name of the provider, of the group that may make pods, and the first part of everything else's
 /// name. It begins with `e2e-`: the store's two users reach no other buckets.
-const NAME: &str = "e2e-bench";
+pub const NAME: &str = "e2e-bench";
 
 /// Requests under way at once: as many as keep the API server of a small machine busy.
 const AT_ONCE: usize = 16;
@@ -33,6 +34,7 @@ const LOOKS_EVERY: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is made.
+#[derive(Clone)]
 pub struct Load {
     client: Client,
     hubs: usize,
@@ -43,6 +45,7 @@ pub struct Load {
 }
 
 /// Who may do everything in the store.
+#[derive(Clone)]
 struct Owner {
     python: std::path::PathBuf,
     home: std::path::PathBuf,
@@ -111,11 +114,17 @@ impl Load {
         let provider: DynamicObject = serde_json::from_value(provider)?;
         providers.create(&PostParams::default(), &provider).await?;
 
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let all = (0..self.hubs)
             .map(of_hub)
             .chain((0..2 * self.samples).map(of_sample));
-        each(step, all, async |name| {
+        self.create_each_namespace(step, all.collect()).await
+    }
+
+    /// Namespaces, with what pods need to be admitted there.
+    pub async fn create_each_namespace(&self, step: &Step, names: Vec<String>) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let awaited: BTreeSet<String> = names.iter().cloned().collect();
+        each(step, names, async |name| {
             let namespace = json!({"metadata": {"name": name, "labels": {"test": NAME}}});
             let namespace = serde_json::from_value(namespace)?;
             namespaces
@@ -130,9 +139,31 @@ impl Load {
         let default = ListParams::default().fields("metadata.name=default");
         wait::until("every default service account", PATIENCE, async || {
             let accounts = accounts.list_metadata(&default).await?;
-            let ours = accounts.iter().filter(|one| is_ours(&one.namespace()));
-            Ok(ours.count() >= self.hubs + 2 * self.samples)
+            let there: BTreeSet<String> =
+                accounts.iter().filter_map(|one| one.namespace()).collect();
+            Ok(awaited.is_subset(&there))
         })
+        .await
+    }
+
+    /// One hub, whose users can have credentials.
+    pub async fn create_vending_hub(&self, step: &Step) -> Result<()> {
+        self.create_namespaces(step).await?;
+        self.create_hubs(step).await?;
+        let hubs = self.hubs_in(&of_hub(0));
+        step.now("waiting until the store was probed");
+        wait::until(
+            "the hub to be Ready, and its store to be probed",
+            PATIENCE,
+            async || {
+                let hub = hubs.get("hub").await?;
+                let probed = hub.data["status"]["vending"]["buckets"].as_array();
+                let is_isolated = |bucket: &Value| bucket["verdict"] == "Isolated";
+                let probed = probed
+                    .is_some_and(|probed| !probed.is_empty() && probed.iter().all(is_isolated));
+                Ok(probed && is_ready(&hub))
+            },
+        )
         .await
     }
 
@@ -181,37 +212,12 @@ impl Load {
     }
 
     async fn create_pod(&self, namespace: &str, user: &str) -> Result<()> {
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": format!("jupyter-{user}"),
-                "labels": {
-                    "app": "jupyterhub", "app.kubernetes.io/component": "singleuser-server",
-                    "app.kubernetes.io/instance": namespace, "app.kubernetes.io/managed-by": "kubespawner",
-                    "app.kubernetes.io/name": "jupyterhub", "chart": "jupyterhub-4.3.1",
-                    "component": "singleuser-server", "helm.sh/chart": "jupyterhub-4.3.1",
-                    "heritage": "jupyterhub", "hub.jupyter.org/network-access-hub": "true",
-                    "hub.jupyter.org/servername": "", "hub.jupyter.org/username": user, "release": namespace,
-                },
-                "annotations": {"hub.jupyter.org/username": user, "hub.jupyter.org/servername": ""},
-            },
-            "spec": {
-                "automountServiceAccountToken": false,
-                // Nobody's: it stays unscheduled, and goes at once when it is deleted.
-                "schedulerName": NAME,
-                "containers": [{
-                    "name": "notebook", "image": "notebook",
-                    "env": [{"name": "HOME", "value": "/home/jovyan"}, {"name": "JUPYTERHUB_USER", "value": user}],
-                }],
-            },
-        });
-        // One connection for the accounts of all hubs.
-        let mut request = Request::new(Pod::url_path(&(), Some(namespace)))
-            .create(&PostParams::default(), serde_json::to_vec(&pod)?)?;
-        let creator = ServiceAccount::new(namespace, "hub").username();
-        let headers = request.headers_mut();
-        headers.insert("impersonate-user", HeaderValue::from_str(&creator)?);
-        headers.insert("impersonate-group", HeaderValue::from_static(NAME));
+        let request = request_of_hub(
+            namespace,
+            namespace,
+            &user_pod(user),
+            &PostParams::default(),
+        )?;
         self.client.request::<Value>(request).await?;
         Ok(())
     }
@@ -320,7 +326,58 @@ impl Load {
     }
 }
 
-fn of_hub(number: usize) -> String {
+/// A user's pod, as KubeSpawner makes it.
+pub fn user_pod(user: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("jupyter-{user}"),
+            "labels": {
+                "app": "jupyterhub", "app.kubernetes.io/component": "singleuser-server",
+                "app.kubernetes.io/instance": NAME, "app.kubernetes.io/managed-by": "kubespawner",
+                "app.kubernetes.io/name": "jupyterhub", "chart": "jupyterhub-4.3.1",
+                "component": "singleuser-server", "helm.sh/chart": "jupyterhub-4.3.1",
+                "heritage": "jupyterhub", "hub.jupyter.org/network-access-hub": "true",
+                "hub.jupyter.org/servername": "", "hub.jupyter.org/username": user, "release": NAME,
+            },
+            "annotations": {"hub.jupyter.org/username": user, "hub.jupyter.org/servername": ""},
+        },
+        "spec": {
+            "automountServiceAccountToken": false,
+            // Nobody's: it stays unscheduled, and goes at once when it is deleted.
+            "schedulerName": NAME,
+            "containers": [{
+                "name": "notebook", "image": "notebook",
+                "env": [{"name": "HOME", "value": "/home/jovyan"}, {"name": "JUPYTERHUB_USER", "value": user}],
+            }],
+        },
+    })
+}
+
+/// The creation of a pod in `namespace` by the account of the hub in another. All accounts share a
+/// connection.
+pub fn request_of_hub(
+    namespace: &str,
+    hub: &str,
+    pod: &Value,
+    params: &PostParams,
+) -> Result<::http::Request<Vec<u8>>> {
+    let mut request = Request::new(Pod::url_path(&(), Some(namespace)))
+        .create(params, serde_json::to_vec(pod)?)?;
+    let creator = creator_of(hub);
+    let headers = request.headers_mut();
+    headers.insert("impersonate-user", HeaderValue::from_str(&creator)?);
+    headers.insert("impersonate-group", HeaderValue::from_static(NAME));
+    Ok(request)
+}
+
+/// The account of the hub in that namespace.
+pub fn creator_of(hub: &str) -> String {
+    ServiceAccount::new(hub, "hub").username()
+}
+
+/// The namespace of a hub.
+pub fn of_hub(number: usize) -> String {
     format!("{NAME}-{number:04}")
 }
 
@@ -350,7 +407,7 @@ fn is_ready(hub: &DynamicObject) -> bool {
 }
 
 /// Does something with each, several at a time, and says how far it has got.
-async fn each<T>(
+pub async fn each<T>(
     step: &Step,
     all: impl IntoIterator<Item = T>,
     act: impl AsyncFn(T) -> Result<()>,

@@ -1,252 +1,182 @@
-//! `e2e bench`: what the controller costs and how quick it is with many hubs. Measures, and asserts
-//! nothing: the budgets stand beside what was measured, in `docs/benchmarks.md`.
+//! `e2e bench`: what the operator costs and how quick it is. Measures, and asserts nothing: the budgets
+//! stand beside what was measured, in `docs/performance.md`.
 //!
-//! Hubs, users' pods and the store are real to the operator: an API server, MinIO, pods made through
-//! the webhook by the account of their hub. The pods are never scheduled.
+//! Everything that is measured is real: the processes of the operator, an API server, a store, pods made
+//! through the webhook by the account of their hub, tokens bound to them. Each part runs alone too, and
+//! small, and writes its own table.
 
+mod admission;
+mod agent;
+mod broker;
 mod load;
+mod many_hubs;
 mod observe;
-mod report;
+mod statistics;
+mod table;
+mod traffic;
+mod users;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use clap::Args;
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
 use hubstorage_e2e::checkout::Checkout;
-use hubstorage_e2e::progress::{Progress, Step};
-use hubstorage_e2e::{Extent, Platform, up, wait};
-use kube::Client;
+use hubstorage_e2e::components::installation::AGENTS;
+use hubstorage_e2e::progress::Progress;
+use hubstorage_e2e::{Extent, Platform, up};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+use tokio::signal::unix::{SignalKind, signal};
 
+pub use admission::floor;
 use load::Load;
-use observe::Memory;
-use report::{Measured, Report};
+use table::Table;
 
-/// How much is made.
-#[derive(Args, Debug, Clone, Copy)]
+use crate::page::Part;
+
+/// What is measured: everything, if no part is named.
+#[derive(Args, Debug, Clone)]
 pub struct Options {
-    /// HubStorages, each in a namespace of its own, with two buckets
-    #[arg(long, default_value = "500")]
-    hubs: usize,
-    /// Users' pods, of all hubs together
-    #[arg(long, default_value = "5000")]
-    pods: usize,
+    #[command(subcommand)]
+    measure: Option<Measure>,
 }
+
+#[derive(Subcommand, Debug, Clone, Copy)]
+enum Measure {
+    /// The webhook: its handler, and creations of pods beside those with the least of all webhooks
+    Admission(admission::Options),
+    /// Vends from the cache, also while the store is down
+    Broker(broker::Options),
+    /// The agent's size, and what it adds to the broker's answers
+    Agent(agent::Options),
+    /// Memory and times of the controller with many hubs (takes half an hour)
+    ManyHubs(many_hubs::Options),
+}
+
+/// All parts, in the order in which they are measured.
+const ALL: [&str; 4] = ["admission", "broker", "agent", "many-hubs"];
 
 /// Bounds a hang at each step; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// How often all hubs, or all users, are counted: a list of them is work for the API server, which the
-/// operator asks too.
-const COUNTS_EVERY: Duration = Duration::from_secs(5);
+/// What parts stop, in the order in which it is started again.
+const STOPPED: [&str; 4] = ["minio", "node", "controller", "agent"];
 
-/// Nothing was written for so long: everything has come to rest.
-const REST: Duration = Duration::from_secs(20);
-
-/// New hubs whose time to Ready is taken, at rest and again with all checks due.
-const SAMPLES: usize = 5;
-
-/// The operator's processes.
-const PROCESSES: [&str; 3] = ["controller", "serve-1", "serve-2"];
-
-/// Measures, prints, and writes the page.
-pub async fn run(checkout: &Checkout, options: Options) -> Result<()> {
-    let progress = Progress::default();
-    up::up(checkout, Extent::ControlPlane).await?;
-    let platform = Platform::load()?;
-    let client = platform.client().await?;
-    let bench = Bench {
-        load: Load::of(
-            &platform,
-            client.clone(),
-            options.hubs,
-            options.pods,
-            SAMPLES,
-        )?,
-        platform,
-        client,
-        progress,
-    };
-    // What a run that was ended early has left.
-    bench.clean_up().await?;
-    let measured = bench.measure(options).await;
-    // Whatever was measured or not: hundreds of namespaces are in nobody's way.
-    let cleaned = bench.clean_up().await;
-    let measured = measured?;
-    cleaned?;
-    let report = Report::of(&bench.platform, &bench.client, options, measured).await?;
-    println!("{}", report.table());
-    report.write(checkout)
-}
-
+/// What every part uses.
 struct Bench {
     platform: Platform,
     client: Client,
-    load: Load,
     progress: Progress,
 }
 
-impl Bench {
-    async fn measure(&self, options: Options) -> Result<Measured> {
-        // Of a process that saw everything come, one by one.
-        self.restart().await?;
-        let created = self.create(options).await?;
-        let grown = self.memory()?;
-
-        let before = self.writes().await?;
-        let step = self.progress.step("restart", "the controller");
-        self.restart().await?;
-        let looked = self.until_all_checked(&step, options.hubs).await?;
-        step.done(&format!("all hubs checked after {looked:.0?}"));
-        // Whatever it was going to write by then is written.
-        self.until_rest().await?;
-        let restart_writes = difference(&before, &self.writes().await?);
-        let restarted = self.memory()?;
-
-        let step = self.progress.step("new hubs", "at rest");
-        let mut ready = Vec::new();
-        for sample in 0..SAMPLES {
-            ready.push(self.load.ready_after(sample).await?);
+/// Measures, prints, and writes the page.
+pub async fn run(checkout: &Checkout, options: Options) -> Result<()> {
+    up::up(checkout, Extent::ControlPlane).await?;
+    let platform = Platform::load()?;
+    let bench = Bench {
+        client: platform.client().await?,
+        platform,
+        progress: Progress::default(),
+    };
+    let parts = match options.measure {
+        Some(one) => vec![one],
+        None => ALL.into_iter().map(Measure::usual).collect::<Result<_>>()?,
+    };
+    for part in parts {
+        match part {
+            Measure::Admission(options) => admission::run(&bench, options).await?,
+            Measure::Broker(options) => broker::run(&bench, options).await?,
+            Measure::Agent(options) => agent::run(&bench, options).await?,
+            Measure::ManyHubs(options) => many_hubs::run(&bench, options).await?,
         }
-        let mut ready_when_due = Vec::new();
-        let mut still_due = Vec::new();
-        for sample in SAMPLES..2 * SAMPLES {
-            step.now(&format!("with {} checks due", options.hubs));
-            let before = observe::checks(&self.platform).await?;
-            self.load.make_all_due().await?;
-            ready_when_due.push(self.load.ready_after(sample).await?);
-            still_due.push(self.still_due(&before).await?);
-            let none_due = async || Ok(self.still_due(&before).await? == 0);
-            wait::until("every check that was due", PATIENCE, none_due).await?;
+    }
+    Ok(())
+}
+
+impl Measure {
+    /// A part as its options usually are.
+    fn usual(name: &str) -> Result<Self> {
+        #[derive(Parser)]
+        struct Line {
+            #[command(subcommand)]
+            measure: Measure,
         }
-        step.done("ready");
-        Ok(Measured {
-            created,
-            grown,
-            restart_writes,
-            restarted,
-            looked,
-            ready,
-            ready_when_due,
-            still_due,
-            after: self.memory()?,
-        })
-    }
-
-    /// How many hubs were last checked when they had been `before`.
-    async fn still_due(&self, before: &[(String, u64)]) -> Result<usize> {
-        let now = observe::checks(&self.platform).await?;
-        Ok(before.iter().filter(|check| now.contains(check)).count())
-    }
-
-    /// Makes everything, and waits until all of it is as it should be.
-    async fn create(&self, options: Options) -> Result<Duration> {
-        let began = Instant::now();
-        let step = self.progress.step("namespaces", "creating");
-        self.load.create_namespaces(&step).await?;
-        step.done(&format!("{} created", options.hubs));
-        let step = self.progress.step("hubs", "creating");
-        self.load.create_hubs(&step).await?;
-        let all_ready = async || {
-            let ready = self.load.ready().await?;
-            step.now(&format!("{ready} of {} are ready", options.hubs));
-            Ok(ready >= options.hubs)
-        };
-        wait::until_looking(COUNTS_EVERY, "every hub to be Ready", PATIENCE, all_ready).await?;
-        let took = began.elapsed();
-        step.done(&format!("{} are ready", options.hubs));
-        let step = self.progress.step("pods", "creating");
-        self.load.create_pods(&step).await?;
-        let all_known = async || {
-            let users = self.load.users().await?;
-            step.now(&format!("{users} of {} users are known", options.pods));
-            Ok(users >= options.pods)
-        };
-        wait::until_looking(COUNTS_EVERY, "every user to be known", PATIENCE, all_known).await?;
-        step.done(&format!("{} users are known", options.pods));
-        self.until_rest().await?;
-        Ok(took)
-    }
-
-    /// Ends the controller, and starts it again.
-    async fn restart(&self) -> Result<()> {
-        self.platform.stop("controller").await?;
-        up::start(&self.platform.checkout, "controller").await
-    }
-
-    /// How long it took until every hub was compared with the store by the process that runs now.
-    async fn until_all_checked(&self, step: &Step, hubs: usize) -> Result<Duration> {
-        let began = Instant::now();
-        let all = async || {
-            let checked: BTreeSet<String> = observe::checks(&self.platform)
-                .await?
-                .into_iter()
-                .map(|(hub, _)| hub)
-                .collect();
-            step.now(&format!("{} of {hubs} hubs checked", checked.len()));
-            Ok(checked.len() >= hubs)
-        };
-        wait::until("every hub to be checked", PATIENCE, all).await?;
-        Ok(began.elapsed())
-    }
-
-    /// Waits until nothing is written any more.
-    async fn until_rest(&self) -> Result<()> {
-        let step = self
-            .progress
-            .step("rest", "waiting until nothing is written");
-        let began = Instant::now();
-        let mut last = (self.writes().await?, Instant::now());
-        while last.1.elapsed() < REST {
-            if began.elapsed() > PATIENCE {
-                bail!("something is written all the time: {:?}", last.0);
-            }
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            let now = self.writes().await?;
-            if now != last.0 {
-                step.now(&format!("written lately: {:?}", difference(&last.0, &now)));
-                last = (now, Instant::now());
-            }
-        }
-        step.done("nothing is written");
-        Ok(())
-    }
-
-    /// Writes so far to the API server and to the store, by what was written.
-    async fn writes(&self) -> Result<BTreeMap<String, u64>> {
-        let mut writes = observe::api_server_writes(&self.client).await?;
-        writes.extend(observe::store_writes(&self.platform).await?);
-        Ok(writes)
-    }
-
-    fn memory(&self) -> Result<Vec<(&'static str, Memory)>> {
-        PROCESSES
-            .into_iter()
-            .map(|name| {
-                let memory = Memory::of(self.platform.pid(name)?).context(name)?;
-                Ok((name, memory))
-            })
-            .collect()
-    }
-
-    async fn clean_up(&self) -> Result<()> {
-        let step = self.progress.step("clean up", "deleting");
-        self.load.delete(&step, PATIENCE).await?;
-        step.done("nothing is left");
-        Ok(())
+        Ok(Line::try_parse_from(["bench", name])?.measure)
     }
 }
 
-/// What is more now than it was, by how much.
-fn difference(
-    before: &BTreeMap<String, u64>,
-    now: &BTreeMap<String, u64>,
-) -> BTreeMap<String, u64> {
-    now.iter()
-        .map(|(what, count)| {
-            let more = count.saturating_sub(before.get(what).copied().unwrap_or_default());
-            (what.clone(), more)
-        })
-        .filter(|(_, more)| *more > 0)
-        .collect()
+impl Bench {
+    /// What will be put upon the operator: so many hubs.
+    fn load(&self, hubs: usize) -> Result<Load> {
+        Load::of(&self.platform, self.client.clone(), hubs, 0, 0)
+    }
+
+    /// What a measurement found; before it is taken away what a run has left that was killed, and
+    /// after it whatever this one has made or stopped, also when it fails or is interrupted.
+    async fn measured<T>(
+        &self,
+        load: &Load,
+        measure: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.give_back(load).await?;
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
+        let measured = tokio::select! {
+            measured = measure => measured,
+            _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+        };
+        let given_back = self.give_back(load).await;
+        let measured = measured?;
+        given_back?;
+        Ok(measured)
+    }
+
+    async fn give_back(&self, load: &Load) -> Result<()> {
+        for component in STOPPED {
+            if self.platform.pid(component).is_err() {
+                up::start(&self.platform.checkout, component).await?;
+            }
+        }
+        floor::unregister(&self.client).await?;
+        let step = self.progress.step("clean up", "deleting");
+        load.delete(&step, PATIENCE).await?;
+        step.done("nothing is left");
+        Ok(())
+    }
+
+    async fn circumstances(&self) -> Result<String> {
+        table::circumstances(&self.platform, &self.client).await
+    }
+
+    fn publish(&self, part: &Part, table: &Table) -> Result<()> {
+        let table = table.markdown();
+        println!("{table}");
+        part.write(&self.platform.checkout, &table)
+    }
+}
+
+/// Whom to trust as webhook and broker, as agents know it, in PEM.
+async fn authorities(client: &Client) -> Result<Vec<u8>> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), AGENTS);
+    let found = config_maps.get("hubstorage-ca").await?;
+    match found.data.and_then(|mut data| data.remove("ca.crt")) {
+        Some(authorities) => Ok(authorities.into_bytes()),
+        None => bail!("ConfigMap {AGENTS}/hubstorage-ca has no ca.crt"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_runs_by_its_name_alone() {
+        for name in ALL {
+            Measure::usual(name).unwrap();
+        }
+        assert!(Measure::usual("everything").is_err());
+    }
 }

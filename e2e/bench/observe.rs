@@ -1,6 +1,7 @@
 //! What is read of the processes, the API server and the store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hubstorage_e2e::commands::printed;
@@ -34,6 +35,71 @@ impl Memory {
             resident: field("VmRSS:")?,
             peak: field("VmHWM:")?,
         })
+    }
+}
+
+/// KiB, in MiB with one decimal.
+pub fn mebibytes(kib: u64) -> String {
+    format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024)
+}
+
+/// Processor time that a process has used so far, in its own code and for it in the kernel.
+pub fn processor_time(pid: i32) -> Result<Duration> {
+    parse_processor_time(&std::fs::read_to_string(format!("/proc/{pid}/stat"))?)
+        .context("no times in /proc/PID/stat")
+}
+
+/// proc_pid_stat(5): the second field is the command in parentheses and may itself hold spaces and
+/// parentheses; utime is field 14, stime field 15. Both in the kernel's USER_HZ, which is 100 on all
+/// architectures that this runs on.
+fn parse_processor_time(stat: &str) -> Option<Duration> {
+    let (_, after_command) = stat.rsplit_once(") ")?;
+    let mut fields = after_command.split(' ').skip(14 - 3);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis(10 * (user + system)))
+}
+
+/// A histogram of durations in a process's metrics: how many were within each bound.
+pub struct Histogram(Vec<(Duration, u64)>);
+
+impl Histogram {
+    /// As a process of the operator shows it now.
+    pub async fn of(platform: &Platform, component: &str, name: &str) -> Result<Self> {
+        let url = format!("{}/metrics", platform.health_endpoint(component)?);
+        Ok(Self::parse(&http::get(&url, None).await?, name))
+    }
+
+    fn parse(metrics: &str, name: &str) -> Self {
+        let name = format!("{name}_bucket");
+        let buckets = samples(metrics, &name).filter_map(|sample| {
+            let bound: f64 = sample.labels.get("le")?.parse().ok()?;
+            let bound = Duration::try_from_secs_f64(bound).unwrap_or(Duration::MAX);
+            Some((bound, sample.count()))
+        });
+        Self(buckets.collect())
+    }
+
+    /// The bound within which so large a part of those were that came after `before`.
+    pub fn bound(&self, before: &Self, part: f64) -> Option<Duration> {
+        let come = |at: usize| {
+            let was = before.0.get(at).map_or(0, |(_, count)| *count);
+            let (bound, is) = self.0.get(at)?;
+            Some((*bound, is.saturating_sub(was)))
+        };
+        let (_, all) = come(self.0.len().checked_sub(1)?)?;
+        if all == 0 {
+            return None;
+        }
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "counts of requests are far below 2^52"
+        )]
+        let is_within = |count: u64| count as f64 >= part * all as f64;
+        (0..self.0.len())
+            .filter_map(come)
+            .find(|(_, count)| is_within(*count))
+            .map(|(bound, _)| bound)
     }
 }
 
@@ -152,6 +218,34 @@ mod tests {
         let memory = Memory::parse(status).unwrap();
         assert_eq!((memory.resident, memory.peak), (30720, 40960));
         assert!(Memory::parse("Name:\tzombie\n").is_err());
+        assert_eq!(mebibytes(memory.resident + 512), "30.5 MiB");
+    }
+
+    #[test]
+    fn processor_time_is_that_in_user_and_in_kernel_mode() {
+        let fields = (4..=13).map(|field| field.to_string());
+        let fields = fields.collect::<Vec<_>>().join(" ");
+        let stat = format!("7 (a) b (c)) S {fields} 150 50 1 2 20");
+
+        assert_eq!(parse_processor_time(&stat), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn of_a_histogram_counts_what_came_since() {
+        let metrics = |counts: [u64; 3]| {
+            let bounds = ["2.5e-5", "5e-5", "+Inf"];
+            let lines = bounds.iter().zip(counts);
+            let lines =
+                lines.map(|(bound, count)| format!("took_bucket{{le=\"{bound}\"}} {count}\n"));
+            Histogram::parse(&lines.collect::<String>(), "took")
+        };
+        let (before, after) = (metrics([0, 0, 50]), metrics([90, 99, 150]));
+
+        let bound = |part| after.bound(&before, part);
+        assert_eq!(bound(0.9), Some(Duration::from_micros(25)));
+        assert_eq!(bound(0.99), Some(Duration::from_micros(50)));
+        assert_eq!(bound(1.0), Some(Duration::MAX));
+        assert_eq!(before.bound(&before, 0.99), None);
     }
 
     #[test]
