@@ -123,13 +123,14 @@ async fn measure(bench: &Bench, load: &Load, options: Options) -> Result<Measure
         .iter()
         .map(|user| agent.caller(Some(user.address)))
         .collect();
-    // All pods are connected at once.
+    // All pods are connected at once. Whoever is answered early takes the turn of another, so that each
+    // has one only of several.
     let (asking, asked) = (users.clone(), agent.clone());
     let once = send(
         &step,
         &mut callers,
         Pace::AsAnswered,
-        users.len(),
+        3 * users.len(),
         move |turn| asking[turn.place].asks(&asked),
     )
     .await?;
