@@ -173,14 +173,11 @@ async fn however_the_guard_is_weakened_nothing_is_vended_until_it_is_put_back() 
         giving_back(weakened, put_back(&hub, &way, &saved)).await;
     }
 
-    hub.until_condition(
-        "hs/hub",
-        "IsolationReady",
-        "Unknown",
-        "MetadataServiceUntried",
-    )
-    .await;
     // The policies may have looked away meanwhile: pods from before have to be made anew.
+    let told = hub
+        .until_condition("hs/hub", "IsolationReady", "Unknown", "PodsUnverified")
+        .await;
+    assert!(told.contains("1: jupyter-alice."), "{told}");
     until_refused(&hub, &alice, "PodOlderThanGuard", "restart the server").await;
     let number = Cell::new(0);
     hub.until("a new pod to be vended for", async || {

@@ -149,6 +149,15 @@ async fn a_hub_with_a_bucket_typed_variables_and_one_shared_identity_moves_over(
         hub.current().await["status"]["lastHandledCheckRequest"] == "the-grant-is-gone"
     })
     .await;
+
+    // Servers that still have the shared identity are told of until they are stopped.
+    let message = hub
+        .until_condition("hs/hub", "IsolationReady", "False", "CloudIdentityOnPods")
+        .await;
+    assert!(message.contains("AWS_ACCESS_KEY_ID"), "{message}");
+    for server in [old, both] {
+        server.delete().await.unwrap();
+    }
     hub.until_ready().await;
     hub.remove().await;
 }

@@ -1,46 +1,99 @@
 //! Names that nobody should have, on the whole way: each reaches its own prefix and no other.
 
-use hubstorage_core::names::Prefix;
+use std::collections::BTreeSet;
 
+use futures::{StreamExt as _, stream};
+use hubstorage_core::names::Prefix;
+use hubstorage_e2e::{HostPod, ServiceAccount};
 use serde_json::json;
 
 use crate::hub::{CREATOR, Hub, failed, said};
 
-#[tokio::test]
-async fn hostile_usernames_reach_their_own_prefix_and_nothing_else() {
-    let hub = Hub::ready("names").await;
-    let victim = hub.pod("victim", "bob").await;
-    said(
-        &victim,
-        "import os, s3fs; s3fs.S3FileSystem().pipe(os.environ['SCRATCH_BUCKET'] + '/secret', b'x')",
-    )
-    .await;
-    let bucket = hub.bucket().await;
-
+/// Names that want to be more than one user, or another one.
+fn hostile_names() -> Vec<String> {
     let names = [
+        "bob",
+        "bobby",
+        "bo",
         "*",
         "b*",
         "?ob",
         "${aws:username}",
         "bob/..",
+        "..",
         "%2e%2e",
+        "bob%2f",
         "a'b\"c",
-        "josé",
+        "bob\n",
+        "bob\n\"}]}",
+        "\u{1f980}",
+        // The same letter in its two Unicode forms.
+        "jos\u{e9}",
+        "jose\u{301}",
+        "BOB",
         "_hubstorage-canary-a",
     ];
-    for (at, name) in names.into_iter().enumerate() {
-        let pod = hub.pod(&format!("n{at}"), name).await;
-        let own = format!("s3://{bucket}/{}", Prefix::escaped(name.as_bytes()));
+    let mut names: Vec<String> = names.map(str::to_owned).to_vec();
+    names.extend(["x".repeat(255), "x".repeat(254), "\u{e9}".repeat(255)]);
+    // What a name is escaped to is a name, too.
+    names.extend(["*", "bob/..", "jos\u{e9}", "BOB"].map(own_prefix));
+    names
+}
 
-        let code = "import os, s3fs; fs = s3fs.S3FileSystem(); b = os.environ['SCRATCH_BUCKET']\n\
-                    fs.pipe(b + '/x', b'mine'); assert fs.cat(b + '/x') == b'mine'; print(b)";
-        assert_eq!(said(&pod, code).await, own, "{name}");
-        let theft = format!(
-            "import boto3; boto3.client('s3').get_object(Bucket='{bucket}', Key='bob/secret')"
-        );
-        let error = failed(&pod, &theft).await;
-        assert!(error.contains("AccessDenied"), "{name}: {error}");
-    }
+fn own_prefix(name: &str) -> String {
+    Prefix::escaped(name.as_bytes()).to_string()
+}
+
+/// Writes under the own prefix and reads it; tries to read, to write and to list under each of OTHERS.
+/// Prints the own location, and whatever else was reached.
+const TRESPASS: &str = "
+import boto3, botocore, os
+own = os.environ['SCRATCH_BUCKET']
+bucket, prefix = own.removeprefix('s3://').split('/')
+s3 = boto3.client('s3')
+s3.put_object(Bucket=bucket, Key=prefix + '/x', Body=b'mine')
+assert s3.get_object(Bucket=bucket, Key=prefix + '/x')['Body'].read() == b'mine'
+reached = []
+for other in OTHERS:
+    for what, call in {
+        'read': lambda: s3.get_object(Bucket=bucket, Key=other + '/secret'),
+        'written': lambda: s3.put_object(Bucket=bucket, Key=other + '/secret', Body=b''),
+        'listed': lambda: s3.list_objects_v2(Bucket=bucket, Prefix=other + '/'),
+    }.items():
+        try:
+            call()
+            reached.append([what, other])
+        except botocore.exceptions.ClientError as error:
+            assert error.response['Error']['Code'] == 'AccessDenied', error
+print(own, reached)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_usernames_reach_their_own_prefix_and_nothing_else() {
+    let hub = Hub::ready("names").await;
+    let bucket = hub.bucket().await;
+    let names = hostile_names();
+    let prefixes: Vec<String> = names.iter().map(|name| own_prefix(name)).collect();
+    let keys = json!(prefixes);
+    hub.as_owner(&format!(
+        "[s3.put_object(Bucket='{bucket}', Key=prefix + '/secret', Body=b'x') for prefix in {keys}]"
+    ))
+    .await;
+
+    hub.allow_pods(CREATOR).await;
+    let creator = ServiceAccount::new(&hub.namespace, CREATOR);
+    let trespassing =
+        stream::iter(names.iter().zip(&prefixes).enumerate()).map(async |(number, (name, own))| {
+            let pod = hub.notebook(&format!("n{number}"), name);
+            let pod = serde_json::from_value(pod).unwrap();
+            let pod = HostPod::create(&hub.platform, &creator, pod).await.unwrap();
+            let others: Vec<&String> = prefixes.iter().filter(|other| *other != own).collect();
+            let code = TRESPASS.replace("OTHERS", &json!(others).to_string());
+            let said = said(&pod, &code).await;
+            assert_eq!(said, format!("s3://{bucket}/{own} []"), "{name:?}");
+        });
+    // Each is a Python of its own.
+    trespassing.buffer_unordered(4).collect::<Vec<()>>().await;
+    assert_eq!(prefixes.iter().collect::<BTreeSet<_>>().len(), names.len());
     hub.remove().await;
 }
 

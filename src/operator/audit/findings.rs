@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hubstorage_core::api::HubStorage;
+use hubstorage_core::api::{HubStorage, SYSTEM_NAMESPACE};
 use hubstorage_core::hubs::hub_of_namespace;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::rights::{are_of_creators, dangers};
-use crate::manifests;
+use crate::manifests::{self, CONTROLLER_ACCOUNT};
 
 /// Everything that RBAC knows.
 #[derive(Debug, Default)]
@@ -153,6 +153,10 @@ fn name(subject: &Subject) -> String {
     }
 }
 
+/// What the controller may do where somebody lets it try the metadata service; the guard holds what these pods
+/// are.
+const MAKES_TRIALS: &str = "create pods";
+
 /// As what an account is expected to have such rights, there: the operator what it is installed with, and who
 /// makes users' pods what that needs in the hub's own namespace. Whatever else they have is like anybody's.
 fn known_as(
@@ -170,6 +174,12 @@ fn known_as(
         return Some("HubStorage itself".to_owned());
     }
     let namespace = finding.namespace.as_ref()?;
+    let is_controller = subject.kind == "ServiceAccount"
+        && subject.namespace.as_deref() == Some(SYSTEM_NAMESPACE)
+        && subject.name == CONTROLLER_ACCOUNT;
+    if is_controller && finding.may == [MAKES_TRIALS] {
+        return Some("HubStorage itself, for trial pods".to_owned());
+    }
     if subject.kind != "ServiceAccount"
         || subject.namespace.as_ref() != Some(namespace)
         || !are_of_creators(&finding.may)
@@ -208,7 +218,6 @@ fn is_of_kubernetes(binding: &ObjectMeta, subject: &Subject) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hubstorage_core::api::SYSTEM_NAMESPACE;
     use serde_json::json;
 
     fn rbac(objects: Value) -> Rbac {
@@ -297,6 +306,32 @@ mod tests {
                 Some("creator of source notebook"),
             ),
             ("ServiceAccount mars/hub", None),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_controller_is_known_by_its_trial_pods_where_it_may_make_no_more_than_these() {
+        let trials = json!([account(SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT)]);
+        let manifests: Vec<ClusterRole> = Rbac::installed().cluster_roles;
+        let told = found(json!({
+            "clusterRoles": manifests,
+            "roles": [role(Some("earth"), "more", &[("", "pods", &["create"]), ("", "pods/exec", &["create"])])],
+            "roleBindings": [
+                binding(Some("earth"), "trials", ("ClusterRole", "hubstorage-metadata-trial"), trials.clone()),
+                binding(Some("earth"), "more", ("Role", "more"), trials),
+            ],
+        }));
+        let told: Vec<_> = told
+            .iter()
+            .map(|f| (f.by.as_str(), f.known_as.as_deref()))
+            .collect();
+        let expected = [
+            (
+                "RoleBinding trials",
+                Some("HubStorage itself, for trial pods"),
+            ),
+            ("RoleBinding more", None),
         ];
         assert_eq!(told, expected);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
+use hubstorage_core::hubs::hub_of_namespace;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::core::PartialObjectMeta;
@@ -70,5 +71,14 @@ impl Context {
     /// The provider of this name, as the watch has seen it.
     pub fn provider(&self, name: &str) -> Option<Arc<StorageProvider>> {
         self.stores.providers.get(&ObjectRef::new(name))
+    }
+
+    /// The HubStorage that counts in a namespace, as the watch has seen it.
+    pub fn hub_of(&self, namespace: &str) -> Option<Arc<HubStorage>> {
+        let rivals = self
+            .stores
+            .hubs
+            .state_filter(|hub| hub.metadata.namespace.as_deref() == Some(namespace));
+        hub_of_namespace(&rivals).cloned()
     }
 }

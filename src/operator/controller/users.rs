@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use hubstorage_core::api::{
     HubStorage, HubUser, HubUserStatus, Reason, STAMP_ANNOTATION, USERNAME_ANNOTATION,
 };
-use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::names::{Prefix, Username, hub_user_name};
 use k8s_openapi::api::core::v1::Pod;
@@ -44,11 +43,8 @@ pub struct UsersError {
 pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Requeue, UsersError> {
     let started = Instant::now();
     let namespace = hub.namespace().unwrap_or_default();
-    let rivals = context
-        .stores
-        .hubs
-        .state_filter(|other| other.namespace().as_deref() == Some(&namespace));
-    let counts = hub_of_namespace(&rivals).is_some_and(|first| first.uid() == hub.uid());
+    let first = context.hub_of(&namespace);
+    let counts = first.is_some_and(|first| first.uid() == hub.uid());
     if hub.metadata.deletion_timestamp.is_some() || !counts {
         return Ok(Requeue::await_change());
     }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use hubstorage_core::api::{HubStorage, Mode};
 use hubstorage_core::bypass::Bypass;
-use hubstorage_core::hubs::hub_of_namespace;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -119,11 +118,8 @@ pub async fn reconcile(
 ) -> Result<Requeue, BypassError> {
     let key = ObjectRef::from_obj(hub.as_ref());
     let namespace = hub.namespace().unwrap_or_default();
-    let rivals = context
-        .stores
-        .hubs
-        .state_filter(|other| other.namespace().as_deref() == Some(&namespace));
-    let counts = hub_of_namespace(&rivals).is_some_and(|first| first.uid() == hub.uid());
+    let first = context.hub_of(&namespace);
+    let counts = first.is_some_and(|first| first.uid() == hub.uid());
     let is_going = hub.metadata.deletion_timestamp.is_some();
     if is_going || !counts || hub.spec.mode == Mode::Paused {
         context.bypasses.forget(&key);

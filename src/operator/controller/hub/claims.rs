@@ -5,10 +5,8 @@
 //! no tag to tell, and the older claim counts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use hubstorage_core::api::{Bucket, HubStorage, Management, Reason};
-use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{Declared, Refusal};
 use kube::ResourceExt as _;
@@ -76,11 +74,8 @@ fn rivals(other: &HubStorage, declared: &Declared, context: &Context) -> bool {
 }
 
 fn is_first(hub: &HubStorage, context: &Context) -> bool {
-    let hubs: Vec<Arc<HubStorage>> = context
-        .stores
-        .hubs
-        .state_filter(|other| other.namespace() == hub.namespace());
-    hub_of_namespace(&hubs).is_none_or(|first| first.uid() == hub.uid())
+    let first = context.hub_of(&hub.namespace().unwrap_or_default());
+    first.is_none_or(|first| first.uid() == hub.uid())
 }
 
 /// How good a claim is, the best first: a bucket that stands in status, the older object, the name.

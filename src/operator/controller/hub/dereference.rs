@@ -10,7 +10,6 @@ use hubstorage_core::api::{
     Bucket, ConditionType, HubStorage, InsecureTransport, PolicyVerdict, Reason, S3Provider,
     StorageProvider, condition,
 };
-use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::effects;
 use hubstorage_core::names::BucketNamePattern;
@@ -170,12 +169,8 @@ fn policies_fit(
 }
 
 fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step> {
-    let namespace = hub.namespace();
-    let rivals = context
-        .stores
-        .hubs
-        .state_filter(|other| other.namespace() == namespace);
-    match hub_of_namespace(&rivals) {
+    let namespace = hub.namespace().unwrap_or_default();
+    match context.hub_of(&namespace) {
         // Not in the watch's memory yet: then it is certainly not the older one.
         Some(first) if first.uid() != hub.uid() => Err(Step::stalled(
             Reason::SecondHubStorage,
@@ -183,7 +178,7 @@ fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step
                 "HubStorage {} was in namespace {} first, and a namespace has one; this one changes nothing. Delete \
                  one of the two",
                 first.name_any(),
-                namespace.unwrap_or_default()
+                namespace
             ),
         )),
         _ => Ok(()),

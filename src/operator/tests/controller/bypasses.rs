@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::fixtures::{HUB_ACCOUNT, hub, hub_with, notebook};
 use crate::isolation::{ISOLATED, probed};
-use crate::world::{TRIAL_IMAGE, World};
+use crate::process::TRIAL_IMAGE;
+use crate::world::World;
 
 use ConditionType::{IsolationReady, Ready};
 

@@ -27,6 +27,7 @@ mod missed;
 mod modes;
 mod moved;
 mod news;
+mod process;
 mod rivals;
 mod roles;
 mod stale_caches;

@@ -6,11 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hubstorage::certificates::{Address, WebhookState};
-use hubstorage::clock::Clock;
-use hubstorage::controller::bypasses::{self, Bypasses};
-use hubstorage::controller::{
-    Backoff, Context, Events, Metrics, Parts, Stores, UserPod, hub, provider, users,
-};
+use hubstorage::controller::{Parts, bypasses, hub, provider, users};
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud};
@@ -19,12 +15,8 @@ use hubstorage_core::api::{
 };
 use hubstorage_core::names::{BucketName, RoleName};
 use hubstorage_core::roles::FoundRole;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, ObjectRef, store};
-use kube::runtime::watcher;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -35,10 +27,8 @@ use tokio::sync::watch;
 use crate::api_server::{ApiServer, Faults, name_of};
 use crate::conditions::{Seen, broken_rules};
 use crate::fixtures::{ACCOUNT, INSTALLATION, PROVIDER, namespace, provider};
+use crate::process::{Controller, start};
 use crate::store::{Connection, Witness};
-
-/// The image of trial pods.
-pub const TRIAL_IMAGE: &str = "registry.example.org/hubstorage:1";
 
 /// Rounds within which everything has to come to rest.
 const ROUNDS: usize = 12;
@@ -58,59 +48,6 @@ pub struct World {
     judged: BTreeMap<String, Seen>,
     /// What is being tried, for the messages of failed assertions.
     pub trial: String,
-}
-
-/// One controller process: what it is given, and what its watches have seen.
-pub struct Controller {
-    pub context: Arc<Context>,
-    providers: Writer<StorageProvider>,
-    hubs: Writer<HubStorage>,
-    users: Writer<HubUser>,
-    namespaces: Writer<PartialObjectMeta<Namespace>>,
-    pods: Writer<UserPod>,
-}
-
-impl Controller {
-    /// All watches see what the server has now.
-    pub fn see(&mut self, server: &ApiServer) {
-        fill(&mut self.providers, server.list());
-        fill(&mut self.hubs, server.list());
-        fill(&mut self.users, server.list());
-        fill(&mut self.namespaces, metadata(server.list::<Namespace>()));
-        let pods = metadata(server.list::<Pod>());
-        fill(
-            &mut self.pods,
-            pods.into_iter().map(UserPod::from).collect(),
-        );
-    }
-
-    /// Reconciles a hub as the watch last saw it.
-    pub async fn reconcile(&self, hub: &HubStorage) -> Result<(), String> {
-        let seen = self.context.stores.hubs.get(&ObjectRef::from_obj(hub));
-        let seen = seen.expect("the watch has seen it");
-        let ended = hub::reconcile(seen, self.context.clone()).await;
-        ended.map(drop).map_err(|error| error.to_string())
-    }
-}
-
-fn fill<K: reflector::Lookup + Clone + 'static>(writer: &mut Writer<K>, objects: Vec<K>)
-where
-    K::DynamicType: Eq + std::hash::Hash + Clone,
-{
-    writer.apply_watcher_event(&watcher::Event::Init);
-    for object in objects {
-        writer.apply_watcher_event(&watcher::Event::InitApply(object));
-    }
-    writer.apply_watcher_event(&watcher::Event::InitDone);
-}
-
-fn metadata<K: Resource>(objects: Vec<K>) -> Vec<PartialObjectMeta<K>> {
-    let meta = |object: K| PartialObjectMeta {
-        types: None,
-        metadata: object.meta().clone(),
-        _phantom: std::marker::PhantomData,
-    };
-    objects.into_iter().map(meta).collect()
 }
 
 impl World {
@@ -576,54 +513,4 @@ pub fn forget(value: &mut Value, fields: &[&str]) {
         Value::Array(items) => items.iter_mut().for_each(|item| forget(item, fields)),
         _ => {}
     }
-}
-
-fn start(
-    server: &ApiServer,
-    connection: Connection,
-    guard: &watch::Sender<GuardState>,
-    webhook: &watch::Sender<WebhookState>,
-    parts: &watch::Sender<Parts>,
-) -> Controller {
-    let (providers, providers_writer) = store();
-    let (hubs, hubs_writer) = store();
-    let (users, users_writer) = store();
-    let (namespaces, namespaces_writer) = store();
-    let (pods, pods_writer) = store();
-    let client = server.client();
-    let cloud = connection.cloud.clone();
-    let clock: Clock = Arc::new(move || cloud.now());
-    let context = Context {
-        connect: Arc::new(connection),
-        stores: Stores {
-            providers,
-            hubs,
-            users,
-            namespaces,
-            pods,
-        },
-        guard: guard.subscribe(),
-        webhook: webhook.subscribe(),
-        parts: parts.subscribe(),
-        installation: INSTALLATION.to_owned(),
-        events: Events::new(client.clone(), clock.clone()),
-        told: hub::Told::default(),
-        bypasses: Bypasses::new().0,
-        trial_image: Some(TRIAL_IMAGE.to_owned()),
-        metrics: Metrics::default(),
-        clock,
-        hub_backoff: Backoff::default(),
-        provider_backoff: Backoff::default(),
-        client,
-    };
-    let mut controller = Controller {
-        context: Arc::new(context),
-        providers: providers_writer,
-        hubs: hubs_writer,
-        users: users_writer,
-        namespaces: namespaces_writer,
-        pods: pods_writer,
-    };
-    controller.see(server);
-    controller
 }
