@@ -27,12 +27,16 @@ const ACCOUNT_IDENTITIES: [(&str, &str); 3] = [
 ];
 
 /// What the audience of a token begins with that a cloud takes for an identity.
-const TOKEN_IDENTITIES: [(&str, &str); 4] = [
+const TOKEN_IDENTITIES: [(&str, &str); 5] = [
     ("sts.amazonaws.com", "IAM roles for service accounts"),
     ("pods.eks.amazonaws.com", "EKS Pod Identity"),
     ("api://AzureADTokenExchange", "Azure's workload identity"),
     ("//iam.googleapis.com/", "Google's workload identity"),
+    ("https://iam.googleapis.com/", "Google's workload identity"),
 ];
+
+/// What the API server's own audience begins with, unless it is told otherwise (`--api-audiences`).
+const API_SERVER: &str = "https://kubernetes.default.svc";
 
 /// Variables by which SDKs find keys or a role before they ask our agent.
 const KEY_VARIABLES: [&str; 3] = [
@@ -54,10 +58,17 @@ pub struct SeenPod {
     containers: Vec<SeenContainer>,
     init_containers: Vec<SeenContainer>,
     volumes: Vec<SeenVolume>,
+    affinity: SeenAffinity,
     /// Labels of the nodes that it may run on.
     pub node_selector: BTreeMap<String, String>,
     /// Taints of nodes that it puts up with, as they are in the pod.
     pub tolerations: Vec<Value>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SeenAffinity {
+    node_affinity: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -107,9 +118,16 @@ impl SeenPod {
         }
     }
 
+    /// Which nodes it wants, as it is in the pod.
+    pub fn node_affinity(&self) -> Option<&Value> {
+        self.affinity.node_affinity.as_ref()
+    }
+
     /// Whether its user has a token by which the API server knows the service account.
     pub fn has_api_token(&self) -> bool {
-        self.tokens().any(|token| token.audience.is_none())
+        let is_api_servers = |audience: &str| audience.starts_with(API_SERVER);
+        let mut tokens = self.tokens();
+        tokens.any(|token| token.audience.as_deref().is_none_or(is_api_servers))
     }
 
     /// Whether it keeps itself from the metadata service.
@@ -194,6 +212,14 @@ impl Bypass {
             annotation,
             identity,
         })
+    }
+
+    /// Whether pods have it by their own specs, so that it is gone with them.
+    pub fn is_of_pods(&self) -> bool {
+        match self {
+            Self::Token { .. } | Self::Variable { .. } | Self::HostNetwork => true,
+            Self::Account { .. } | Self::Rights { .. } => false,
+        }
     }
 
     /// The reason that `IsolationReady` gives.
@@ -288,6 +314,7 @@ mod tests {
     #[test]
     fn a_token_without_an_audience_is_the_api_servers() {
         assert!(token(Value::Null).has_api_token());
+        assert!(token(json!("https://kubernetes.default.svc.cluster.local")).has_api_token());
         assert_eq!(token(Value::Null).bypasses(), BTreeSet::new());
     }
 

@@ -75,13 +75,12 @@ impl DeclaredRole {
             RoleHome::Compatible => {
                 statement["Condition"] = json!({"Null": {"aws:userid": ["true"]}});
             }
-            // A session without the tag, or with one by which somebody else's policy decides, is none of ours.
+            // A session without the tag is none of ours. Other tags may come along: those of EKS Pod Identity
+            // are passed on to every role that is assumed with its sessions.
             RoleHome::Amazon => {
                 statement["Action"] = json!(["sts:AssumeRole", "sts:TagSession"]);
-                statement["Condition"] = json!({
-                    "Null": {format!("aws:RequestTag/{PREFIX_TAG}"): ["false"]},
-                    "ForAllValues:StringEquals": {"aws:TagKeys": [PREFIX_TAG]},
-                });
+                let is_missing = format!("aws:RequestTag/{PREFIX_TAG}");
+                statement["Condition"] = json!({"Null": {is_missing: ["false"]}});
             }
         }
         json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()

@@ -154,17 +154,18 @@ pub struct Question {
     pub is_of_cluster: bool,
 }
 
-/// One question for each resource of each right that leads to other people's data, with the verb that comes
-/// first: who has one of several verbs has that one, nearly always.
+/// One question for each verb and resource of each right that leads to other people's data. Nobody is asked of
+/// single objects by name.
 pub fn questions() -> impl Iterator<Item = Question> {
     DANGERS.iter().flat_map(|danger| {
-        let verb = danger.verbs.first().copied().unwrap_or_default();
-        danger.resources.iter().map(move |resource| Question {
-            what: danger.what,
-            group: danger.group,
-            resource,
-            verb,
-            is_of_cluster: danger.is_of_cluster,
+        danger.resources.iter().flat_map(move |resource| {
+            danger.verbs.iter().map(move |verb| Question {
+                what: danger.what,
+                group: danger.group,
+                resource,
+                verb,
+                is_of_cluster: danger.is_of_cluster,
+            })
         })
     })
 }

@@ -266,7 +266,9 @@ async fn reconcile_all(
     };
     let of_users = |object, _| users::reconcile(object, context.clone());
     let of_bypasses = |object, ask| match ask {
-        Ask::Change | Ask::Check => bypasses::reconcile(object, context.clone()).left_future(),
+        Ask::Change | Ask::Check => {
+            bypasses::reconcile(object, ask == Ask::Change, context.clone()).left_future()
+        }
         // What stood in status at the start stands until this is due.
         Ask::News => std::future::ready(Ok(Requeue::as_before())).right_future(),
     };

@@ -24,7 +24,7 @@ use crate::controller::Context;
 /// Pods that are read at once.
 const PAGE: u32 = 100;
 
-/// How long what a service account may do is taken for known: two dozen questions to the API server.
+/// How long what a service account may do is taken for known: a hundred questions to the API server.
 const RIGHTS_KEPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// A pod, of which only what decides is read.
@@ -51,7 +51,8 @@ pub(super) struct Pods {
     pub(super) bypasses: BTreeSet<Bypass>,
     /// Their service accounts, and whether a pod has a token of the account for the API server.
     pub(super) accounts: BTreeMap<String, bool>,
-    /// The first of those whose creator the hub trusts, by name.
+    /// The first of those whose creator the hub trusts, by name; one that does not keep itself from the
+    /// metadata service, if there is one.
     pub(super) like: Option<Like>,
 }
 
@@ -96,7 +97,13 @@ impl Pods {
         let stamp = pod.annotations().get(STAMP_ANNOTATION);
         let trusted = stamp.and_then(|stamp| UserPods::trusting(sources, labels, stamp));
         // Lists are in the order of names.
-        if self.like.is_none() && trusted.is_some() {
+        let is_better = match &self.like {
+            None => true,
+            Some(like) => {
+                like.spec.blocks_metadata_service() && !pod.spec.blocks_metadata_service()
+            }
+        };
+        if is_better && trusted.is_some() {
             self.like = Some(Like {
                 labels: labels.clone(),
                 spec: pod.spec,

@@ -7,12 +7,12 @@
 mod look;
 mod trial;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::channel::mpsc;
-use hubstorage_core::api::{HubStorage, Mode};
+use hubstorage_core::api::{ConditionType, HubStorage, Mode, Reason, condition};
 use hubstorage_core::bypass::Bypass;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -54,8 +54,12 @@ impl BypassError {
 pub struct Found {
     /// What its users' pods have.
     pub bypasses: BTreeSet<Bypass>,
-    /// What the metadata service gives them.
-    pub metadata: MetadataService,
+    /// What the metadata service gives them, as it was last found; none while it is tried for the first time.
+    pub metadata: Option<MetadataService>,
+    /// Their service accounts, and whether a pod has a token of the account for the API server.
+    accounts: BTreeMap<String, bool>,
+    /// Whether the last servers that ran had something of their own, and none has run since.
+    is_suspect: bool,
 }
 
 /// The rights of a service account, when they were asked for.
@@ -91,8 +95,11 @@ impl Bypasses {
 
     fn forget(&self, hub: &ObjectRef<HubStorage>) {
         locked(&self.found).remove(hub);
-        let namespace = hub.namespace.as_deref();
-        locked(&self.rights).retain(|(of, _), _| Some(of.as_str()) != namespace);
+    }
+
+    /// Rights in this namespace are asked for anew: somebody waits for what they come to.
+    fn forget_rights(&self, namespace: &str) {
+        locked(&self.rights).retain(|(of, _), _| of != namespace);
     }
 
     fn remember(&self, hub: ObjectRef<HubStorage>, found: Found) {
@@ -108,12 +115,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks for the bypasses of one hub.
+/// Looks for the bypasses of one hub; `is_awaited`, if somebody edited it or asked for a check.
 ///
 /// # Errors
 /// [`BypassError`] names what the API server did not tell; what was found before stands.
 pub async fn reconcile(
     hub: Arc<HubStorage>,
+    is_awaited: bool,
     context: Arc<Context>,
 ) -> Result<Requeue, BypassError> {
     let key = ObjectRef::from_obj(hub.as_ref());
@@ -125,23 +133,89 @@ pub async fn reconcile(
         context.bypasses.forget(&key);
         return Ok(Requeue::await_change());
     }
-    let pods = look::pods(&hub, &namespace, &context).await?;
-    let mut bypasses = pods.bypasses;
-    for (account, has_token) in &pods.accounts {
-        bypasses.extend(look::identities(&namespace, account, &context).await?);
-        if *has_token {
-            bypasses.extend(look::rights(&namespace, account, &context).await?);
-        }
-    }
-    let metadata = trial::conduct(&hub, &namespace, pods.like.as_ref(), &context).await?;
-    let is_under_way = metadata == MetadataService::UnderWay;
-    context.bypasses.remember(key, Found { bypasses, metadata });
-    if is_under_way {
-        return Ok(Requeue::after(TRIAL_LOOK));
+    if is_awaited {
+        context.bypasses.forget_rights(&namespace);
     }
     let provider = context.provider(&hub.spec.provider_ref.name);
     let interval = provider.map_or(INTERVAL, |provider| {
         provider::drift_check_interval(&provider)
     });
-    Ok(Requeue::after(jittered(interval)))
+    let later = Requeue::after(jittered(interval));
+    let pods = look::pods(&hub, &namespace, &context).await?;
+    let before = context.bypasses.of(&key);
+    let is_empty = pods.accounts.is_empty();
+    if is_empty && before.is_none() && is_told(&hub) {
+        // What was found before this process began stands: nobody is there to find anything else by.
+        return Ok(later);
+    }
+    let mut bypasses = pods.bypasses;
+    let accounts = match &before {
+        // Accounts are there without pods, too, and the next server runs as one of them.
+        Some(before) if is_empty => before.accounts.clone(),
+        _ => pods.accounts,
+    };
+    for (account, has_token) in &accounts {
+        bypasses.extend(look::identities(&namespace, account, &context).await?);
+        if *has_token {
+            bypasses.extend(look::rights(&namespace, account, &context).await?);
+        }
+    }
+    let is_suspect = is_empty
+        && before.as_ref().is_some_and(|before| {
+            before.is_suspect || before.bypasses.iter().any(Bypass::is_of_pods)
+        });
+    let metadata = match &before {
+        Some(_) if is_suspect => MetadataService::Untried(
+            "no server of a user runs, by which to see whether what the last ones had is gone"
+                .to_owned(),
+        ),
+        // Nobody is there who could reach anything.
+        Some(Found {
+            metadata: Some(known),
+            ..
+        }) if is_empty && known.is_known() => known.clone(),
+        _ => trial::conduct(&hub, &namespace, pods.like.as_ref(), &context).await?,
+    };
+    let is_under_way = metadata == MetadataService::UnderWay;
+    // While it is tried again, what was found last stands.
+    let metadata = match is_under_way {
+        true => before.and_then(|before| before.metadata),
+        false => Some(metadata),
+    };
+    let found = Found {
+        bypasses,
+        metadata,
+        accounts,
+        is_suspect,
+    };
+    context.bypasses.remember(key, found);
+    Ok(match is_under_way {
+        true => Requeue::after(TRIAL_LOOK),
+        false => later,
+    })
+}
+
+/// Whether status tells what a look like this found out.
+fn is_told(hub: &HubStorage) -> bool {
+    let conditions = hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let told = condition(conditions, ConditionType::IsolationReady);
+    let told = told.and_then(|told| reason_found_by_looking(&told.reason));
+    told.is_some_and(|reason| reason != Reason::MetadataServiceUntried)
+}
+
+/// The reason of this name, if it is one that only a look at users' pods gives.
+pub fn reason_found_by_looking(name: &str) -> Option<Reason> {
+    use Reason::{
+        CloudIdentityOnPods, Isolated, MetadataServiceReachable, MetadataServiceUntried,
+        ServiceAccountPrivileged,
+    };
+    let found_by_looking = [
+        CloudIdentityOnPods,
+        ServiceAccountPrivileged,
+        MetadataServiceReachable,
+        MetadataServiceUntried,
+        Isolated,
+    ];
+    let mut reasons = found_by_looking.into_iter();
+    reasons.find(|reason| reason.to_string() == name)
 }

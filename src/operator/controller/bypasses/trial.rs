@@ -38,8 +38,9 @@ const HOLDS_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// How long a trial pod may take to end, its image pulled.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
-/// When a trial without an outcome is made again.
-const TRIED_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
+/// When a trial without an outcome is made again, unless somebody edits the hub or asks for a check before:
+/// an image that cannot be pulled is not to mean a pod every few minutes.
+const TRIED_AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(6);
 
 /// What is known of the metadata service, as users' pods see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,13 @@ pub enum MetadataService {
     Untried(String),
 }
 
+impl MetadataService {
+    /// Whether somebody has found out what it gives.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self, Self::Gives(_) | Self::GivesNothing(_))
+    }
+}
+
 /// Tells the outcome of the last trial, and begins another where one is due.
 pub(super) async fn conduct(
     hub: &HubStorage,
@@ -61,6 +69,7 @@ pub(super) async fn conduct(
     like: Option<&Like>,
     context: &Context,
 ) -> Result<MetadataService, BypassError> {
+    // Of those that do not block it themselves, if there are any.
     if like.is_some_and(|like| like.spec.blocks_metadata_service()) {
         let how = "users' pods block the metadata service themselves, by the init container of Zero to JupyterHub";
         return Ok(MetadataService::GivesNothing(how.to_owned()));
@@ -136,16 +145,14 @@ fn digest(hub: &HubStorage, image: &str) -> String {
 
 /// Whether another trial is to be made, where there is somebody to make it like.
 fn is_due(pod: &Pod, stands: &MetadataService, digest: &str, now: Timestamp) -> bool {
-    let age = age(pod, now);
-    match stands {
+    let holds_for = match stands {
         // Half-done work is not thrown away: the next look sees what it was made for.
-        MetadataService::UnderWay => false,
-        MetadataService::Untried(_) => age >= TRIED_AGAIN_AFTER,
-        MetadataService::Gives(_) | MetadataService::GivesNothing(_) => {
-            let made_for = pod.annotations().get(TRIAL_ANNOTATION);
-            age >= HOLDS_FOR || made_for.is_none_or(|made_for| made_for != digest)
-        }
-    }
+        MetadataService::UnderWay => return false,
+        MetadataService::Untried(_) => TRIED_AGAIN_AFTER,
+        MetadataService::Gives(_) | MetadataService::GivesNothing(_) => HOLDS_FOR,
+    };
+    let made_for = pod.annotations().get(TRIAL_ANNOTATION);
+    age(pod, now) >= holds_for || made_for.is_none_or(|made_for| made_for != digest)
 }
 
 fn age(pod: &Pod, now: Timestamp) -> SignedDuration {
@@ -156,8 +163,13 @@ fn age(pod: &Pod, now: Timestamp) -> SignedDuration {
 /// What a trial pod says, as it is now.
 fn verdict(pod: &Pod, now: Timestamp) -> MetadataService {
     let status = pod.status.clone().unwrap_or_default();
-    if pod.metadata.deletion_timestamp.is_some() {
-        return MetadataService::UnderWay;
+    if let Some(deleted) = &pod.metadata.deletion_timestamp {
+        return match now.duration_since(deleted.0) < PATIENCE {
+            true => MetadataService::UnderWay,
+            false => MetadataService::Untried(format!(
+                "pod {TRIAL_POD} is not gone yet although it was deleted; its node may be lost"
+            )),
+        };
     }
     let message = terminated(&status);
     let outcome = message.and_then(|message| serde_json::from_str::<Outcome>(message).ok());
@@ -253,6 +265,7 @@ fn pod(hub: &HubStorage, like: &Like, image: &str, digest: &str) -> Pod {
             "activeDeadlineSeconds": PATIENCE.as_secs(),
             "terminationGracePeriodSeconds": 1,
             "nodeSelector": like.spec.node_selector,
+            "affinity": like.spec.node_affinity().map(|nodes| json!({"nodeAffinity": nodes})),
             "tolerations": like.spec.tolerations,
             "securityContext": {
                 "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,

@@ -235,7 +235,7 @@ async fn a_pod_that_ended_without_an_outcome_is_made_again() {
     let (reason, words) = (Reason::MetadataServiceUntried, ["Evicted"]);
     world.says(&hub(), IsolationReady, "Unknown", reason, &words);
 
-    world.cloud.advance(Duration::from_secs(600));
+    world.cloud.advance(DAY / 4);
     look(&mut world).await;
     look(&mut world).await;
 
@@ -351,5 +351,57 @@ async fn a_hub_that_only_observes_or_is_paused_makes_no_pod() {
         world.settle().await;
         look(&mut world).await;
         assert_eq!(trial(&world), None, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_node_gave_stands_while_it_is_tried_again() {
+    let mut world = probed_world_with(&server(json!({}))).await;
+    look(&mut world).await;
+    let gives = json!({"outcome": "Gives", "what": "the credentials of role eks-node"});
+    trial_ends(&world, gives);
+    look(&mut world).await;
+
+    world.cloud.advance(DAY);
+    for _ in 0..3 {
+        look(&mut world).await;
+        let reason = Reason::MetadataServiceReachable;
+        world.says(&hub(), IsolationReady, "False", reason, &["eks-node"]);
+    }
+    assert_eq!(trial(&world).unwrap()["status"], Value::Null);
+    world.restart();
+    world.settle().await;
+    look(&mut world).await;
+    let reason = Reason::MetadataServiceReachable;
+    world.says(&hub(), IsolationReady, "False", reason, &["eks-node"]);
+}
+
+#[tokio::test]
+async fn when_the_last_server_stops_nothing_becomes_better_by_that() {
+    let annotated = account(json!({"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/all"}));
+    let bobs = server(json!({}));
+    let mut world = probed_world_with(&bobs).await.with(&annotated);
+    look(&mut world).await;
+    trial_ends(&world, gives_nothing());
+    look(&mut world).await;
+    world.server.delete(&bobs);
+    look(&mut world).await;
+    let reason = Reason::CloudIdentityOnPods;
+    world.says(&hub(), IsolationReady, "False", reason, &[]);
+    world.server.apply(&account(json!({})));
+    look(&mut world).await;
+    world.says(&hub(), IsolationReady, "True", Reason::Isolated, &[]);
+
+    let keys =
+        json!({"containers": [{"name": "notebook", "env": [{"name": "AWS_ACCESS_KEY_ID"}]}]});
+    let with_keys = server(keys);
+    let mut world = world.with(&with_keys);
+    look(&mut world).await;
+    world.says(&hub(), IsolationReady, "False", reason, &[]);
+    world.server.delete(&with_keys);
+    for _ in 0..2 {
+        look(&mut world).await;
+        let (reason, words) = (Reason::MetadataServiceUntried, ["what the last ones had"]);
+        world.says(&hub(), IsolationReady, "Unknown", reason, &words);
     }
 }

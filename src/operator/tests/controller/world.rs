@@ -181,7 +181,7 @@ impl World {
         let context = self.controller.context.clone();
         let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
         let seen = seen.expect("the watch has seen it");
-        let ended = bypasses::reconcile(seen.clone(), context.clone()).await;
+        let ended = bypasses::reconcile(seen.clone(), false, context.clone()).await;
         let told = hub::retell(seen, context).await;
         self.judge();
         ended.map(drop).map_err(|error| error.to_string())?;

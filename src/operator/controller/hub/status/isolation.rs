@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::injection::some_of;
 use super::verdicts::not_reached;
 use crate::controller::Step;
-use crate::controller::bypasses::{Found, MetadataService};
+use crate::controller::bypasses::{Found, MetadataService, reason_found_by_looking};
 use crate::guard::GuardState;
 use hubstorage_core::api::{
     Bucket, BucketVending, ConditionStatus, ConditionType, Grant, HubStorage, IsolationVerdict,
@@ -84,14 +84,15 @@ impl Known<'_> {
     fn wrong_by_others(&self) -> Option<Told> {
         let Some(found) = &self.found else {
             // What somebody found before this process began stands until it has looked.
-            let conditions = self.hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
-            let before = condition(conditions, IsolationReady)?;
-            let reason =
-                is_found_by_looking(&before.reason).filter(|_| before.status == "False")?;
-            return Some((False, reason, before.message.clone()));
+            return self.as_wrong_as_it_stood();
         };
+        if found.metadata.is_none() && found.bypasses.is_empty() {
+            // And what the metadata service gave until that is tried.
+            let is_of_service = |(_, reason, _): &Told| *reason == Reason::MetadataServiceReachable;
+            return self.as_wrong_as_it_stood().filter(is_of_service);
+        }
         let gives = match &found.metadata {
-            MetadataService::Gives(what) => Some(format!(
+            Some(MetadataService::Gives(what)) => Some(format!(
                 "the metadata service gives users' pods what is the node's: {what}"
             )),
             _ => None,
@@ -102,6 +103,13 @@ impl Known<'_> {
         let reason = reason.or(gives.is_some().then_some(Reason::MetadataServiceReachable))?;
         let told: Vec<String> = bypasses.map(ToString::to_string).chain(gives).collect();
         Some((False, reason, told.join("; ")))
+    }
+
+    fn as_wrong_as_it_stood(&self) -> Option<Told> {
+        let conditions = self.hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
+        let before = condition(conditions, IsolationReady)?;
+        let reason = reason_found_by_looking(&before.reason)?;
+        (before.status == "False").then(|| (False, reason, before.message.clone()))
     }
 
     /// Why it is not known whether the store holds users apart.
@@ -159,7 +167,11 @@ impl Known<'_> {
             );
             (Unknown, Reason::MetadataServiceUntried, message)
         };
-        match self.found.as_ref().map(|found| &found.metadata) {
+        match self
+            .found
+            .as_ref()
+            .and_then(|found| found.metadata.as_ref())
+        {
             Some(MetadataService::GivesNothing(how)) => {
                 let message = format!(
                     "Vended credentials are held apart, the guard is in force, and users' pods share no identity: {how}.{shared}"
@@ -178,7 +190,7 @@ impl Known<'_> {
     fn as_it_stood(&self, shared: &str) -> Option<Told> {
         let conditions = self.hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
         let before = condition(conditions, IsolationReady)?;
-        let reason = is_found_by_looking(&before.reason)?;
+        let reason = reason_found_by_looking(&before.reason)?;
         let status = match before.status.as_str() {
             "True" => True,
             "Unknown" => Unknown,
@@ -188,23 +200,6 @@ impl Known<'_> {
         let found = before.message.split(AS_DECLARED).next().unwrap_or_default();
         Some((status, reason, format!("{found}{shared}")))
     }
-}
-
-/// The reason of this name, if it is one that only a look at users' pods gives.
-fn is_found_by_looking(name: &str) -> Option<Reason> {
-    use Reason::{
-        CloudIdentityOnPods, Isolated, MetadataServiceReachable, MetadataServiceUntried,
-        ServiceAccountPrivileged,
-    };
-    let found_by_looking = [
-        CloudIdentityOnPods,
-        ServiceAccountPrivileged,
-        MetadataServiceReachable,
-        MetadataServiceUntried,
-        Isolated,
-    ];
-    let mut reasons = found_by_looking.into_iter();
-    reasons.find(|reason| reason.to_string() == name)
 }
 
 /// Where users are not held apart because the hub says so.
