@@ -48,7 +48,9 @@ async fn an_identity_of_a_cloud_on_users_pods_is_told_with_its_place_until_it_is
         );
         hub.until_condition("hs/hub", "Ready", "False", "CloudIdentityOnPods")
             .await;
+        // The account is the next server's, too: that this one stops changes nothing.
         alice.delete().await.unwrap();
+        make_account(&hub, json!({})).await;
         hub.until_ready().await;
     }
     // What the webhook of EKS Pod Identity adds to a pod.
