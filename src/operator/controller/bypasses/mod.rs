@@ -15,6 +15,7 @@ use futures::channel::mpsc;
 use hubstorage_core::api::{ConditionType, HubStorage, Mode, Reason, condition};
 use hubstorage_core::bypass::Bypass;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
@@ -197,14 +198,11 @@ pub async fn reconcile(
 
 /// Whether status tells what a look like this found out.
 fn is_told(hub: &HubStorage) -> bool {
-    let conditions = hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    let told = condition(conditions, ConditionType::IsolationReady);
-    let told = told.and_then(|told| reason_found_by_looking(&told.reason));
-    told.is_some_and(|reason| reason != Reason::MetadataServiceUntried)
+    told_by_looking(hub).is_some_and(|(_, reason)| reason != Reason::MetadataServiceUntried)
 }
 
-/// The reason of this name, if it is one that only a look at users' pods gives.
-pub fn reason_found_by_looking(name: &str) -> Option<Reason> {
+/// `IsolationReady` as status has it, and its reason, if that is one that only a look at users' pods gives.
+pub fn told_by_looking(hub: &HubStorage) -> Option<(&Condition, Reason)> {
     use Reason::{
         CloudIdentityOnPods, Isolated, MetadataServiceReachable, MetadataServiceUntried,
         ServiceAccountPrivileged,
@@ -216,6 +214,9 @@ pub fn reason_found_by_looking(name: &str) -> Option<Reason> {
         MetadataServiceUntried,
         Isolated,
     ];
+    let conditions = hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let told = condition(conditions, ConditionType::IsolationReady)?;
     let mut reasons = found_by_looking.into_iter();
-    reasons.find(|reason| reason.to_string() == name)
+    let reason = reasons.find(|reason| reason.to_string() == told.reason)?;
+    Some((told, reason))
 }

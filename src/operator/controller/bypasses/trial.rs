@@ -86,14 +86,19 @@ pub(super) async fn conduct(
     };
     let digest = digest(hub, image);
     let now = (context.clock)();
-    if let Some(pod) = existing {
-        let stands = verdict(&pod, now);
-        if !is_due(&pod, &stands, &digest, now) || like.is_none() {
+    if let Some(pod) = &existing {
+        let stands = verdict(pod, now);
+        if !is_due(pod, &stands, &digest, now) || like.is_none() {
             return Ok(stands);
         }
-        if let Some(unfit) = unfit(hub, context) {
-            return untried(unfit.to_owned());
-        }
+    }
+    if let Some(unfit) = unfit(hub, context) {
+        return untried(unfit.to_owned());
+    }
+    let Some(like) = like else {
+        return untried("no server of a user runs, whose labels a trial pod would have".to_owned());
+    };
+    if let Some(pod) = existing {
         let params = DeleteParams::background().grace_period(0);
         let params = params.preconditions(Preconditions {
             uid: pod.uid(),
@@ -106,12 +111,6 @@ pub(super) async fn conduct(
         // It may take a moment to be gone.
         return Ok(MetadataService::UnderWay);
     }
-    if let Some(unfit) = unfit(hub, context) {
-        return untried(unfit.to_owned());
-    }
-    let Some(like) = like else {
-        return untried("no server of a user runs, whose labels a trial pod would have".to_owned());
-    };
     match api
         .create(&PostParams::default(), &pod(hub, like, image, &digest))
         .await

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use super::injection::some_of;
 use super::verdicts::not_reached;
 use crate::controller::Step;
-use crate::controller::bypasses::{Found, MetadataService, reason_found_by_looking};
+use crate::controller::bypasses::{Found, MetadataService, told_by_looking};
 use crate::guard::GuardState;
 use hubstorage_core::api::{
     Bucket, BucketVending, ConditionStatus, ConditionType, Grant, HubStorage, IsolationVerdict,
-    Permission, Reason, StorageProvider, Verdict, condition,
+    Permission, Reason, StorageProvider, Verdict,
 };
 use hubstorage_core::bypass::Bypass;
 use hubstorage_core::roles::session_role;
@@ -106,9 +106,7 @@ impl Known<'_> {
     }
 
     fn as_wrong_as_it_stood(&self) -> Option<Told> {
-        let conditions = self.hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        let before = condition(conditions, IsolationReady)?;
-        let reason = reason_found_by_looking(&before.reason)?;
+        let (before, reason) = told_by_looking(self.hub)?;
         (before.status == "False").then(|| (False, reason, before.message.clone()))
     }
 
@@ -188,9 +186,7 @@ impl Known<'_> {
 
     /// What a look before this one found, while another is under way.
     fn as_it_stood(&self, shared: &str) -> Option<Told> {
-        let conditions = self.hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        let before = condition(conditions, IsolationReady)?;
-        let reason = reason_found_by_looking(&before.reason)?;
+        let (before, reason) = told_by_looking(self.hub)?;
         let status = match before.status.as_str() {
             "True" => True,
             "Unknown" => Unknown,
