@@ -21,7 +21,8 @@ pub struct Options {
     /// Minutes of generated cases; the round that is begun by then is ended
     #[arg(long, default_value = "60")]
     minutes: u64,
-    /// Hours in which clients work beside them, each a lifetime of their sessions; 0 for none
+    /// Sessions of an hour that each client, at work beside them, outlives; 0 for none. Three take two hours and
+    /// a half: clients ask anew before the end
     #[arg(long, default_value = "3")]
     lifetimes: u32,
 }
@@ -137,7 +138,9 @@ async fn whole_lifetimes(
         return Ok(());
     }
     let step = Progress::default().step("lifetimes", "");
-    step.now(&format!("clients at work for {lifetimes} hours"));
+    step.now(&format!(
+        "clients at work until each has outlived {lifetimes} sessions"
+    ));
     let mut command = found(programs, env!("CARGO_PKG_NAME"), "lifetimes")?.command();
     command
         .arg("--nocapture")
@@ -151,7 +154,7 @@ async fn whole_lifetimes(
     }
     step.done("all worked on");
     let mut table = format!(
-        "{}, {lifetimes} lifetimes of an hour each.\n\n| client | wrote and read | asked for credentials | sessions |\n|---|---|---|---|\n",
+        "{}, until each had outlived {lifetimes} sessions of an hour.\n\n| client | wrote and read | asked for credentials | sessions |\n|---|---|---|---|\n",
         today()
     );
     for line in printed.lines().filter(|line| line.starts_with("| ")) {

@@ -68,6 +68,8 @@ const KINDS: [Kind; 8] = [
 pub struct Session {
     key: AccessKey,
     token: String,
+    /// When the store refuses it, whatever clients are told.
+    pub ends: Timestamp,
 }
 
 impl Session {
@@ -80,6 +82,7 @@ impl Session {
                 secret: text("SecretAccessKey")?,
             },
             token: text("Token")?,
+            ends: text("Expiration")?.parse().ok()?,
         })
     }
 
@@ -134,13 +137,12 @@ impl Passing for EarlyEnd {
             seen.refusals += 1;
             return;
         };
-        seen.sessions.push(session);
-        let end: Timestamp = body["Expiration"].as_str().unwrap().parse().unwrap();
         let sooner = Timestamp::now().checked_add(self.left);
-        let end = sooner.map_or(end, |sooner| sooner.min(end));
+        let end = sooner.map_or(session.ends, |sooner| sooner.min(session.ends));
         body["Expiration"] = json!(end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         answer.headers_mut().remove(header::CONTENT_LENGTH);
         *answer.body_mut() = body.to_string().into();
+        seen.sessions.push(session);
     }
 }
 
