@@ -92,9 +92,12 @@ pub struct Options {
 /// requests here has to notice.
 const NOTICE: Duration = Duration::from_secs(3);
 
-/// Threads of each server. An answer of the webhook takes well below a millisecond, and the
-/// broker mostly waits: more would only cost memory.
-const THREADS: usize = 2;
+/// Threads of the webhook. It never waits between question and answer, which are a fifth of a
+/// millisecond apart; two would spend as much on handing memory to each other (docs/performance.md).
+const WEBHOOK_THREADS: usize = 1;
+
+/// Threads of the broker, which mostly waits: more would only cost memory.
+const BROKER_THREADS: usize = 2;
 
 /// Serves until `stop`: then readiness fails, and a little later ports are closed and what is in
 /// flight is finished.
@@ -130,14 +133,17 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         announced: stop.clone(),
         closing: close.clone(),
     };
-    let webhook =
-        on_threads_of_its_own("webhook", webhook.serve(webhook_port, tls.clone(), ending))?;
+    let webhook = on_threads_of_its_own(
+        "webhook",
+        WEBHOOK_THREADS,
+        webhook.serve(webhook_port, tls.clone(), ending),
+    )?;
     let broker = {
         let guard = guard::watch(client, close.clone());
         let (listen, close) = (options.broker_listen, close.clone());
         let identity = options.identity.unwrap_or_else(replica::name);
         let leaving = stop.clone();
-        on_threads_of_its_own("broker", async move {
+        on_threads_of_its_own("broker", BROKER_THREADS, async move {
             // A client of its own: the process's client does its work on the process's runtime.
             let client = api_client::connect().await?;
             let metrics = broker_metrics;
@@ -264,10 +270,11 @@ fn health(
 /// Runs a server on a runtime of its own; the receiver gets what it ends with.
 fn on_threads_of_its_own(
     name: &'static str,
+    threads: usize,
     server: impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+        .worker_threads(threads)
         .thread_name(name)
         .enable_all()
         .build()

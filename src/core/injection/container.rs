@@ -1,8 +1,7 @@
 //! Which container of a pod runs the user's code. It alone is given anything: what stands beside
 //! it (a proxy of a service mesh, a course's file sync) is not the user's.
 
-use serde_json::Value;
-
+use super::pod::{Container, SentPod};
 use super::{TOKEN_MOUNT_PATH, TOKEN_VOLUME};
 use crate::api::{CONTAINER_ANNOTATION, UserContainer};
 
@@ -17,24 +16,17 @@ const NOTEBOOK: &str = "notebook";
 /// Names who asks for a container that the pod does not have. Another one is no replacement: the
 /// credentials would go to whoever wrote that.
 pub(super) fn of_user(
-    pod: &Value,
+    pod: &SentPod<'_>,
     source: &str,
     chosen: Option<&UserContainer>,
 ) -> Result<usize, String> {
-    let containers = pod
-        .pointer("/spec/containers")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let containers = pod.containers();
     let named = |name: &str| {
         containers
             .iter()
-            .position(|container| container["name"] == name)
+            .position(|container| container.name.as_str() == name)
     };
-    let annotations = pod.pointer("/metadata/annotations");
-    let annotated = annotations
-        .and_then(|annotations| annotations.get(CONTAINER_ANNOTATION))
-        .and_then(Value::as_str);
+    let annotated = pod.annotation(CONTAINER_ANNOTATION);
     if let Some(name) = annotated {
         return named(name).ok_or_else(|| {
             format!("its annotation {CONTAINER_ANNOTATION} names the container {name:?}, which it does not have")
@@ -67,10 +59,9 @@ pub(super) fn of_user(
 }
 
 /// Whether a container was given the token already.
-fn has_token(container: &Value) -> bool {
-    let mounts = container["volumeMounts"].as_array();
-    mounts
-        .into_iter()
-        .flatten()
-        .any(|mount| mount["name"] == TOKEN_VOLUME && mount["mountPath"] == TOKEN_MOUNT_PATH)
+fn has_token(container: &Container<'_>) -> bool {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    mounts.any(|mount| {
+        mount.name.as_str() == TOKEN_VOLUME && mount.mount_path.as_str() == TOKEN_MOUNT_PATH
+    })
 }

@@ -1,29 +1,31 @@
 //! What a user pod is given when it is admitted.
 //!
-//! The answer is a JSON patch of minimal operations on the pod as it was sent: a typed pod,
-//! read and written again, would drop the fields that this build does not know. Nothing is added
+//! The answer is a JSON patch of minimal operations on the pod as it was sent, of which only what
+//! decides is read: a pod that is read and written again would lose the fields that this build
+//! does not know. Nothing is added
 //! that the kubelet has to pull or wait for, so that a pod starts the same with or without us.
 //! Applied twice, it changes nothing the second time.
 
 mod container;
 mod missed;
 mod patch;
+mod pod;
 mod user_pods;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::api::{
     Bucket, EnvFormat, GROUPS_ANNOTATION, HubStorage, OnConflict, S3Provider, STAMP_ANNOTATION,
     USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use crate::names::{BucketName, Groups, Prefix, PrefixScheme, Username};
-use patch::PodPatch;
+use patch::{ContainerPatch, PodPatch};
 
 pub use json_patch::Patch;
 pub use missed::{is_missed, is_stamped};
+pub use pod::SentPod;
 pub use user_pods::{InvalidSelector, UserPods, WrittenByUser};
 
 /// Where the token is mounted in a user's container.
@@ -144,14 +146,10 @@ pub struct Admission {
 /// Decides about a pod that `creator` asks the API server to create.
 ///
 /// `hub` is the namespace's, `None` if it has none that could be injected.
-pub fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admission {
-    let annotations = pod.pointer("/metadata/annotations");
-    let annotation = |key: &str| annotations.and_then(|a| a.get(key)).and_then(Value::as_str);
-    let username = annotation(USERNAME_ANNOTATION);
-    let labels: BTreeMap<String, String> = pod
-        .pointer("/metadata/labels")
-        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
-        .unwrap_or_default();
+pub fn admit(pod: SentPod<'_>, creator: &str, hub: Option<&HubInjection>) -> Admission {
+    let username = pod.annotation(USERNAME_ANNOTATION);
+    let no_labels = BTreeMap::new();
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&no_labels);
     if username.is_none() && !labels.contains_key(USERNAME_LABEL) {
         return Admission {
             decision: Decision::NotAUser,
@@ -159,20 +157,21 @@ pub fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admissio
         };
     }
 
+    let groups = pod.annotation(GROUPS_ANNOTATION);
+    let served = recognise(username, groups, labels, creator, hub).and_then(|user| {
+        let source = user.source;
+        let index = container::of_user(&pod, source.name(), source.container())?;
+        Ok((user, index))
+    });
+
     let mut patch = PodPatch::new(pod);
     patch.annotate(STAMP_ANNOTATION, creator);
-    let decision = match recognise(
-        username,
-        annotation(GROUPS_ANNOTATION),
-        &labels,
-        creator,
-        hub,
-    )
-    .and_then(|user| Ok((user.container(pod)?, user)))
-    {
-        Ok((container, user)) => Decision::Injected(user.hub.inject(&mut patch, container, &user)),
-        Err(why) => Decision::StampedOnly(why),
-    };
+    let decision = served
+        .and_then(|(user, index)| {
+            let mut container = patch.container(index).ok_or("it has no containers")?;
+            Ok(Decision::Injected(user.hub.inject(&mut container, &user)))
+        })
+        .unwrap_or_else(Decision::StampedOnly);
     if let Decision::Injected(report) = &decision {
         patch.annotate(
             crate::api::INJECTED_ANNOTATION,
@@ -191,13 +190,6 @@ struct Recognised<'h> {
     source: &'h UserPods,
     prefix: Prefix,
     groups: Groups,
-}
-
-impl Recognised<'_> {
-    /// The container of `pod` that runs the user's code.
-    fn container(&self, pod: &Value) -> Result<usize, String> {
-        container::of_user(pod, self.source.name(), self.source.container())
-    }
 }
 
 fn recognise<'h>(
@@ -242,13 +234,14 @@ fn recognise<'h>(
 }
 
 impl HubInjection {
-    fn inject(&self, patch: &mut PodPatch, container: usize, user: &Recognised<'_>) -> Report {
+    fn inject(&self, container: &mut ContainerPatch<'_, '_>, user: &Recognised<'_>) -> Report {
         let mut kept = Vec::new();
-        let mut env = |patch: &mut PodPatch, name: &str, value: &str, on_conflict| {
-            if !patch.env(container, name, value, on_conflict) {
-                kept.push(name.to_owned());
-            }
-        };
+        let mut env =
+            |container: &mut ContainerPatch<'_, '_>, name: &str, value: &str, on_conflict| {
+                if !container.env(name, value, on_conflict) {
+                    kept.push(name.to_owned());
+                }
+            };
         for (bucket, name) in &self.buckets {
             let Some(place) = bucket.place(&user.prefix, |group| user.groups.have(group)) else {
                 continue;
@@ -259,27 +252,27 @@ impl HubInjection {
                     EnvFormat::URLWithSlash => "/",
                 };
                 let url = format!("s3://{}{slash}", place.within(name));
-                env(patch, &variable.name, &url, variable.on_conflict);
+                env(container, &variable.name, &url, variable.on_conflict);
             }
         }
         for (name, value) in &self.settings {
-            env(patch, name, value, OnConflict::Keep);
+            env(container, name, value, OnConflict::Keep);
         }
         if let Some(agent) = &self.agent {
             env(
-                patch,
+                container,
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI",
                 agent,
                 OnConflict::Keep,
             );
             let file = format!("{TOKEN_MOUNT_PATH}/{TOKEN_FILE}");
             env(
-                patch,
+                container,
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
                 &file,
                 OnConflict::Keep,
             );
-            patch.token_volume(container);
+            container.token_volume();
         }
         Report {
             hub: self.hub.clone(),

@@ -4,134 +4,174 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
 use serde_json::{Value, json};
 
+use super::pod::{Container, Mount, SentPod, Text, Variable, Volume};
 use super::{TOKEN_FILE, TOKEN_MOUNT_PATH, TOKEN_SECONDS, TOKEN_VOLUME};
 use crate::api::{AUDIENCE, OnConflict};
 
-/// Collects operations on one pod. It keeps a patched copy, so that each operation sees what
-/// those before it have made: the second one on an absent list appends instead of creating it.
-pub(super) struct PodPatch {
-    patched: Value,
+/// Collects operations on one pod. It patches what was read, too, so that each
+/// operation sees what those before it have made: the second one on an absent list appends
+/// instead of creating it.
+pub(super) struct PodPatch<'p> {
+    patched: SentPod<'p>,
     operations: Vec<PatchOperation>,
 }
 
-impl PodPatch {
-    pub(super) fn new(original: &Value) -> Self {
+/// The container that is served, and the operations on its pod.
+pub(super) struct ContainerPatch<'a, 'p> {
+    index: usize,
+    container: &'a mut Container<'p>,
+    volumes: &'a mut Option<Vec<Volume<'p>>>,
+    operations: &'a mut Vec<PatchOperation>,
+}
+
+impl<'p> PodPatch<'p> {
+    pub(super) fn new(original: SentPod<'p>) -> Self {
         Self {
-            patched: original.clone(),
+            patched: original,
             operations: Vec::new(),
         }
     }
 
     /// Sets an annotation, whatever it was.
     pub(super) fn annotate(&mut self, key: &str, value: &str) {
-        if self.at(&["metadata", "annotations", key]) == Some(&json!(value)) {
+        if self.patched.annotation(key) == Some(value) {
             return;
         }
-        if !self
-            .at(&["metadata", "annotations"])
-            .is_some_and(Value::is_object)
-        {
-            self.add(&["metadata", "annotations"], json!({}));
+        if self.patched.metadata.annotations.is_none() {
+            add(
+                &mut self.operations,
+                &["metadata", "annotations"],
+                json!({}),
+            );
         }
-        self.add(&["metadata", "annotations", key], json!(value));
+        add(
+            &mut self.operations,
+            &["metadata", "annotations", key],
+            json!(value),
+        );
+        let annotations = &mut self.patched.metadata.annotations;
+        annotations
+            .get_or_insert_default()
+            .insert(key.into(), value.into());
     }
 
-    /// Gives a container a variable. False if it has one of this name with another value, which
-    /// is then kept.
-    pub(super) fn env(
-        &mut self,
-        container: usize,
-        name: &str,
-        value: &str,
-        on_conflict: OnConflict,
-    ) -> bool {
-        let wanted = json!({"name": name, "value": value});
-        let index = container.to_string();
-        let list = ["spec", "containers", &index, "env"];
-        // Of several entries with one name the kubelet takes the last.
-        let there = self.at(&list).and_then(Value::as_array).and_then(|env| {
-            env.iter()
-                .rposition(|entry| entry["name"] == name)
-                .map(|at| (at, &env[at]))
-        });
-        match (there, on_conflict) {
-            (Some((_, entry)), _) if *entry == wanted => true,
-            (Some(_), OnConflict::Keep) => false,
-            (Some((at, _)), OnConflict::Replace) => {
-                self.replace(
-                    &["spec", "containers", &index, "env", &at.to_string()],
-                    wanted,
-                );
-                true
-            }
-            (None, _) => {
-                self.append(&list, wanted);
-                true
-            }
-        }
-    }
-
-    /// Gives a container the projected token.
-    pub(super) fn token_volume(&mut self, container: usize) {
-        let volume = json!({
-            "name": TOKEN_VOLUME,
-            "projected": {"sources": [{"serviceAccountToken": {
-                "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE,
-            }}]},
-        });
-        let mount = json!({"name": TOKEN_VOLUME, "mountPath": TOKEN_MOUNT_PATH, "readOnly": true});
-        let index = container.to_string();
-        self.append_named(&["spec", "volumes"], volume);
-        self.append_named(&["spec", "containers", &index, "volumeMounts"], mount);
+    /// The container at `index`, if there is one.
+    pub(super) fn container(&mut self, index: usize) -> Option<ContainerPatch<'_, 'p>> {
+        let spec = &mut self.patched.spec;
+        Some(ContainerPatch {
+            index,
+            container: spec.containers.as_mut()?.get_mut(index)?,
+            volumes: &mut spec.volumes,
+            operations: &mut self.operations,
+        })
     }
 
     pub(super) fn finish(self) -> Patch {
         Patch(self.operations)
     }
+}
 
-    fn append_named(&mut self, list: &[&str], item: Value) {
-        let present = self
-            .at(list)
-            .and_then(Value::as_array)
-            .is_some_and(|l| l.iter().any(|i| i["name"] == item["name"]));
-        if !present {
-            self.append(list, item);
+impl ContainerPatch<'_, '_> {
+    /// Gives it a variable. False if it has one of this name with another value, which is then
+    /// kept.
+    pub(super) fn env(&mut self, name: &str, value: &str, on_conflict: OnConflict) -> bool {
+        let index = self.index.to_string();
+        let list = ["spec", "containers", &index, "env"];
+        let wanted = json!({"name": name, "value": value});
+        let env = &mut self.container.env;
+        // Of several entries with one name the kubelet takes the last.
+        let there = env
+            .iter_mut()
+            .flatten()
+            .enumerate()
+            .filter(|(_, entry)| entry.name.as_str() == name)
+            .last();
+        let ours = || Variable {
+            name: name.into(),
+            value: Some(value.into()),
+            value_from: None,
+        };
+        match (there, on_conflict) {
+            (Some((_, entry)), _) if entry.is(value) => true,
+            (Some(_), OnConflict::Keep) => false,
+            (Some((at, entry)), OnConflict::Replace) => {
+                *entry = ours();
+                self.operations
+                    .push(PatchOperation::Replace(ReplaceOperation {
+                        path: PointerBuf::from_tokens([&list[..], &[&at.to_string()]].concat()),
+                        value: wanted,
+                    }));
+                true
+            }
+            (None, _) => {
+                append(self.operations, &list, env, ours(), wanted);
+                true
+            }
         }
     }
 
-    fn append(&mut self, list: &[&str], item: Value) {
-        if self.at(list).is_some_and(Value::is_array) {
-            self.add(&[list, &["-"]].concat(), item);
-        } else {
-            self.add(list, json!([item]));
+    /// Gives it the projected token.
+    pub(super) fn token_volume(&mut self) {
+        let name = || Text::from(TOKEN_VOLUME);
+        if !self
+            .volumes
+            .iter()
+            .flatten()
+            .any(|volume| volume.name == name())
+        {
+            let projected = json!({
+                "name": TOKEN_VOLUME,
+                "projected": {"sources": [{"serviceAccountToken": {
+                    "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE,
+                }}]},
+            });
+            let volume = Volume { name: name() };
+            append(
+                self.operations,
+                &["spec", "volumes"],
+                self.volumes,
+                volume,
+                projected,
+            );
+        }
+        let mounts = &mut self.container.volume_mounts;
+        if !mounts.iter().flatten().any(|mount| mount.name == name()) {
+            let index = self.index.to_string();
+            let list = ["spec", "containers", &index, "volumeMounts"];
+            let mount = Mount {
+                name: name(),
+                mount_path: TOKEN_MOUNT_PATH.into(),
+            };
+            let read_only =
+                json!({"name": TOKEN_VOLUME, "mountPath": TOKEN_MOUNT_PATH, "readOnly": true});
+            append(self.operations, &list, mounts, mount, read_only);
         }
     }
+}
 
-    fn at(&self, path: &[&str]) -> Option<&Value> {
-        PointerBuf::from_tokens(path.iter().copied())
-            .resolve(&self.patched)
-            .ok()
-    }
-
-    fn add(&mut self, path: &[&str], value: Value) {
-        self.push(PatchOperation::Add(AddOperation {
-            path: PointerBuf::from_tokens(path.iter().copied()),
-            value,
-        }));
-    }
-
-    fn replace(&mut self, path: &[&str], value: Value) {
-        self.push(PatchOperation::Replace(ReplaceOperation {
-            path: PointerBuf::from_tokens(path.iter().copied()),
-            value,
-        }));
-    }
-
-    /// An operation that does not apply to the pod (it has no spec or no containers) is left
-    /// out: the API server will refuse such a pod in its own words.
-    fn push(&mut self, operation: PatchOperation) {
-        if json_patch::patch(&mut self.patched, std::slice::from_ref(&operation)).is_ok() {
-            self.operations.push(operation);
+/// Appends to the list at `path`, of which `list` is what was read, and `json` is `item` in full.
+fn append<T>(
+    operations: &mut Vec<PatchOperation>,
+    path: &[&str],
+    list: &mut Option<Vec<T>>,
+    item: T,
+    json: Value,
+) {
+    match list {
+        Some(list) => {
+            add(operations, &[path, &["-"]].concat(), json);
+            list.push(item);
+        }
+        None => {
+            add(operations, path, json!([json]));
+            *list = Some(vec![item]);
         }
     }
+}
+
+fn add(operations: &mut Vec<PatchOperation>, path: &[&str], value: Value) {
+    operations.push(PatchOperation::Add(AddOperation {
+        path: PointerBuf::from_tokens(path.iter().copied()),
+        value,
+    }));
 }

@@ -1,11 +1,13 @@
 //! `AdmissionReview` of `admission.k8s.io/v1`: the question and the answer.
 //!
-//! The pod stays raw JSON: only what decides is read, and unknown fields pass through untouched.
+//! Only what decides is read, from where it lies: unknown fields pass through untouched.
 
-use hubstorage_core::injection::{Admission, Decision, admit};
+use std::borrow::Cow;
+
+use hubstorage_core::injection::{Admission, Decision, SentPod, admit};
 use k8s_openapi::ByteString;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::injections::ByNamespace;
 use super::metrics::Outcome;
@@ -19,35 +21,46 @@ pub(super) struct Answer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review {
-    api_version: String,
-    request: Request,
+struct Review<'b> {
+    #[serde(borrow)]
+    api_version: Cow<'b, str>,
+    #[serde(borrow)]
+    request: Request<'b>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request {
-    uid: String,
-    operation: String,
-    resource: Resource,
-    #[serde(default)]
-    sub_resource: String,
-    namespace: String,
-    user_info: UserInfo,
-    object: Value,
+struct Request<'b> {
+    #[serde(borrow)]
+    uid: Cow<'b, str>,
+    #[serde(borrow)]
+    operation: Cow<'b, str>,
+    #[serde(borrow)]
+    resource: Resource<'b>,
+    #[serde(borrow, default)]
+    sub_resource: Cow<'b, str>,
+    #[serde(borrow)]
+    namespace: Cow<'b, str>,
+    #[serde(borrow)]
+    user_info: UserInfo<'b>,
+    #[serde(borrow)]
+    object: SentPod<'b>,
 }
 
 #[derive(Deserialize)]
-struct Resource {
-    #[serde(default)]
-    group: String,
-    version: String,
-    resource: String,
+struct Resource<'b> {
+    #[serde(borrow, default)]
+    group: Cow<'b, str>,
+    #[serde(borrow)]
+    version: Cow<'b, str>,
+    #[serde(borrow)]
+    resource: Cow<'b, str>,
 }
 
 #[derive(Deserialize)]
-struct UserInfo {
-    username: String,
+struct UserInfo<'b> {
+    #[serde(borrow)]
+    username: Cow<'b, str>,
 }
 
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -57,7 +70,7 @@ const API_VERSION: &str = "admission.k8s.io/v1";
 /// # Errors
 /// Says what is wrong with it.
 pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, String> {
-    let review: Review = serde_json::from_slice(body)
+    let review: Review<'_> = serde_json::from_slice(body)
         .map_err(|error| format!("no AdmissionReview of {API_VERSION}: {error}"))?;
     if review.api_version != API_VERSION {
         return Err(format!(
@@ -68,9 +81,9 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
     let request = review.request;
     request.is_about_a_new_pod()?;
 
-    let hub = injections.get(&request.namespace);
+    let hub = injections.get(request.namespace.as_ref());
     let creator = &request.user_info.username;
-    let Admission { decision, patch } = admit(&request.object, creator, hub.map(AsRef::as_ref));
+    let Admission { decision, patch } = admit(request.object, creator, hub.map(AsRef::as_ref));
     let mut response = json!({"uid": request.uid, "allowed": true});
     if !patch.0.is_empty() {
         let patch = serde_json::to_vec(&patch)
@@ -83,8 +96,8 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
         Decision::Injected(_) => Outcome::Injected,
         Decision::StampedOnly(why) => {
             tracing::info!(
-                namespace = request.namespace,
-                creator,
+                namespace = request.namespace.as_ref(),
+                creator = creator.as_ref(),
                 why,
                 "a user pod is given nothing"
             );
@@ -99,14 +112,14 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
     Ok(Answer { body, outcome })
 }
 
-impl Request {
+impl Request<'_> {
     fn is_about_a_new_pod(&self) -> Result<(), String> {
         let Resource {
             group,
             version,
             resource,
         } = &self.resource;
-        let is_pod = (group.as_str(), version.as_str(), resource.as_str()) == ("", "v1", "pods");
+        let is_pod = (group.as_ref(), version.as_ref(), resource.as_ref()) == ("", "v1", "pods");
         if is_pod && self.sub_resource.is_empty() && self.operation == "CREATE" {
             return Ok(());
         }
@@ -125,6 +138,7 @@ mod tests {
     };
     use hubstorage_core::injection::{AGENT_URL, HubInjection};
     use hubstorage_core::names::BucketName;
+    use serde_json::Value;
     use std::sync::Arc;
 
     const HUB: &str = "system:serviceaccount:earth:hub";
@@ -267,17 +281,42 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_of_the_oddest_shape_is_let_in() {
+    fn a_pod_that_names_nobody_is_let_in_whatever_it_lacks() {
         for object in [
             json!({}),
-            json!(null),
-            json!("pod"),
-            json!({"metadata": null, "spec": null}),
-            json!({"metadata": {"labels": [], "annotations": {USERNAME_ANNOTATION: 7, STAMP_ANNOTATION: "x"}}}),
-            json!({"metadata": {"labels": {USERNAME_LABEL: "bob"}, "annotations": "none"}, "spec": {"containers": 1}}),
+            json!({"metadata": {}, "spec": {}}),
+            json!({"metadata": {"labels": null, "annotations": null}, "spec": {"containers": null, "volumes": null}}),
+            json!({"metadata": {"labels": {}, "annotations": {}}, "spec": {"containers": [{}], "volumes": [{}]}}),
         ] {
-            let (response, _, _) = admitted(&review(object.clone()), &injections());
+            let (response, _, outcome) = admitted(&review(object.clone()), &injections());
             assert_eq!(response["allowed"], true, "{object}");
+            assert_eq!(outcome, Outcome::NotAUser, "{object}");
+        }
+    }
+
+    /// An API server sends what it has decoded into its own types. The registration lets a pod in
+    /// about which nothing could be said (`failurePolicy: Ignore`).
+    #[test]
+    fn what_is_no_pod_at_all_is_answered_with_what_is_wrong() {
+        for (object, wrong) in [
+            (json!(null), "null"),
+            (json!("pod"), "string"),
+            (
+                json!({"metadata": {"labels": {USERNAME_LABEL: "bob"}}, "spec": {"containers": 1}}),
+                "integer",
+            ),
+            (
+                json!({"metadata": {"annotations": {USERNAME_ANNOTATION: 7}}}),
+                "integer",
+            ),
+        ] {
+            let sent = serde_json::to_vec(&review(object)).unwrap();
+            let why = answer(&sent, &injections()).err().unwrap();
+            assert!(
+                why.starts_with("no AdmissionReview of admission.k8s.io/v1: "),
+                "{why}"
+            );
+            assert!(why.contains(wrong), "{why}");
         }
     }
 

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use futures::stream::{self, StreamExt};
 use hubstorage_core::api::{Bucket, HubStorage, StorageProvider};
-use hubstorage_core::injection::{AGENT_URL, Decision, HubInjection, admit};
+use hubstorage_core::injection::{AGENT_URL, Decision, HubInjection, SentPod, admit};
 use hubstorage_core::names::BucketName;
 use hubstorage_e2e::translation::{Translation, environment};
 use hubstorage_e2e::{Platform, Python};
 use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize as _;
 use serde_json::json;
 
 use crate::hub::Hub;
@@ -213,7 +214,8 @@ fn on_amazon() -> BTreeMap<String, String> {
         },
         "spec": {"containers": [{"name": "notebook", "image": "notebook"}]},
     });
-    let admission = admit(&pod, "system:serviceaccount:earth:hub", Some(&injection));
+    let sent = SentPod::deserialize(&pod).unwrap();
+    let admission = admit(sent, "system:serviceaccount:earth:hub", Some(&injection));
     assert!(
         matches!(admission.decision, Decision::Injected(_)),
         "{admission:?}"

@@ -1,11 +1,11 @@
 //! Case by case: which pods are given something, and exactly what.
 
-use hubstorage_core::injection::{AGENT_URL, Admission, Decision, HubInjection, Report, admit};
+use hubstorage_core::injection::{AGENT_URL, Admission, Decision, HubInjection, Report};
 use serde_json::{Value, json};
 
 use crate::{
-    HUB, amazon_without_vending, hub, hub_with_agent_at, minio, notebook, notebook_pod, patched,
-    variable,
+    HUB, admit, amazon_without_vending, hub, hub_with_agent_at, minio, notebook, notebook_pod,
+    patched, variable,
 };
 
 pub fn scratch(env: Value) -> Value {

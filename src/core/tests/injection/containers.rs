@@ -1,10 +1,10 @@
 //! Which container is served.
 
-use hubstorage_core::injection::{HubInjection, admit};
+use hubstorage_core::injection::HubInjection;
 use serde_json::{Value, json};
 
 use crate::cases::{plain_hub, scratch, stamped_only};
-use crate::{HUB, hub, minio, notebook_pod, patched, variable};
+use crate::{HUB, admit, hub, minio, notebook_pod, patched, variable};
 
 /// A hub whose source says this of the container.
 fn hub_choosing(container: Value) -> HubInjection {

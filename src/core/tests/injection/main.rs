@@ -6,8 +6,9 @@ mod containers;
 mod properties;
 
 use hubstorage_core::api::{Bucket, HubStorage, S3Provider};
-use hubstorage_core::injection::{AGENT_URL, Admission, HubInjection};
+use hubstorage_core::injection::{self, AGENT_URL, Admission, HubInjection, SentPod};
 use hubstorage_core::names::BucketName;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 /// The account of the hub in the namespace earth, which the default source trusts.
@@ -59,6 +60,11 @@ fn minio() -> Value {
 /// Amazon, where nothing is vended.
 fn amazon_without_vending() -> Value {
     json!({"region": "us-west-2", "credentials": {"type": "Ambient"}})
+}
+
+/// What is decided about a pod.
+fn admit(pod: &Value, creator: &str, hub: Option<&HubInjection>) -> Admission {
+    injection::admit(SentPod::deserialize(pod).unwrap(), creator, hub)
 }
 
 /// The pod as it is after admission.

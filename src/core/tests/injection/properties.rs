@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use hubstorage_core::injection::{Decision, HubInjection, admit};
+use hubstorage_core::injection::{Decision, HubInjection};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 
-use crate::{HUB, amazon_without_vending, hub, minio, notebook, notebook_pod, patched, variable};
+use crate::{
+    HUB, admit, amazon_without_vending, hub, minio, notebook, notebook_pod, patched, variable,
+};
 
 const STAMP: &str = "hubstorage.io/created-by";
 const INJECTED: &str = "hubstorage.io/injected";

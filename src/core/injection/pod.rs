@@ -1,0 +1,140 @@
+//! What is read of a pod: the parts that decide, borrowed from the review that holds them. The rest
+//! is skipped unread: most of a review are fields that say nothing to us (`managedFields` alone is
+//! half of that of a big pod), and every creation waits for this.
+
+use std::borrow::{Borrow, Cow};
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// A pod as somebody sent it to the API server. A list or map that is absent, null or empty is the
+/// same in all that is decided, but not in how something is added to it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SentPod<'p> {
+    #[serde(borrow)]
+    pub(super) metadata: Metadata<'p>,
+    #[serde(borrow)]
+    pub(super) spec: Spec<'p>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Metadata<'p> {
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    #[serde(borrow)]
+    pub(super) annotations: Option<BTreeMap<Text<'p>, Text<'p>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Spec<'p> {
+    #[serde(borrow)]
+    pub(super) containers: Option<Vec<Container<'p>>>,
+    #[serde(borrow)]
+    pub(super) volumes: Option<Vec<Volume<'p>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Container<'p> {
+    #[serde(borrow)]
+    pub(super) name: Text<'p>,
+    #[serde(borrow)]
+    pub(super) env: Option<Vec<Variable<'p>>>,
+    #[serde(borrow)]
+    pub(super) volume_mounts: Option<Vec<Mount<'p>>>,
+}
+
+/// An entry of `env`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Variable<'p> {
+    #[serde(borrow)]
+    pub(super) name: Text<'p>,
+    #[serde(borrow)]
+    pub(super) value: Option<Text<'p>>,
+    pub(super) value_from: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Mount<'p> {
+    #[serde(borrow)]
+    pub(super) name: Text<'p>,
+    #[serde(borrow)]
+    pub(super) mount_path: Text<'p>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Volume<'p> {
+    #[serde(borrow)]
+    pub(super) name: Text<'p>,
+}
+
+/// A string that is borrowed where nothing in it is escaped. Of a bare `Cow` within an `Option` or
+/// a list serde makes an owned one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'p>(#[serde(borrow)] Cow<'p, str>);
+
+impl SentPod<'_> {
+    /// The value of an annotation.
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations = self.metadata.annotations.as_ref()?;
+        annotations.get(key).map(Text::as_str)
+    }
+
+    /// The containers that run beside each other, init containers are none of them.
+    pub(super) fn containers(&self) -> &[Container<'_>] {
+        self.spec.containers.as_deref().unwrap_or_default()
+    }
+}
+
+impl Variable<'_> {
+    /// Whether it is the literal `value`.
+    pub(super) fn is(&self, value: &str) -> bool {
+        self.value_from.is_none() && self.value.as_ref().map(Text::as_str) == Some(value)
+    }
+}
+
+impl Text<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Text<'_> {
+    fn from(text: &str) -> Self {
+        Self(Cow::Owned(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_copied_of_what_is_not_escaped() {
+        let sent = r#"{"metadata": {"annotations": {"a": "b", "c": "d\n"}},
+            "spec": {"containers": [{"name": "notebook", "env": [{"name": "A", "value": "1"}]}]}}"#;
+        let pod: SentPod<'_> = serde_json::from_str(sent).unwrap();
+        let is_borrowed = |text: &Text<'_>| matches!(text.0, Cow::Borrowed(_));
+
+        let annotations = pod.metadata.annotations.as_ref().unwrap();
+        assert!(annotations.keys().all(is_borrowed));
+        assert!(is_borrowed(&annotations["a"]) && !is_borrowed(&annotations["c"]));
+        let notebook = &pod.containers()[0];
+        assert!(is_borrowed(&notebook.name));
+        let variable = &notebook.env.as_ref().unwrap()[0];
+        assert!(is_borrowed(&variable.name) && is_borrowed(variable.value.as_ref().unwrap()));
+    }
+}
