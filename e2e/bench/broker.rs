@@ -1,10 +1,11 @@
 //! The broker: how many vends it gives while it has the credentials, how long each takes, and what
-//! becomes of them while the store is down.
+//! becomes of them while bad tokens pour in, and while the store is down.
 //!
 //! One replica of `serve` is asked directly, as the agents of many nodes do: on connections that are
 //! kept, with a real token of another running pod each time. So the API server is asked about every
 //! token once in 10 s, as it would be if 500 users asked so often.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,7 +16,7 @@ use kube::Client;
 
 use super::Bench;
 use super::load::Load;
-use super::observe::{Histogram, processor_time};
+use super::observe::{Histogram, Memory, mebibytes, processor_time};
 use super::statistics::{milliseconds, quantile, rate, thousands, whole};
 use super::table::Table;
 use super::traffic::{Caller, Endpoint, Outcome, Pace, send};
@@ -37,6 +38,12 @@ pub struct Options {
     /// Seconds at the steady rate of the budget
     #[arg(long, default_value = "20")]
     steady: u32,
+    /// Seconds in which bad tokens pour in, while vends go on at a quarter of that rate
+    #[arg(long, default_value = "30")]
+    flood: u32,
+    /// Bad tokens in a second
+    #[arg(long, default_value = "5000")]
+    bad: u32,
     /// Seconds without the store, at a quarter of that rate
     #[arg(long, default_value = "60")]
     outage: u32,
@@ -55,13 +62,25 @@ const REPLICA: &str = "serve-1";
 const RATE: u32 = 2000;
 const TIME: Duration = Duration::from_millis(5);
 
+/// Addresses that bad tokens come from, with a connection each.
+const STRANGERS: u8 = 32;
+
 /// What was measured.
 struct Measured {
     saturated: Outcome,
     used: Duration,
     steady: Outcome,
     own: Option<Duration>,
+    flood: Flood,
     outage: Outcome,
+}
+
+/// What became of vends while bad tokens poured in, and of those.
+struct Flood {
+    vends: Outcome,
+    bad: Outcome,
+    before: Memory,
+    after: Memory,
 }
 
 /// Measures, prints, and writes the page.
@@ -114,6 +133,15 @@ async fn measure(bench: &Bench, load: &Load, options: Options) -> Result<Measure
         .await?
         .bound(&before, 0.99);
 
+    let before = Memory::of(pid)?;
+    let (bad, vends) = asking.amid_bad_tokens(options).await?;
+    let flood = Flood {
+        vends,
+        bad,
+        before,
+        after: Memory::of(pid)?,
+    };
+
     platform.stop("minio").await?;
     let outage = asking
         .for_seconds("without the store", RATE / 4, options.outage)
@@ -123,6 +151,7 @@ async fn measure(bench: &Bench, load: &Load, options: Options) -> Result<Measure
         used,
         steady,
         own,
+        flood,
         outage,
     })
 }
@@ -144,6 +173,27 @@ impl Asking<'_> {
     async fn for_seconds(&mut self, how: &str, rate: u32, seconds: u32) -> Result<Outcome> {
         let total = usize::try_from(rate * seconds).context("too many requests")?;
         self.send(how, Pace::PerSecond(rate), total).await
+    }
+
+    /// Strangers' requests and the users', who are asked for beside them.
+    async fn amid_bad_tokens(&mut self, options: Options) -> Result<(Outcome, Outcome)> {
+        let (users, broker) = (self.users.clone(), self.broker.clone());
+        let mut strangers: Vec<Caller> = (0..STRANGERS)
+            .map(|number| Ipv4Addr::new(127, 2, 0, number + 1))
+            .map(|address| broker.caller(Some(address.into())))
+            .collect();
+        let step = self.progress.step("strangers", "");
+        let total = options.bad * options.flood;
+        let total = usize::try_from(total).context("too many requests")?;
+        let pace = Pace::PerSecond(options.bad);
+        let bad = send(&step, &mut strangers, pace, total, move |turn| {
+            users[turn.number % users.len()].is_forged_for(&broker)
+        });
+        let vends = self.for_seconds("amid bad tokens", RATE / 4, options.flood);
+        let (bad, vends) = tokio::join!(bad, vends);
+        let bad = bad?;
+        step.done(&format!("{} sent", bad.sent()));
+        Ok((bad, vends?))
     }
 
     /// Asks for one user after the other.
@@ -169,6 +219,7 @@ fn table(circumstances: String, options: Options, measured: &Measured) -> Table 
         used,
         steady,
         own,
+        flood,
         outage,
     } = measured;
     let mut table = Table::new(format!(
@@ -208,6 +259,7 @@ fn table(circumstances: String, options: Options, measured: &Measured) -> Table 
     all.merge(saturated);
     all.merge(steady);
     table.row("refused or lost, of all these", all.failures());
+    of_flood(&mut table, flood);
     table.budget(
         format!(
             "refused or lost of {} vends while the store was down for {} s",
@@ -223,4 +275,44 @@ fn table(circumstances: String, options: Options, measured: &Measured) -> Table 
         milliseconds(quantile(&outage.latencies, 0.99)),
     );
     table
+}
+
+fn of_flood(table: &mut Table, flood: &Flood) {
+    let Flood {
+        vends,
+        bad,
+        before,
+        after,
+    } = flood;
+    table.row(
+        format!(
+            "forged tokens in a second, from {STRANGERS} addresses for {} s",
+            bad.took.as_secs()
+        ),
+        whole(rate(bad.sent(), bad.took)),
+    );
+    let served = bad.latencies.len();
+    table.budget("… served", "0", thousands(served), served == 0);
+    table.row("… refused or cut off", bad.failures());
+    table.budget(
+        format!(
+            "… refused or lost of {} vends meanwhile",
+            thousands(vends.sent())
+        ),
+        "0",
+        vends.failures(),
+        vends.failed.is_empty(),
+    );
+    table.row(
+        "… time of a vend, median and 99th percentile",
+        vends.percentiles(),
+    );
+    table.row(
+        "… resident, before and after",
+        format!(
+            "{}, {}",
+            mebibytes(before.resident),
+            mebibytes(after.resident)
+        ),
+    );
 }

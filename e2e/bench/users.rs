@@ -37,6 +37,7 @@ pub struct User {
     /// Its address.
     pub address: IpAddr,
     token: HeaderValue,
+    forged: HeaderValue,
     peer: HeaderValue,
 }
 
@@ -80,11 +81,21 @@ async fn start_pod(client: &Client, node: &Client, number: usize) -> Result<User
     let as_node: Api<Pod> = Api::namespaced(node.clone(), &namespace);
     report_running(&as_node, &created.name_any(), address).await?;
     let token = token_of(node, &created, AUDIENCE, None).await?;
-    let mut token = HeaderValue::try_from(format!("Bearer {token}"))?;
-    token.set_sensitive(true);
+    let bearer = |token: &str| {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+        value.set_sensitive(true);
+        anyhow::Ok(value)
+    };
+    // Signed by nobody: the signature is another one.
+    let (signed, signature) = token.rsplit_once('.').context("a token has three parts")?;
+    let other: String = signature
+        .chars()
+        .map(|c| if c == 'A' { 'B' } else { 'A' })
+        .collect();
     Ok(User {
         address,
-        token,
+        token: bearer(&token)?,
+        forged: bearer(&format!("{signed}.{other}"))?,
         peer: HeaderValue::try_from(address.to_string())?,
     })
 }
@@ -108,6 +119,14 @@ impl User {
     pub fn is_asked_for(&self, broker: &Endpoint) -> Request<Full<bytes::Bytes>> {
         let mut request = self.asks(broker);
         request.headers_mut().insert(PEER, self.peer.clone());
+        request
+    }
+
+    /// The same with a token that says what the user's says, and has another signature.
+    pub fn is_forged_for(&self, broker: &Endpoint) -> Request<Full<bytes::Bytes>> {
+        let mut request = self.is_asked_for(broker);
+        let forged = self.forged.clone();
+        request.headers_mut().insert(header::AUTHORIZATION, forged);
         request
     }
 }
