@@ -85,13 +85,9 @@ struct Flood {
 
 /// Measures, prints, and writes the page.
 pub async fn run(bench: &Bench, options: Options) -> Result<()> {
-    let circumstances = bench.circumstances().await?;
-    let load = bench.load(1)?;
-    let measured = bench
-        .measured(&load, measure(bench, &load, options))
-        .await?;
-    let table = table(circumstances, options, &measured);
-    bench.publish(&PART, &table)
+    let measure = async |load: &Load| measure(bench, load, options).await;
+    let table = |circumstances, measured: &_| table(circumstances, options, measured);
+    bench.one_hub(&PART, measure, table).await
 }
 
 async fn measure(bench: &Bench, load: &Load, options: Options) -> Result<Measured> {

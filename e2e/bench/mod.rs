@@ -106,6 +106,19 @@ impl Measure {
 }
 
 impl Bench {
+    /// Measures something with one hub, prints it, and writes its page.
+    async fn one_hub<T>(
+        &self,
+        part: &Part,
+        measure: impl AsyncFnOnce(&Load) -> Result<T>,
+        table: impl FnOnce(String, &T) -> Table,
+    ) -> Result<()> {
+        let circumstances = self.circumstances().await?;
+        let load = self.load(1)?;
+        let measured = self.measured(&load, measure(&load)).await?;
+        self.publish(part, &table(circumstances, &measured))
+    }
+
     /// What will be put upon the operator: so many hubs.
     fn load(&self, hubs: usize) -> Result<Load> {
         Load::of(&self.platform, self.client.clone(), hubs, 0, 0)

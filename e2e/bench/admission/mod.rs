@@ -94,18 +94,17 @@ impl Webhook {
 
 /// Measures, prints, and writes the page.
 pub async fn run(bench: &Bench, options: Options) -> Result<()> {
-    let circumstances = bench.circumstances().await?;
-    let load = bench.load(1)?;
-    let (handled, rounds) = bench
-        .measured(&load, measure(bench, &load, options))
-        .await?;
-    let mut table = Table::new(format!(
-        "{circumstances} {} rounds of {} pods with each webhook, {} creations at a time.",
-        options.rounds, options.pods, options.at_once
-    ));
-    of_handler(&mut table, &handled);
-    of_rounds(&mut table, &rounds);
-    bench.publish(&PART, &table)
+    let measure = async |load: &Load| measure(bench, load, options).await;
+    let table = |circumstances, (handled, rounds): &_| {
+        let mut table = Table::new(format!(
+            "{circumstances} {} rounds of {} pods with each webhook, {} creations at a time.",
+            options.rounds, options.pods, options.at_once
+        ));
+        of_handler(&mut table, handled);
+        of_rounds(&mut table, rounds);
+        table
+    };
+    bench.one_hub(&PART, measure, table).await
 }
 
 async fn measure(bench: &Bench, load: &Load, options: Options) -> Result<(Handled, Rounds)> {
