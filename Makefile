@@ -27,7 +27,7 @@ test: prerequisites ## Every test, tier by tier, and the counts (starts the plat
 bench: prerequisites ## Memory, rates and times beside their budgets, into docs/performance.md (takes an hour)
 	@HUBSTORAGE_PROFILE=release cargo run --release --package hubstorage-e2e --bin e2e -- bench
 
-soak: prerequisites ## Generated cases for an hour, clients for two and a half, into docs/soak.md
+soak: prerequisites ## Generated cases for an hour, clients for up to three, into docs/soak.md
 	@$(E2E) soak
 
 prerequisites:

@@ -315,7 +315,13 @@ pub async fn token_of(
         }),
     };
     let token = OnceLock::new();
-    let what = "the node authoriser to know of a new pod";
+    // Both the node authoriser and whoever binds the token hear of a pod a little later.
+    let what = "the API server to know everywhere of a new pod";
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let not_known = [
+        "no relationship found".to_owned(),
+        format!("pod \"{name}\" not found"),
+    ];
     wait::until(what, PATIENCE, async || match service_account_token::issue(
         node,
         namespace,
@@ -325,8 +331,13 @@ pub async fn token_of(
     .await
     {
         Ok(issued) => Ok(token.set(issued).is_ok()),
-        Err(error) if format!("{error:#}").contains("no relationship found") => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => match not_known
+            .iter()
+            .any(|told| format!("{error:#}").contains(told))
+        {
+            true => Ok(false),
+            false => Err(error),
+        },
     })
     .await
     .with_context(|| format!("for the audience {audience}"))?;

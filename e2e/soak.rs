@@ -21,8 +21,8 @@ pub struct Options {
     /// Minutes of generated cases; the round that is begun by then is ended
     #[arg(long, default_value = "60")]
     minutes: u64,
-    /// Sessions of an hour that each client, at work beside them, outlives; 0 for none. Three take two hours and
-    /// a half: clients ask anew before the end
+    /// Sessions of an hour that each client, at work beside them, outlives; 0 for none. They overlap: three
+    /// take between two and three hours
     #[arg(long, default_value = "3")]
     lifetimes: u32,
 }

@@ -26,7 +26,7 @@ use crate::page::Part;
 /// How much is asked.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct Options {
-    /// Users with a running pod, and so tokens
+    /// Users with a running pod, and so tokens; two at least
     #[arg(long, default_value = "500")]
     tokens: usize,
     /// Connections
@@ -62,7 +62,8 @@ const REPLICA: &str = "serve-1";
 const RATE: u32 = 2000;
 const TIME: Duration = Duration::from_millis(5);
 
-/// Addresses that bad tokens come from, with a connection each.
+/// Addresses that bad tokens come from, with a connection each: so many that no limit stops any at the usual
+/// rate (250 a second for an address, 2 for a pod in whose name it asks), and each token is examined.
 const STRANGERS: u8 = 32;
 
 /// What was measured.

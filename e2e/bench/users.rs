@@ -54,24 +54,31 @@ pub async fn start(
     step.done("vends");
     let step = progress.step("users", "creating");
     let node = platform.client_as_node().await?;
-    let users = Mutex::new(Vec::new());
+    let pods = Mutex::new(Vec::new());
     each(&step, 0..count, async |number| {
-        let user = start_pod(client, &node, number)
+        let pod = start_pod(client, &node, number)
             .await
             .with_context(|| format!("the pod of user-{number}"))?;
-        if let Ok(mut users) = users.lock() {
-            users.push(user);
+        if let Ok(mut pods) = pods.lock() {
+            pods.push(pod);
         }
         Ok(())
     })
     .await?;
-    let mut users = users.into_inner().unwrap_or_default();
-    users.sort_by_key(|user| user.address);
+    let mut pods = pods.into_inner().unwrap_or_default();
+    pods.sort_unstable();
+    let others = pods.iter().cycle().skip(1);
+    let users: Vec<User> = pods
+        .iter()
+        .zip(others)
+        .map(|((address, token), (_, other))| User::new(*address, token, other))
+        .collect::<Result<_>>()?;
     step.done(&format!("{} have pods and tokens", users.len()));
     Ok(users)
 }
 
-async fn start_pod(client: &Client, node: &Client, number: usize) -> Result<User> {
+/// The address of a new pod, and its token.
+async fn start_pod(client: &Client, node: &Client, number: usize) -> Result<(IpAddr, String)> {
     let namespace = of_hub(0);
     let mut pod = user_pod(&format!("user-{number}"));
     pod["spec"]["nodeName"] = json!(NODE);
@@ -81,23 +88,7 @@ async fn start_pod(client: &Client, node: &Client, number: usize) -> Result<User
     let as_node: Api<Pod> = Api::namespaced(node.clone(), &namespace);
     report_running(&as_node, &created.name_any(), address).await?;
     let token = token_of(node, &created, AUDIENCE, None).await?;
-    let bearer = |token: &str| {
-        let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
-        value.set_sensitive(true);
-        anyhow::Ok(value)
-    };
-    // Signed by nobody: the signature is another one.
-    let (signed, signature) = token.rsplit_once('.').context("a token has three parts")?;
-    let other: String = signature
-        .chars()
-        .map(|c| if c == 'A' { 'B' } else { 'A' })
-        .collect();
-    Ok(User {
-        address,
-        token: bearer(&token)?,
-        forged: bearer(&format!("{signed}.{other}"))?,
-        peer: HeaderValue::try_from(address.to_string())?,
-    })
+    Ok((address, token))
 }
 
 /// 127.1.0.1 and those after it, without the first and the last of each 256.
@@ -107,6 +98,24 @@ fn address(number: usize) -> IpAddr {
 }
 
 impl User {
+    /// `other` is a token of somebody else.
+    fn new(address: IpAddr, token: &str, other: &str) -> Result<Self> {
+        let bearer = |token: &str| {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+            value.set_sensitive(true);
+            anyhow::Ok(value)
+        };
+        // A signature that is none at all would be refused before anybody computes with it.
+        let (said, _) = token.rsplit_once('.').context("a token has three parts")?;
+        let (_, signature) = other.rsplit_once('.').context("a token has three parts")?;
+        Ok(Self {
+            address,
+            token: bearer(token)?,
+            forged: bearer(&format!("{said}.{signature}"))?,
+            peer: HeaderValue::try_from(address.to_string())?,
+        })
+    }
+
     /// What the user's SDK asks the agent.
     pub fn asks(&self, agent: &Endpoint) -> Request<Full<bytes::Bytes>> {
         let mut request = get(agent, PATH);
@@ -122,7 +131,7 @@ impl User {
         request
     }
 
-    /// The same with a token that says what the user's says, and has another signature.
+    /// The same with a token that says what the user's says, under somebody else's signature.
     pub fn is_forged_for(&self, broker: &Endpoint) -> Request<Full<bytes::Bytes>> {
         let mut request = self.is_asked_for(broker);
         let forged = self.forged.clone();

@@ -1,6 +1,7 @@
 //! The least that a webhook can do: it answers every review with the same patch, unread. It takes the way
 //! that HubStorage's takes, through a forwarder to a process of its own.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -120,11 +121,12 @@ impl Floor {
         let listen = format!("--listen={floor}");
         let shown = format!("--folder={}", folder.display());
         let this = Path::new("/proc/self/exe");
-        let floor_process = spawn(platform, this, &["floor", &listen, &shown])?;
+        let floor_process = spawn(platform, "floor", this, &["floor", &listen, &shown])?;
         // The very program that is before HubStorage's.
         let route = format!("--route={forwarder}={floor}");
         let before_ours = program(&platform.checkout, "e2e");
-        let forwarder_process = spawn(platform, &before_ours, &["forward", &route])?;
+        let arguments = ["forward", route.as_str()];
+        let forwarder_process = spawn(platform, "floor-forwarder", &before_ours, &arguments)?;
         wait::until("the floor to accept connections", PATIENCE, async || {
             Ok(plain_http::accepts(floor).await.is_ok()
                 && plain_http::accepts(forwarder).await.is_ok())
@@ -142,13 +144,16 @@ impl Floor {
     }
 }
 
-fn spawn(platform: &Platform, program: &Path, arguments: &[&str]) -> Result<Child> {
+fn spawn(platform: &Platform, name: &str, program: &Path, arguments: &[&str]) -> Result<Child> {
+    // The forwarder tells of every connection that is cut off, as are those of a registration's end.
+    let log = File::create(platform.checkout.log(name))?;
     Command::new(program)
         .args(arguments)
         .env_clear()
         .current_dir(platform.checkout.root())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("could not run {}", program.display()))
