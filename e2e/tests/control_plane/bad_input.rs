@@ -308,6 +308,93 @@ async fn a_hubs_fields_are_checked_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_hubs_variables_are_checked_one_by_one() {
+    let hub = Hub::namespace("variables").await;
+    let from = |source: Value| json!([{"name": "A", "valueFrom": source}]);
+    let key = json!({"name": "values", "key": "a"});
+    let cases = [
+        (
+            json!([{"name": "A"}]),
+            "spec.env[0]",
+            "exactly one of value and valueFrom",
+        ),
+        (
+            json!([{"name": "A", "value": "x", "valueFrom": {"user": "Name"}}]),
+            "spec.env[0]",
+            "exactly one of value and valueFrom",
+        ),
+        (
+            from(json!({})),
+            "spec.env[0].valueFrom",
+            "exactly one of configMapKeyRef, secretKeyRef and user",
+        ),
+        (
+            from(json!({"configMapKeyRef": key, "secretKeyRef": key})),
+            "spec.env[0].valueFrom",
+            "exactly one of configMapKeyRef, secretKeyRef and user",
+        ),
+        (
+            from(json!({"user": "Email"})),
+            "spec.env[0].valueFrom.user",
+            "\"Prefix\"",
+        ),
+        (
+            from(json!({"secretKeyRef": {"name": "Values", "key": "a"}})),
+            "spec.env[0].valueFrom.secretKeyRef.name",
+            "should match",
+        ),
+        (
+            json!([{"name": "1A", "value": "x"}]),
+            "spec.env[0].name",
+            "should match",
+        ),
+        (
+            json!([{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]),
+            "spec.env",
+            "duplicate entries for key",
+        ),
+        (
+            json!([{"name": "SCRATCH_BUCKET", "value": "s3://elsewhere"}]),
+            "spec",
+            "the same name stands in spec.env and in the env of a bucket",
+        ),
+        (
+            json!([{"name": "A", "value": "a\0b"}]),
+            "spec.env[0].value",
+            "should match",
+        ),
+    ];
+    for (env, field, message) in cases {
+        let mut storage = hub.storage();
+        storage["spec"]["buckets"] =
+            json!([{"name": "scratch", "env": [{"name": "SCRATCH_BUCKET"}]}]);
+        storage["spec"]["env"] = env;
+        refused(&hub, storage, field, message).await;
+    }
+    for name in [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_CONFIG_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_ENDPOINT_URL",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+        "AWS_REGION",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "BOTO_CONFIG",
+    ] {
+        let mut storage = hub.storage();
+        storage["spec"]["env"] = json!([{"name": name, "value": "x"}]);
+        let message = "by this name SDKs find the store or credentials";
+        refused(&hub, storage, "spec.env[0].name", message).await;
+    }
+    let mut storage = hub.storage();
+    storage["spec"]["env"] = json!([{"name": "AWS_VIRTUAL_HOSTING", "value": "FALSE"}, {"name": "LINES", "value": "a\nb"}]);
+    hub.apply(&storage).await;
+    hub.remove().await;
+}
+
+#[tokio::test]
 async fn a_source_depends_on_another_that_stands_for_itself() {
     let hub = Hub::namespace("sources").await;
     let source = |name: &str, needed: Option<&str>| {

@@ -151,7 +151,8 @@ impl Cluster {
     }
 }
 
-fn storage(namespace: &str) -> Value {
+/// The storage of a hub, as every test finds it.
+pub fn storage(namespace: &str) -> Value {
     json!({
         "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage",
         "metadata": {"name": "node", "namespace": namespace},

@@ -12,6 +12,7 @@
 mod agents;
 mod cluster;
 mod dask;
+mod environment;
 mod metadata;
 mod outages;
 mod release;

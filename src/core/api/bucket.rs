@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::env::LocationVariable;
 use crate::lifecycle::{Days, StorageClass};
 use crate::names::{BucketName, Prefix, SharedPrefix};
 use crate::policies::{Access, Granted, Place, Reach};
@@ -85,7 +86,7 @@ pub struct Bucket {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub env: Vec<EnvVar>,
+    pub env: Vec<LocationVariable>,
 
     /// What becomes of the bucket when the HubStorage is deleted. Retain: it stays as it is, with
     /// its data and rules. DeleteIfEmpty: it is deleted if it holds nothing; until then the
@@ -446,43 +447,6 @@ pub enum Permission {
     ReadOnly,
     /// Get, list, put and delete.
     ReadWrite,
-}
-
-/// An environment variable that holds the location of what a user reaches in a bucket.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvVar {
-    /// Name of the variable, for example SCRATCH_BUCKET.
-    #[schemars(length(min = 1, max = 128), pattern(r"^[A-Za-z_][A-Za-z0-9_]*$"))]
-    #[x_kube(validation = Rule::new("!self.startsWith('AWS_')").message("names that start with AWS_ configure the SDKs and are set by the operator"))]
-    pub name: String,
-    /// URL: s3://bucket/prefix. URLWithSlash: the same with a closing slash, for code that
-    /// joins by hand.
-    #[serde(default)]
-    pub format: EnvFormat,
-    /// Keep: a value that the hub itself gives the pod stands. Replace: ours does.
-    #[serde(default)]
-    pub on_conflict: OnConflict,
-}
-
-/// Form of a location.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum EnvFormat {
-    /// `s3://bucket/prefix`
-    #[default]
-    URL,
-    /// `s3://bucket/prefix/`
-    URLWithSlash,
-}
-
-/// What happens when the pod already has the variable.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnConflict {
-    /// The pod's value stands.
-    #[default]
-    Keep,
-    /// Ours replaces it.
-    Replace,
 }
 
 /// What becomes of a bucket when its HubStorage is deleted.

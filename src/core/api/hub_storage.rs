@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NameReference;
 use super::bucket::Bucket;
+use super::env::DeclaredVariable;
 use super::hub_status::HubStorageStatus;
 use crate::names::{BucketName, Prefix, PrefixScheme};
 use crate::policies::{PolicyDocument, PolicyError};
@@ -55,6 +56,8 @@ use crate::policies::{PolicyDocument, PolicyError};
     .message("the same env name stands in two buckets: a variable can hold one location; rename one of them"))]
 #[x_kube(validation = Rule::new("self.buckets.all(b, !has(b.bucketName) || self.buckets.filter(other, has(other.bucketName) && other.bucketName == b.bucketName).size() == 1)")
     .message("the same bucketName stands in two of spec.buckets: give each a bucket of its own"))]
+#[x_kube(validation = Rule::new("!has(self.env) || self.env.all(e, self.buckets.all(b, !has(b.env) || !b.env.exists(f, f.name == e.name)))")
+    .message("the same name stands in spec.env and in the env of a bucket: a variable can hold one value; rename one of them"))]
 pub struct HubStorageSpec {
     /// The StorageProvider that the buckets are at. Immutable once there is one: data does not move
     /// by itself.
@@ -74,6 +77,12 @@ pub struct HubStorageSpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub buckets: Vec<Bucket>,
+
+    /// Further variables of user pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<DeclaredVariable>,
 }
 
 impl HubStorageSpec {

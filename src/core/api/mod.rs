@@ -18,6 +18,7 @@ macro_rules! reinstall {
 
 mod bucket;
 mod conditions;
+mod env;
 mod hub_status;
 mod hub_storage;
 mod hub_user;
@@ -26,11 +27,15 @@ mod storage_provider;
 
 pub use crate::lifecycle::StorageClass;
 pub use bucket::{
-    Adoption, Bucket, DeletionPolicy, Encryption, EncryptionType, EnvFormat, EnvVar, Grant,
-    InsecureTransport, Lifecycle, Management, ObjectOwnership, OnConflict, Permission,
-    PublicAccess, Scope, Subject, SubjectKind, Transition, Versioning,
+    Adoption, Bucket, DeletionPolicy, Encryption, EncryptionType, Grant, InsecureTransport,
+    Lifecycle, Management, ObjectOwnership, Permission, PublicAccess, Scope, Subject, SubjectKind,
+    Transition, Versioning,
 };
 pub use conditions::{ConditionStatus, ConditionType, Verdict, condition, update_conditions};
+pub use env::{
+    DeclaredVariable, EnvFormat, KeyReference, LocationVariable, OnConflict, UserField,
+    VariableSource,
+};
 pub use hub_status::{
     BucketStatus, BucketVending, CreationIntent, Emptying, HubStorageStatus, HubVendingStatus,
     IsolationVerdict, Origin, PolicyTrial, PolicyVerdict, RoleStatus,

@@ -7,6 +7,7 @@
 //! Applied twice, it changes nothing the second time.
 
 mod container;
+mod declared;
 mod missed;
 mod patch;
 mod pod;
@@ -17,11 +18,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::api::{
-    Bucket, EnvFormat, GROUPS_ANNOTATION, HubStorage, OnConflict, S3Provider, STAMP_ANNOTATION,
-    USERNAME_ANNOTATION, USERNAME_LABEL,
+    Bucket, DeclaredVariable, EnvFormat, GROUPS_ANNOTATION, HubStorage, OnConflict, S3Provider,
+    STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use crate::names::{BucketName, Groups, Prefix, PrefixScheme, Username};
 use patch::{ContainerPatch, PodPatch};
+use pod::EnvEntry;
 
 pub use json_patch::Patch;
 pub use missed::{is_missed, is_stamped};
@@ -54,6 +56,8 @@ pub struct HubInjection {
     /// Those that exist, with their names in the store.
     buckets: Vec<(Bucket, BucketName)>,
     settings: Vec<(&'static str, String)>,
+    /// What the spec declares beside.
+    env: Vec<DeclaredVariable>,
     /// Where credentials are fetched; nowhere, if none are vended.
     agent: Option<String>,
 }
@@ -79,6 +83,7 @@ impl HubInjection {
             scheme: hub.spec.users.prefix_scheme,
             buckets: buckets.to_vec(),
             settings: sdk_settings(provider),
+            env: hub.spec.env.clone(),
             agent: provider.vending.as_ref().map(|_| agent.to_owned()),
         })
     }
@@ -188,6 +193,7 @@ pub fn admit(pod: SentPod<'_>, creator: &str, hub: Option<&HubInjection>) -> Adm
 struct Recognised<'h> {
     hub: &'h HubInjection,
     source: &'h UserPods,
+    name: Username,
     prefix: Prefix,
     groups: Groups,
 }
@@ -228,6 +234,7 @@ fn recognise<'h>(
     Ok(Recognised {
         hub,
         source,
+        name: user,
         prefix,
         groups,
     })
@@ -236,12 +243,25 @@ fn recognise<'h>(
 impl HubInjection {
     fn inject(&self, container: &mut ContainerPatch<'_, '_>, user: &Recognised<'_>) -> Report {
         let mut kept = Vec::new();
-        let mut env =
-            |container: &mut ContainerPatch<'_, '_>, name: &str, value: &str, on_conflict| {
-                if !container.env(name, value, on_conflict) {
-                    kept.push(name.to_owned());
-                }
-            };
+        for (variable, on_conflict) in self.variables(user) {
+            let name = variable.name.as_str().to_owned();
+            if !container.env(variable, on_conflict) {
+                kept.push(name);
+            }
+        }
+        if self.agent.is_some() {
+            container.token_volume();
+        }
+        Report {
+            hub: self.hub.clone(),
+            generation: self.generation,
+            kept,
+        }
+    }
+
+    /// All variables of a user, each of which may refer to those before it.
+    fn variables(&self, user: &Recognised<'_>) -> Vec<(EnvEntry<'static>, OnConflict)> {
+        let mut variables = Vec::new();
         for (bucket, name) in &self.buckets {
             let Some(place) = bucket.place(&user.prefix, |group| user.groups.have(group)) else {
                 continue;
@@ -252,32 +272,24 @@ impl HubInjection {
                     EnvFormat::URLWithSlash => "/",
                 };
                 let url = format!("s3://{}{slash}", place.within(name));
-                env(container, &variable.name, &url, variable.on_conflict);
+                let ours = EnvEntry::literal(&variable.name, url);
+                variables.push((ours, variable.on_conflict));
             }
         }
+        let mut set = |name: &str, value: &str| {
+            variables.push((EnvEntry::literal(name, value), OnConflict::Keep));
+        };
         for (name, value) in &self.settings {
-            env(container, name, value, OnConflict::Keep);
+            set(name, value);
         }
         if let Some(agent) = &self.agent {
-            env(
-                container,
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-                agent,
-                OnConflict::Keep,
-            );
+            set("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent);
             let file = format!("{TOKEN_MOUNT_PATH}/{TOKEN_FILE}");
-            env(
-                container,
-                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-                &file,
-                OnConflict::Keep,
-            );
-            container.token_volume();
+            set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file);
         }
-        Report {
-            hub: self.hub.clone(),
-            generation: self.generation,
-            kept,
+        for variable in &self.env {
+            variables.extend(declared::of_user(variable, user).zip(Some(variable.on_conflict)));
         }
+        variables
     }
 }

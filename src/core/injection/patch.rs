@@ -4,7 +4,7 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
 use serde_json::{Value, json};
 
-use super::pod::{Container, Mount, SentPod, Text, Variable, Volume};
+use super::pod::{Container, EnvEntry, Mount, SentPod, Text, Volume};
 use super::{TOKEN_FILE, TOKEN_MOUNT_PATH, TOKEN_SECONDS, TOKEN_VOLUME};
 use crate::api::{AUDIENCE, OnConflict};
 
@@ -71,40 +71,35 @@ impl<'p> PodPatch<'p> {
     }
 }
 
-impl ContainerPatch<'_, '_> {
+impl<'p> ContainerPatch<'_, 'p> {
     /// Gives it a variable. False if it has one of this name with another value, which is then
     /// kept.
-    pub(super) fn env(&mut self, name: &str, value: &str, on_conflict: OnConflict) -> bool {
+    pub(super) fn env(&mut self, wanted: EnvEntry<'p>, on_conflict: OnConflict) -> bool {
         let index = self.index.to_string();
         let list = ["spec", "containers", &index, "env"];
-        let wanted = json!({"name": name, "value": value});
         let env = &mut self.container.env;
         // Of several entries with one name the kubelet takes the last.
         let there = env
             .iter_mut()
             .flatten()
             .enumerate()
-            .filter(|(_, entry)| entry.name.as_str() == name)
+            .filter(|(_, entry)| entry.name == wanted.name)
             .last();
-        let ours = || Variable {
-            name: name.into(),
-            value: Some(value.into()),
-            value_from: None,
-        };
         match (there, on_conflict) {
-            (Some((_, entry)), _) if entry.is(value) => true,
+            (Some((_, entry)), _) if entry.says(&wanted) => true,
             (Some(_), OnConflict::Keep) => false,
             (Some((at, entry)), OnConflict::Replace) => {
-                *entry = ours();
                 self.operations
                     .push(PatchOperation::Replace(ReplaceOperation {
                         path: PointerBuf::from_tokens([&list[..], &[&at.to_string()]].concat()),
-                        value: wanted,
+                        value: wanted.entry(),
                     }));
+                *entry = wanted;
                 true
             }
             (None, _) => {
-                append(self.operations, &list, env, ours(), wanted);
+                let entry = wanted.entry();
+                append(self.operations, &list, env, wanted, entry);
                 true
             }
         }

@@ -6,7 +6,7 @@ use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::{Value, json};
 
 /// A pod as somebody sent it to the API server. A list or map that is absent, null or empty is the
 /// same in all that is decided, but not in how something is added to it.
@@ -42,7 +42,7 @@ pub(super) struct Container<'p> {
     #[serde(borrow)]
     pub(super) name: Text<'p>,
     #[serde(borrow)]
-    pub(super) env: Option<Vec<Variable<'p>>>,
+    pub(super) env: Option<Vec<EnvEntry<'p>>>,
     #[serde(borrow)]
     pub(super) volume_mounts: Option<Vec<Mount<'p>>>,
 }
@@ -50,12 +50,12 @@ pub(super) struct Container<'p> {
 /// An entry of `env`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Variable<'p> {
+pub(super) struct EnvEntry<'p> {
     #[serde(borrow)]
     pub(super) name: Text<'p>,
     #[serde(borrow)]
     pub(super) value: Option<Text<'p>>,
-    pub(super) value_from: Option<IgnoredAny>,
+    pub(super) value_from: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,10 +93,38 @@ impl SentPod<'_> {
     }
 }
 
-impl Variable<'_> {
-    /// Whether it is the literal `value`.
-    pub(super) fn is(&self, value: &str) -> bool {
-        self.value_from.is_none() && self.value.as_ref().map(Text::as_str) == Some(value)
+impl<'p> EnvEntry<'p> {
+    pub(super) fn literal(name: &str, value: impl Into<Text<'p>>) -> Self {
+        Self {
+            name: name.into(),
+            value: Some(value.into()),
+            value_from: None,
+        }
+    }
+
+    pub(super) fn from(name: &str, source: Value) -> Self {
+        Self {
+            name: name.into(),
+            value: None,
+            value_from: Some(source),
+        }
+    }
+
+    /// Whether both say the same: the API server leaves out a value that is empty.
+    pub(super) fn says(&self, other: &Self) -> bool {
+        let said = |of: &Self| of.value.clone().unwrap_or_default();
+        self.value_from == other.value_from && said(self) == said(other)
+    }
+
+    /// As it stands in a pod.
+    pub(super) fn entry(&self) -> Value {
+        let name = self.name.as_str();
+        match (&self.value, &self.value_from) {
+            (_, Some(source)) => json!({"name": name, "valueFrom": source}),
+            (value, None) => {
+                json!({"name": name, "value": value.as_ref().map_or("", Text::as_str)})
+            }
+        }
     }
 }
 
@@ -109,6 +137,12 @@ impl Text<'_> {
 impl Borrow<str> for Text<'_> {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text))
     }
 }
 

@@ -185,6 +185,7 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
             "HubStorage.spec.buckets[].env",
             "HubStorage.spec.buckets[].grants",
             "HubStorage.spec.buckets[].lifecycle.transitions",
+            "HubStorage.spec.env",
             "HubStorage.spec.users.sources",
             "HubStorage.status.buckets",
             "HubStorage.status.conditions",

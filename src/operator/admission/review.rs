@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use hubstorage_core::api::INJECTED_ANNOTATION;
 use hubstorage_core::injection::{Admission, Decision, SentPod, admit};
 use k8s_openapi::ByteString;
 use serde::Deserialize;
@@ -93,7 +94,15 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
     }
     let outcome = match decision {
         Decision::NotAUser => Outcome::NotAUser,
-        Decision::Injected(_) => Outcome::Injected,
+        Decision::Injected(report) => {
+            if !report.kept.is_empty() {
+                response["warnings"] = json!([format!(
+                    "HubStorage leaves {} of the pod's variables as they are; its annotation {INJECTED_ANNOTATION} names them",
+                    report.kept.len()
+                )]);
+            }
+            Outcome::Injected
+        }
         Decision::StampedOnly(why) => {
             tracing::info!(
                 namespace = request.namespace.as_ref(),
@@ -277,6 +286,26 @@ mod tests {
         assert_eq!(
             admitted(&dry, &injections()).1,
             admitted(&review(pod("bob")), &injections()).1
+        );
+    }
+
+    #[test]
+    fn whoever_makes_a_pod_is_told_which_of_its_values_stand_before_the_hubs() {
+        let mut pod = pod("bob");
+        pod["spec"]["containers"][0]["env"] =
+            json!([{"name": "SCRATCH_BUCKET", "value": "s3://mine"}]);
+        let (response, pod, outcome) = admitted(&review(pod), &injections());
+        assert_eq!(outcome, Outcome::Injected);
+        assert_eq!(
+            response["warnings"],
+            json!([
+                "HubStorage leaves 1 of the pod's variables as they are; its annotation hubstorage.io/injected names them"
+            ])
+        );
+        let report = pod["metadata"]["annotations"]["hubstorage.io/injected"].as_str();
+        assert!(
+            report.unwrap().contains(r#""kept":["SCRATCH_BUCKET"]"#),
+            "{report:?}"
         );
     }
 

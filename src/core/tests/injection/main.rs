@@ -3,6 +3,7 @@
 
 mod cases;
 mod containers;
+mod declared;
 mod properties;
 
 use hubstorage_core::api::{Bucket, HubStorage, S3Provider};
@@ -26,12 +27,18 @@ fn hub(users: Value, buckets: Value, provider: Value) -> HubInjection {
 
 /// The same, where agents listen elsewhere.
 fn hub_with_agent_at(agent: &str, users: Value, buckets: Value, provider: Value) -> HubInjection {
-    let hub = json!({
+    hub_of(agent, json!({"users": users, "buckets": buckets}), provider)
+}
+
+/// The same, with these fields in its spec.
+fn hub_of(agent: &str, fields: Value, provider: Value) -> HubInjection {
+    let mut hub = json!({
         "apiVersion": "hubstorage.io/v1alpha1",
         "kind": "HubStorage",
         "metadata": {"name": "earth", "namespace": "earth", "generation": 3},
-        "spec": {"providerRef": {"name": "minio"}, "users": users, "buckets": buckets},
+        "spec": {"providerRef": {"name": "minio"}},
     });
+    json_patch::merge(&mut hub["spec"], &fields);
     let hub: HubStorage = serde_json::from_value(hub).unwrap();
     let provider: S3Provider = serde_json::from_value(provider).unwrap();
     let in_store = |bucket: &Bucket| {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use hubstorage_core::injection::{Decision, HubInjection};
+use hubstorage_core::injection::{AGENT_URL, Decision, HubInjection};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    HUB, admit, amazon_without_vending, hub, minio, notebook, notebook_pod, patched, variable,
+    HUB, admit, amazon_without_vending, hub, hub_of, minio, notebook, notebook_pod, patched,
+    variable,
 };
 
 const STAMP: &str = "hubstorage.io/created-by";
@@ -17,6 +18,9 @@ const INJECTED: &str = "hubstorage.io/injected";
 
 /// Variables that a hub may declare.
 const DECLARED: &[&str] = &["SCRATCH_BUCKET", "PANGEO_SCRATCH", "PERSISTENT_BUCKET"];
+
+/// Further variables that it may declare.
+const FURTHER: &[&str] = &["STAC_URL", "HUB_USER", "LICENCE"];
 
 /// A list of the pod as a client may send it: absent, null or with items.
 fn list(items: impl Strategy<Value = Vec<Value>>) -> impl Strategy<Value = Option<Value>> {
@@ -38,6 +42,7 @@ fn env() -> impl Strategy<Value = Option<Value>> {
     let names = select(
         [
             DECLARED,
+            FURTHER,
             &[
                 "AWS_REGION",
                 "AWS_ENDPOINT_URL_S3",
@@ -52,6 +57,10 @@ fn env() -> impl Strategy<Value = Option<Value>> {
         Just(json!({"value": "us-west-2"})),
         "[a-z$()]{0,6}".prop_map(|value| json!({"value": value})),
         Just(json!({"valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})),
+        Just(
+            json!({"valueFrom": {"secretKeyRef": {"name": "values", "key": "k", "optional": true}}})
+        ),
+        Just(json!({"value": ""})),
         Just(json!({})),
     ];
     let entry = (names, value).prop_map(|(name, mut entry)| {
@@ -149,14 +158,27 @@ fn hubs(on_conflict: &'static [&'static str]) -> impl Strategy<Value = HubInject
         ),
         DECLARED.len(),
     );
-    (variables, settings, any::<bool>()).prop_map(|(variables, settings, vends)| {
+    let further = [
+        json!({"name": "STAC_URL", "value": ""}),
+        json!({"name": "HUB_USER", "valueFrom": {"user": "Name"}}),
+        json!({"name": "LICENCE", "valueFrom": {"secretKeyRef": {"name": "values", "key": "k"}}}),
+    ];
+    let further = subsequence(further.to_vec(), 0..=FURTHER.len());
+    let further = (further, select(on_conflict)).prop_map(|(mut further, on_conflict)| {
+        for variable in &mut further {
+            variable["onConflict"] = json!(on_conflict);
+        }
+        further
+    });
+    (variables, settings, further, any::<bool>()).prop_map(|(variables, settings, further, vends)| {
         let env: Vec<Value> = variables
             .iter()
             .zip(settings)
             .map(|(name, (format, on_conflict))| json!({"name": name, "format": format, "onConflict": on_conflict}))
             .collect();
         let provider = if vends { minio() } else { amazon_without_vending() };
-        hub(json!({}), json!([{"name": "scratch", "env": env}]), provider)
+        let bucket = json!({"name": "scratch", "env": env});
+        hub_of(AGENT_URL, json!({"buckets": [bucket], "env": further}), provider)
     })
 }
 
@@ -183,7 +205,7 @@ fn without_ours(pod: &Value) -> Value {
     for container in pod["spec"]["containers"].as_array_mut().unwrap() {
         let set_by_us = |entry: &Value| {
             let name = entry["name"].as_str().unwrap();
-            DECLARED.contains(&name) || name.starts_with("AWS_")
+            DECLARED.contains(&name) || FURTHER.contains(&name) || name.starts_with("AWS_")
         };
         remove_from(container, "env", set_by_us);
         remove_from(container, "volumeMounts", |mount| {
@@ -300,9 +322,11 @@ proptest! {
         }
         let given = env_of(notebook(&patched(&bare, &admit(&bare, HUB, Some(&hub)))));
         let there = env_of(notebook(&pod));
+        // The API server leaves out a value that is empty.
+        let said = |entry: &Value| (entry["valueFrom"].clone(), entry["value"].as_str().unwrap_or_default().to_owned());
         let conflicts: Vec<&str> = given
             .iter()
-            .filter(|ours| there.iter().rfind(|entry| entry["name"] == ours["name"]).is_some_and(|entry| entry != *ours))
+            .filter(|ours| there.iter().rfind(|entry| entry["name"] == ours["name"]).is_some_and(|entry| said(entry) != said(ours)))
             .map(|ours| ours["name"].as_str().unwrap())
             .collect();
 
