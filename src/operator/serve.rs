@@ -92,8 +92,8 @@ pub struct Options {
 /// requests here has to notice.
 const NOTICE: Duration = Duration::from_secs(3);
 
-/// Threads of the webhook. It never waits between question and answer, which are a fifth of a
-/// millisecond apart; two would spend as much on handing memory to each other (docs/performance.md).
+/// Threads of the webhook. It never waits between question and answer, and one answers more pods than
+/// an API server creates (docs/performance.md); two lose time to the allocator's lock.
 const WEBHOOK_THREADS: usize = 1;
 
 /// Threads of the broker, which mostly waits: more would only cost memory.

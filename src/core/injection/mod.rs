@@ -1,10 +1,9 @@
 //! What a user pod is given when it is admitted.
 //!
 //! The answer is a JSON patch of minimal operations on the pod as it was sent, of which only what
-//! decides is read: a pod that is read and written again would lose the fields that this build
-//! does not know. Nothing is added
-//! that the kubelet has to pull or wait for, so that a pod starts the same with or without us.
-//! Applied twice, it changes nothing the second time.
+//! decides is read: a pod that is read and written again would lose the fields that this build does
+//! not know. Nothing is added that the kubelet has to pull or wait for, so that a pod starts the
+//! same with or without us. Applied twice, it changes nothing the second time.
 
 mod container;
 mod declared;

@@ -8,9 +8,8 @@ use super::pod::{Container, EnvEntry, Mount, SentPod, Text, Volume};
 use super::{TOKEN_FILE, TOKEN_MOUNT_PATH, TOKEN_SECONDS, TOKEN_VOLUME};
 use crate::api::{AUDIENCE, OnConflict};
 
-/// Collects operations on one pod. It patches what was read, too, so that each
-/// operation sees what those before it have made: the second one on an absent list appends
-/// instead of creating it.
+/// Collects operations on one pod. It patches what was read, too, so that each operation sees what
+/// those before it have made: the second one on an absent list appends instead of creating it.
 pub(super) struct PodPatch<'p> {
     patched: SentPod<'p>,
     operations: Vec<PatchOperation>,
@@ -107,12 +106,12 @@ impl<'p> ContainerPatch<'_, 'p> {
 
     /// Gives it the projected token.
     pub(super) fn token_volume(&mut self) {
-        let name = || Text::from(TOKEN_VOLUME);
+        let is_ours = |name: &Text<'_>| name.as_str() == TOKEN_VOLUME;
         if !self
             .volumes
             .iter()
             .flatten()
-            .any(|volume| volume.name == name())
+            .any(|volume| is_ours(&volume.name))
         {
             let projected = json!({
                 "name": TOKEN_VOLUME,
@@ -120,7 +119,9 @@ impl<'p> ContainerPatch<'_, 'p> {
                     "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE,
                 }}]},
             });
-            let volume = Volume { name: name() };
+            let volume = Volume {
+                name: TOKEN_VOLUME.into(),
+            };
             append(
                 self.operations,
                 &["spec", "volumes"],
@@ -130,11 +131,11 @@ impl<'p> ContainerPatch<'_, 'p> {
             );
         }
         let mounts = &mut self.container.volume_mounts;
-        if !mounts.iter().flatten().any(|mount| mount.name == name()) {
+        if !mounts.iter().flatten().any(|mount| is_ours(&mount.name)) {
             let index = self.index.to_string();
             let list = ["spec", "containers", &index, "volumeMounts"];
             let mount = Mount {
-                name: name(),
+                name: TOKEN_VOLUME.into(),
                 mount_path: TOKEN_MOUNT_PATH.into(),
             };
             let read_only =
