@@ -4,18 +4,20 @@
 //! answer is kept for at most 10 s, so that a deleted pod's token is worth nothing soon after; a
 //! negative one for 1 s, against a client that asks in a loop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use hubstorage_core::api::AUDIENCE;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use moka::Expiry;
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
 
 use super::token::PodIdentity;
 
+/// The longest; see [`Spread`].
 const KEEP_POSITIVE: Duration = Duration::from_secs(10);
 const KEEP_NEGATIVE: Duration = Duration::from_secs(1);
 
@@ -80,7 +82,7 @@ impl Reviews {
             client,
             positive: Cache::builder()
                 .max_capacity(POSITIVES)
-                .time_to_live(KEEP_POSITIVE)
+                .expire_after(Spread)
                 .build(),
             negative: Cache::builder()
                 .max_capacity(NEGATIVES)
@@ -133,6 +135,29 @@ impl Reviews {
                 cause: error.to_string(),
             })?;
         judge(&answer.status.unwrap_or_default(), identity)
+    }
+}
+
+/// Keeps some tokens up to a quarter shorter than others. Where many are first asked about at once (after
+/// a restart, all of them are), the API server would else be asked about all of them at once again and
+/// again, and every vend behind that would wait.
+struct Spread;
+
+impl<V> Expiry<[u8; 32], V> for Spread {
+    fn expire_after_create(&self, hash: &[u8; 32], _: &V, _: Instant) -> Option<Duration> {
+        let part = u32::from(hash[0]);
+        Some(KEEP_POSITIVE - KEEP_POSITIVE / 4 * part / 255)
+    }
+
+    /// An answer in place of one whose time has just run out: kept as a first one.
+    fn expire_after_update(
+        &self,
+        hash: &[u8; 32],
+        value: &V,
+        at: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(hash, value, at)
     }
 }
 
@@ -205,6 +230,26 @@ mod tests {
         });
         edit(&mut status);
         judge(&serde_json::from_value(status).unwrap(), &identity())
+    }
+
+    #[test]
+    fn tokens_are_kept_for_ten_seconds_at_most_and_not_all_for_the_same_time() {
+        let kept: Vec<Duration> = (0..1000)
+            .map(|number| hash(&format!("token {number}")))
+            .map(|hash| Spread.expire_after_create(&hash, &(), Instant::now()))
+            .map(|kept| kept.unwrap())
+            .collect();
+        let (shortest, longest) = (Duration::from_millis(7500), Duration::from_secs(10));
+        assert!(kept.iter().all(|kept| (shortest..=longest).contains(kept)));
+        // A tenth of that time holds about a tenth of them.
+        let tenth = (longest - shortest) / 10;
+        for part in 0..10 {
+            let from = shortest + tenth * part;
+            let within = kept
+                .iter()
+                .filter(|kept| (from..=from + tenth).contains(*kept));
+            assert!(within.count() < 200);
+        }
     }
 
     #[test]
