@@ -1,8 +1,7 @@
 import obstore
 from obstore.store import S3Store
 
-# The store of this platform has no TLS, which object_store does not take by itself.
-s3 = S3Store(BUCKET, prefix=PREFIX, client_options={"allow_http": True})
+s3 = S3Store(BUCKET, prefix=PREFIX)
 
 
 def write(text):

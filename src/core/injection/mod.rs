@@ -102,6 +102,10 @@ fn sdk_settings(provider: &S3Provider) -> Vec<(&'static str, String)> {
     ];
     if let Some(endpoint) = &provider.endpoint {
         settings.push(("AWS_ENDPOINT_URL_S3", endpoint.clone()));
+        if endpoint.starts_with("http://") {
+            // object_store (obstore, polars, deltalake) speaks to no store without TLS unless it is told to.
+            settings.push(("AWS_ALLOW_HTTP", "true".to_owned()));
+        }
         // Since January 2025 SDKs add checksum trailers that older compatible stores reject.
         settings.push((
             "AWS_REQUEST_CHECKSUM_CALCULATION",

@@ -368,6 +368,24 @@ fn each_bucket_has_its_own_variables() {
 }
 
 #[test]
+fn a_store_without_tls_is_one_that_object_store_may_speak_to() {
+    for (endpoint, allowed) in [
+        ("http://minio.example.org:9000", Some(json!("true"))),
+        ("https://minio.example.org:9000", None),
+    ] {
+        let mut provider = minio();
+        provider["endpoint"] = json!(endpoint);
+        let hub = hub(json!({}), scratch(json!([])), provider);
+        let pod = notebook_pod();
+        let after = patched(&pod, &admit(&pod, HUB, Some(&hub)));
+        assert_eq!(
+            variable(notebook(&after), "AWS_ALLOW_HTTP"),
+            allowed.as_ref()
+        );
+    }
+}
+
+#[test]
 fn on_amazon_no_endpoint_is_set_for_it_would_redirect_reads_of_public_data() {
     let pod = notebook_pod();
     let after = patched(&pod, &admit(&pod, HUB, Some(&hub_with(json!([])))));
