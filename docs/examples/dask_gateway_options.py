@@ -6,7 +6,8 @@ from dask_gateway_server.options import Options
 
 
 def name_user(options, user):
-    # The annotation is what counts, whole; a label holds few characters, and only makes the pod found.
+    # The annotation is what counts, whole; a label holds few characters, but without it the pod is not found, and
+    # given nothing.
     label = "".join(c if c.isascii() and c.isalnum() else "-" for c in user.name)[:63]
     labels = {"hub.jupyter.org/username": label.strip("-") or "x"}
     annotations = {

@@ -200,7 +200,8 @@ pub struct Source {
     /// Name of this source.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub name: String,
-    /// Labels of these pods.
+    /// Labels of these pods. Beside them each has the label hub.jupyter.org/username, by which pods are
+    /// found: KubeSpawner sets it, and whatever else makes pods for users has to.
     pub pod_selector: LabelSelector,
     /// Accounts whose word is taken for the username on a pod: pods that anybody else made are
     /// given nothing.

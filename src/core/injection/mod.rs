@@ -167,6 +167,11 @@ pub fn admit(pod: SentPod<'_>, creator: &str, hub: Option<&HubInjection>) -> Adm
 
     let groups = pod.annotation(GROUPS_ANNOTATION);
     let served = recognise(username, groups, labels, creator, hub).and_then(|user| {
+        if pod.has_volume_in_place_of_the_token() {
+            return Err(format!(
+                "it has a volume {TOKEN_VOLUME} that is not the token: rename that volume"
+            ));
+        }
         let source = user.source;
         let index = container::of_user(&pod, source.name(), source.container())?;
         Ok((user, index))
@@ -221,7 +226,7 @@ fn recognise<'h>(
     let selecting = hub.sources.iter().find(|source| source.selects(labels));
     let selecting = selecting.ok_or_else(|| {
         format!(
-            "its labels match no source of HubStorage {} (spec.users.sources)",
+            "its labels match no source of HubStorage {} (spec.users.sources), or {USERNAME_LABEL} is not among them",
             hub.hub
         )
     })?;

@@ -121,6 +121,7 @@ impl<'p> ContainerPatch<'_, 'p> {
             });
             let volume = Volume {
                 name: TOKEN_VOLUME.into(),
+                projected: Some(projected["projected"].clone()),
             };
             append(
                 self.operations,

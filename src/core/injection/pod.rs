@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::TOKEN_VOLUME;
+use crate::api::AUDIENCE;
+
 /// A pod as somebody sent it to the API server. A list or map that is absent, null or empty is the
 /// same in all that is decided, but not in how something is added to it.
 #[derive(Debug, Default, Deserialize)]
@@ -72,6 +75,8 @@ pub(super) struct Mount<'p> {
 pub(super) struct Volume<'p> {
     #[serde(borrow)]
     pub(super) name: Text<'p>,
+    /// Of a projected volume, what is in it.
+    pub(super) projected: Option<Value>,
 }
 
 /// A string that is borrowed where nothing in it is escaped. Of a bare `Cow` within an `Option` or
@@ -87,9 +92,25 @@ impl SentPod<'_> {
         annotations.get(key).map(Text::as_str)
     }
 
+    /// Whether another volume has the name of the token's, which can then not be given. Of ours only
+    /// the audience is compared: the API server adds what it takes for granted.
+    pub(super) fn has_volume_in_place_of_the_token(&self) -> bool {
+        let mut volumes = self.spec.volumes.iter().flatten();
+        volumes.any(|volume| volume.name.as_str() == TOKEN_VOLUME && !volume.is_token())
+    }
+
     /// The containers that run beside each other, init containers are none of them.
     pub(super) fn containers(&self) -> &[Container<'_>] {
         self.spec.containers.as_deref().unwrap_or_default()
+    }
+}
+
+impl Volume<'_> {
+    fn is_token(&self) -> bool {
+        let sources = self.projected.as_ref();
+        let sources = sources.and_then(|projected| projected["sources"].as_array());
+        let mut sources = sources.into_iter().flatten();
+        sources.any(|source| source["serviceAccountToken"]["audience"] == AUDIENCE)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 
-use crate::api::{HubStorage, UserContainer};
+use crate::api::{HubStorage, USERNAME_LABEL, UserContainer};
 
 /// What dask-kubernetes' operator puts on every pod that it makes, after what the user wrote.
 const DASK_KUBERNETES_LABEL: &str = "dask.org/cluster-name";
@@ -82,9 +82,13 @@ impl UserPods {
         self.depends_on.as_deref()
     }
 
-    /// Whether a pod with these labels is of this kind; one that is [`WrittenByUser`] is of none.
+    /// Whether a pod with these labels is of this kind. One without the label
+    /// [`USERNAME_LABEL`] is of none: pods are watched by it, and what nobody sees is given nothing.
+    /// Neither is one that is [`WrittenByUser`].
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        WrittenByUser::refuse(labels).is_ok() && self.selector.matches(labels)
+        labels.contains_key(USERNAME_LABEL)
+            && WrittenByUser::refuse(labels).is_ok()
+            && self.selector.matches(labels)
     }
 
     /// Whether the word of `account` is taken for the username on such a pod.

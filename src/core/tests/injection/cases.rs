@@ -486,7 +486,30 @@ fn a_pod_of_no_declared_source_is_given_nothing() {
     let why = stamped_only(&pod, HUB, Some(&plain_hub()));
     assert_eq!(
         why,
-        "its labels match no source of HubStorage earth (spec.users.sources)"
+        "its labels match no source of HubStorage earth (spec.users.sources), or hub.jupyter.org/username is not among them"
+    );
+}
+
+#[test]
+fn a_pod_that_nobody_would_find_is_given_nothing() {
+    let mut pod = notebook_pod();
+    let labels = pod["metadata"]["labels"].as_object_mut().unwrap();
+    labels.remove("hub.jupyter.org/username");
+    let why = stamped_only(&pod, HUB, Some(&plain_hub()));
+    assert!(
+        why.ends_with("hub.jupyter.org/username is not among them"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_pod_that_has_another_volume_under_the_tokens_name_is_given_nothing() {
+    let mut pod = notebook_pod();
+    pod["spec"]["volumes"] = json!([{"name": "hubstorage-token", "emptyDir": {}}]);
+    let why = stamped_only(&pod, HUB, Some(&plain_hub()));
+    assert_eq!(
+        why,
+        "it has a volume hubstorage-token that is not the token: rename that volume"
     );
 }
 

@@ -130,22 +130,31 @@ fn usernames() -> impl Strategy<Value = String> {
 fn pods() -> impl Strategy<Value = Value> {
     let volumes = list(vec(Just(json!({"name": "home", "emptyDir": {}})), 0..2));
     let others = subsequence(vec![STAMP, INJECTED, "example.org/~note/1"], 0..=3);
-    (usernames(), others, vec(container(), 1..4), volumes, any::<bool>()).prop_map(
-        |(username, others, containers, volumes, with_init)| {
+    (
+        usernames(),
+        others,
+        vec(container(), 1..4),
+        volumes,
+        any::<bool>(),
+    )
+        .prop_map(|(username, others, containers, volumes, with_init)| {
             let mut annotations = json!({"hub.jupyter.org/username": username});
             for key in others {
                 annotations[key] = json!("as it was sent");
             }
-            let init = with_init.then(|| json!([{"name": "sync", "restartPolicy": "Always", "env": null}]));
+            let init = with_init
+                .then(|| json!([{"name": "sync", "restartPolicy": "Always", "env": null}]));
             json!({
-                "metadata": {"labels": {"component": "singleuser-server"}, "annotations": annotations},
+                "metadata": {
+                    "labels": {"component": "singleuser-server", "hub.jupyter.org/username": "x"},
+                    "annotations": annotations,
+                },
                 "spec": object(vec![
                     ("containers", Some(Value::Array(containers))), ("initContainers", init),
                     ("volumes", volumes), ("unknownField", Some(json!({"kept": 1e3}))),
                 ]),
             })
-        },
-    )
+        })
 }
 
 /// Hubs of every make; `on_conflict` says what becomes of variables that a pod already has.
@@ -367,7 +376,9 @@ proptest! {
     #[test]
     fn a_pod_that_names_no_user_is_not_touched(pod in pods(), hub in any_hub()) {
         let mut pod = pod;
-        pod["metadata"]["annotations"].as_object_mut().unwrap().remove("hub.jupyter.org/username");
+        for names in ["annotations", "labels"] {
+            pod["metadata"][names].as_object_mut().unwrap().remove("hub.jupyter.org/username");
+        }
         let admission = admit(&pod, HUB, Some(&hub));
         prop_assert_eq!(admission.decision, Decision::NotAUser);
         prop_assert_eq!(admission.patch.0, vec![]);

@@ -1,7 +1,9 @@
 //! Why a pod may have nothing.
 
 use axum::http::StatusCode;
-use hubstorage_core::api::{GROUPS_ANNOTATION, REINSTALL, STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{
+    GROUPS_ANNOTATION, REINSTALL, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
+};
 use hubstorage_core::injection::WrittenByUser;
 use jiff::Timestamp;
 
@@ -53,7 +55,8 @@ pub enum Denied {
     },
     /// Not a pod of a user.
     #[error(
-        "the labels of this pod match no source of HubStorage {hub} (spec.users.sources), so it is not a user's pod"
+        "the labels of this pod match no source of HubStorage {hub} (spec.users.sources), or {USERNAME_LABEL} is not \
+         among them, so it is not a user's pod"
     )]
     NotAUserPod {
         /// Name of the HubStorage.

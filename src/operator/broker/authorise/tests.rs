@@ -1,6 +1,6 @@
 //! Each refusal by its name, and what a user gets otherwise.
 
-use hubstorage_core::api::{STAMP_ANNOTATION, USERNAME_ANNOTATION};
+use hubstorage_core::api::{STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL};
 use hubstorage_core::names::SharedPrefix;
 use hubstorage_core::policies::{Access, Place, PolicyDocument};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ impl Seen {
             pod: json!({
                 "name": "jupyter-bob", "namespace": "earth", "uid": "uid-1",
                 "creationTimestamp": "2026-05-01T10:00:00Z",
-                "labels": {"component": "singleuser-server"},
+                "labels": {"component": "singleuser-server", "hub.jupyter.org/username": "bob"},
                 "annotations": {
                     "hub.jupyter.org/username": "bob",
                     "hubstorage.io/created-by": "system:serviceaccount:earth:hub",
@@ -311,6 +311,9 @@ fn a_pod_whose_labels_match_no_source_is_no_users_pod() {
         denied(|seen| seen.pod["labels"] = Value::Null).0,
         "NotAUserPod"
     );
+    // The controller does not see it, so nobody could suspend or audit its user.
+    let unseen = |seen: &mut Seen| seen.pod["labels"] = json!({"component": "singleuser-server"});
+    assert_eq!(denied(unseen).0, "NotAUserPod");
 }
 
 #[test]

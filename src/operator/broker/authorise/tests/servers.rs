@@ -5,6 +5,8 @@ use super::*;
 const GATEWAY: &str = "system:serviceaccount:earth:dask-gateway-controller";
 
 fn pod_of(user: &str, name: &str, labels: &Value, creator: &str) -> Value {
+    let mut labels = labels.clone();
+    labels[USERNAME_LABEL] = json!("slug");
     json!({
         "name": name, "namespace": "earth", "uid": format!("uid-of-{name}"),
         "creationTimestamp": "2026-05-01T10:00:00Z", "labels": labels,
