@@ -15,7 +15,8 @@ const ASK: &str =
 /// Within this it is promised that a suspended user gets nothing any more.
 const WITHIN: Duration = Duration::from_secs(5);
 
-fn token_of(pod: &HostPod) -> String {
+/// The token that the pod has for the broker.
+pub fn token_of(pod: &HostPod) -> String {
     std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap()
 }
 
@@ -55,7 +56,7 @@ impl Hub {
     }
 
     /// Waits until every replica answers to a pod's token so.
-    async fn until_everywhere(&self, token: &str, outcome: &str) {
+    pub async fn until_everywhere(&self, token: &str, outcome: &str) {
         for replica in replicas(&self.platform) {
             let what = format!("{} to say {outcome}", replica.name);
             self.until(&what, async || {
