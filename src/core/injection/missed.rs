@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::UserPods;
-use crate::api::{STAMP_ANNOTATION, USERNAME_LABEL};
+use crate::api::STAMP_ANNOTATION;
 
 /// Whether a pod is a user's and was admitted without the webhook: while it did not answer, or
 /// before it was there.
@@ -16,7 +16,6 @@ pub fn is_missed(pod: &ObjectMeta, sources: &[UserPods]) -> bool {
         return false;
     };
     pod.deletion_timestamp.is_none()
-        && labels.contains_key(USERNAME_LABEL)
         && !is_stamped(pod)
         && sources.iter().any(|source| source.selects(labels))
 }
@@ -31,6 +30,7 @@ pub fn is_stamped(pod: &ObjectMeta) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::USERNAME_LABEL;
     use serde_json::{Value, json};
 
     fn missed(fields: Value) -> bool {

@@ -133,18 +133,19 @@ impl<'p> EnvEntry<'p> {
 
     /// Whether both say the same: the API server leaves out a value that is empty.
     pub(super) fn says(&self, other: &Self) -> bool {
-        let said = |of: &Self| of.value.clone().unwrap_or_default();
-        self.value_from == other.value_from && said(self) == said(other)
+        self.value_from == other.value_from && self.text() == other.text()
+    }
+
+    fn text(&self) -> &str {
+        self.value.as_ref().map_or("", Text::as_str)
     }
 
     /// As it stands in a pod.
     pub(super) fn entry(&self) -> Value {
         let name = self.name.as_str();
-        match (&self.value, &self.value_from) {
-            (_, Some(source)) => json!({"name": name, "valueFrom": source}),
-            (value, None) => {
-                json!({"name": name, "value": value.as_ref().map_or("", Text::as_str)})
-            }
+        match &self.value_from {
+            Some(source) => json!({"name": name, "valueFrom": source}),
+            None => json!({"name": name, "value": self.text()}),
         }
     }
 }
