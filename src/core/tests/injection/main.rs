@@ -5,6 +5,7 @@ mod cases;
 mod containers;
 mod declared;
 mod properties;
+mod recognition;
 
 use hubstorage_core::api::{Bucket, HubStorage, S3Provider};
 use hubstorage_core::injection::{self, AGENT_URL, Admission, HubInjection, SentPod};
