@@ -17,7 +17,7 @@ mod replicas;
 
 use std::cell::Cell;
 
-use hub::{Hub, said};
+use hub::{Hub, said, token_of};
 use hubstorage_e2e::{HostPod, giving_back};
 use replicas::{POD, replicas};
 use serde_json::{Value, json};
@@ -130,10 +130,6 @@ async fn put_back(hub: &Hub, way: &Way, saved: &Value) {
         .unwrap();
     let told = String::from_utf8_lossy(&put.stderr);
     assert!(put.status.success(), "{verb}: {told}");
-}
-
-fn token_of(pod: &HostPod) -> String {
-    std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap()
 }
 
 /// Waits until every replica refuses this pod, with these words in what it says.

@@ -20,7 +20,7 @@ mod hub;
 mod replicas;
 
 use forge::{Forge, claims};
-use hub::{Hub, failed, said};
+use hub::{Hub, failed, said, token_of};
 use hubstorage_e2e::{HostPod, MinioUser, Platform, giving_back};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -77,10 +77,6 @@ impl Secrets {
             assert!(!text.contains(secret), "{what} is in {place}");
         }
     }
-}
-
-fn token_of(pod: &HostPod) -> String {
-    std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap()
 }
 
 async fn restart(platform: &Platform, level: Option<&str>) {

@@ -328,3 +328,8 @@ pub async fn failed(pod: &HostPod, code: &str) -> String {
     let raised = pod.python(code).await.unwrap_err();
     raised.downcast::<Raised>().unwrap().0
 }
+
+/// The token that the pod has for the broker.
+pub fn token_of(pod: &HostPod) -> String {
+    std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap()
+}

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::hub::{CREATOR, Hub, failed, said};
+use crate::hub::{CREATOR, Hub, failed, said, token_of};
 use crate::replicas::{POD, replicas};
 
 /// Asks for credentials and prints where they end; the traceback shows the agent's answer.
@@ -33,10 +33,6 @@ fn with_everything(mut pod: Value) -> Value {
 
 fn stamp_of(pod: &HostPod) -> &str {
     &pod.pod().metadata.annotations.as_ref().unwrap()[STAMP]
-}
-
-fn token_of(pod: &HostPod) -> String {
-    std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap()
 }
 
 fn stamp_of_the_hub(hub: &Hub) -> String {

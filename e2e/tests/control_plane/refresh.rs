@@ -10,8 +10,7 @@ use hubstorage_e2e::between::{Between, Passing};
 use serde_json::json;
 
 use crate::clients::{AT_ONCE, Client, Revocable, Session, all_write_and_read};
-use crate::hub::{Hub, failed, said};
-use crate::revocation::token_of;
+use crate::hub::{Hub, failed, said, token_of};
 
 const ASK: &str =
     "import boto3; print(boto3.Session().get_credentials().get_frozen_credentials().access_key)";

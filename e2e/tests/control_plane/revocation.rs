@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use hubstorage_core::names::{Username, hub_user_name};
-use hubstorage_e2e::{HostPod, wait};
+use hubstorage_e2e::wait;
 use serde_json::{Value, json};
 
-use crate::hub::{Hub, failed, said};
+use crate::hub::{Hub, failed, said, token_of};
 use crate::replicas::{POD, replicas};
 
 const ASK: &str =
@@ -14,11 +14,6 @@ const ASK: &str =
 
 /// Within this it is promised that a suspended user gets nothing any more.
 const WITHIN: Duration = Duration::from_secs(5);
-
-/// The token that the pod has for the broker.
-pub fn token_of(pod: &HostPod) -> String {
-    std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap()
-}
 
 /// Name of the user's HubUser.
 fn name_of(user: &str) -> String {
