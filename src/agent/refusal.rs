@@ -9,10 +9,11 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
+use strum::{IntoStaticStr, VariantNames};
 use thiserror::Error;
 
 /// A request that the agent answers itself.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, IntoStaticStr, VariantNames)]
 pub enum Refusal {
     /// A browser sent it: no SDK sets `Origin`.
     #[error(
@@ -144,26 +145,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every code that an answer of the agent's own may have; `docs/refusals.md` has a row for each.
+    pub const CODES: &'static [&'static str] = Self::VARIANTS;
+
     /// The `code` of the body, and the outcome in the metrics.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::FromBrowser => "FromBrowser",
-            Self::Proxied { .. } => "Proxied",
-            Self::WrongHost { .. } => "WrongHost",
-            Self::NotFound { .. } => "NotFound",
-            Self::MethodNotAllowed => "MethodNotAllowed",
-            Self::TokenMissing => "TokenMissing",
-            Self::TokenTooLong { .. } => "TokenTooLong",
-            Self::TokenMalformed => "TokenMalformed",
-            Self::TooManyRequests { .. } => "TooManyRequests",
-            Self::AgentBusy => "AgentBusy",
-            Self::BrokerCaMissing { .. } => "BrokerCaMissing",
-            Self::BrokerUntrusted { .. } => "BrokerUntrusted",
-            Self::BrokerUnreachable { .. } => "BrokerUnreachable",
-            Self::BrokerTimeout { .. } => "BrokerTimeout",
-            Self::BrokerAnswerInvalid { .. } => "BrokerAnswerInvalid",
-        }
+        self.into()
     }
 
     /// The HTTP status.

@@ -22,7 +22,9 @@ use super::token::PodIdentity;
 const REMEMBERED: u64 = 10_000;
 
 /// Why a pod is not one to vend for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames,
+)]
 pub enum PodError {
     /// There is no pod of this name.
     #[error("pod {pod} does not exist any more; restart the server")]

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use axum::http::StatusCode;
+use strum::VariantNames as _;
 
 use super::authorise::Denied;
 use super::pods::PodError;
@@ -38,7 +39,9 @@ pub enum Refusal {
 }
 
 /// What is wrong with a request as such, or with the moment.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames,
+)]
 pub enum RequestError {
     /// The watches have not seen everything yet, or see nothing any more.
     #[error("the HubStorage broker does not know who may have what: {why}; retry in a minute")]
@@ -99,6 +102,19 @@ impl RequestError {
 }
 
 impl Refusal {
+    /// Every code that an answer may have; `docs/refusals.md` has a row for each.
+    pub fn codes() -> impl Iterator<Item = &'static str> {
+        let each = [
+            RequestError::VARIANTS,
+            TokenError::VARIANTS,
+            ReviewError::VARIANTS,
+            PodError::VARIANTS,
+            Denied::VARIANTS,
+            VendError::VARIANTS,
+        ];
+        each.into_iter().flatten().copied()
+    }
+
     /// The `code` of the answer, and the outcome in metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -20,7 +20,9 @@ pub const TOKEN_LIMIT: usize = 8 * 1024;
 const LEEWAY: i64 = 30;
 
 /// Why a token is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames,
+)]
 pub enum TokenError {
     /// There is none.
     #[error(

@@ -50,7 +50,9 @@ const WAIT_WITHOUT: Duration = Duration::from_millis(1200);
 const KEPT: u64 = 20_000;
 
 /// Why there is no credential for a user who may have one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames,
+)]
 pub enum VendError {
     /// No policy could be made.
     #[error(transparent)]
@@ -77,7 +79,7 @@ pub enum VendError {
     StoreSlow,
     /// The clocks disagree.
     #[error(
-        "the store issued a credential that ends at {expires}, and it is {now} here; compare the clocks of both"
+        "the store issued a credential that ends at {expires}, and it is {now} here; tell the administrators of the hub to compare the clocks of both"
     )]
     StoreClock {
         /// When the credential ends.

@@ -2,17 +2,19 @@
 
 use axum::http::StatusCode;
 use hubstorage_core::api::{
-    GROUPS_ANNOTATION, REINSTALL, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
+    GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use hubstorage_core::injection::WrittenByUser;
 use jiff::Timestamp;
 
 /// Why a pod may have nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames,
+)]
 pub enum Denied {
     /// Nothing is declared for the namespace.
     #[error(
-        "namespace {namespace} has no HubStorage, so its pods get no storage; create one, or use a token of a hub's pod"
+        "namespace {namespace} has no HubStorage, so its pods get no storage; if it is a hub's, tell the administrators of the hub"
     )]
     NoHubStorage {
         /// The namespace of the pod.
@@ -20,7 +22,7 @@ pub enum Denied {
     },
     /// This build cannot read it.
     #[error(
-        "{object} cannot be read ({cause}), so nothing is vended; is a newer CustomResourceDefinition installed than this version of hubstorage knows?"
+        "{object} cannot be read ({cause}), so nothing is vended; tell the administrators of the hub: is a newer CustomResourceDefinition installed than this version of hubstorage knows?"
     )]
     ObjectUnreadable {
         /// Kind and name.
@@ -30,15 +32,17 @@ pub enum Denied {
     },
     /// On its way out.
     #[error(
-        "HubStorage {hub} is being deleted, and its users get no new credentials; wait for it to be gone and create it \
-         again if that was a mistake"
+        "HubStorage {hub} is being deleted, and its users get no new credentials; if that is a mistake, tell the \
+         administrators of the hub"
     )]
     HubStorageDeleting {
         /// Name of the HubStorage.
         hub: String,
     },
     /// Its provider does not allow it.
-    #[error("HubStorage {hub} may not use its StorageProvider: {why}")]
+    #[error(
+        "HubStorage {hub} may not use its StorageProvider; tell the administrators of the hub: {why}"
+    )]
     HubStorageNotAllowed {
         /// Name of the HubStorage.
         hub: String,
@@ -46,7 +50,7 @@ pub enum Denied {
         why: String,
     },
     /// A selector with an unknown operator.
-    #[error("HubStorage {hub}: {cause}")]
+    #[error("HubStorage {hub}: {cause}; tell the administrators of the hub")]
     SelectorInvalid {
         /// Name of the HubStorage.
         hub: String,
@@ -126,8 +130,7 @@ pub enum Denied {
     /// Stamps and usernames cannot be trusted.
     #[error(
         "the admission policies that protect usernames and groups are not in force ({why}), so nothing is vended; \
-         tell the administrators of the hub: {reinstall}",
-        reinstall = REINSTALL
+         tell the administrators of the hub"
     )]
     GuardMissing {
         /// What is missing.
@@ -156,7 +159,7 @@ pub enum Denied {
     },
     /// providerRef points nowhere.
     #[error(
-        "StorageProvider {provider}, which HubStorage {hub} refers to, does not exist; create it"
+        "StorageProvider {provider}, which HubStorage {hub} refers to, does not exist; tell the administrators of the hub"
     )]
     ProviderNotFound {
         /// Name of the StorageProvider.
@@ -166,7 +169,7 @@ pub enum Denied {
     },
     /// The provider vends nothing.
     #[error(
-        "StorageProvider {provider} has no spec.s3.vending, so users get no credentials; add it"
+        "StorageProvider {provider} has no spec.s3.vending, so users get no credentials; tell the administrators of the hub"
     )]
     VendingNotConfigured {
         /// Name of the StorageProvider.
@@ -175,7 +178,7 @@ pub enum Denied {
     /// There are no keys to vend with.
     #[error(
         "there is no Secret {secret} in namespace hubstorage-vending, which spec.s3.vending.credentials of \
-         StorageProvider {provider} refers to; create it"
+         StorageProvider {provider} refers to; tell the administrators of the hub"
     )]
     VendingSecretMissing {
         /// Name of the Secret.
@@ -192,7 +195,9 @@ pub enum Denied {
         hub: String,
     },
     /// No bucket grants anything.
-    #[error("no bucket of HubStorage {hub} grants anything to its users (spec.buckets[].grants)")]
+    #[error(
+        "no bucket of HubStorage {hub} grants anything to its users (spec.buckets[].grants); ask the administrators of the hub"
+    )]
     NothingGranted {
         /// Name of the HubStorage.
         hub: String,
