@@ -1,8 +1,8 @@
 //! Two HubStorages that name one bucket of one store. Users of both would have the same prefixes,
 //! so one of them gets it. From memory only.
 //!
-//! Where both are to keep the bucket, its owner tag decides; where one or both only use it, there is
-//! no tag to tell, and the older claim counts.
+//! Where the bucket bears the owner tag of one, that one has it. Where both are to keep it, one of them
+//! tags it; where one or both only use it, there may be no tag to tell, and the older claim counts.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use kube::ResourceExt as _;
 use crate::controller::Context;
 
 /// The buckets of `hub` at the store `location` that another hub claimed first, by their names
-/// within the hub.
+/// within the hub: it does not get those that do not bear its tag.
 pub fn taken(
     hub: &HubStorage,
     declared: &[Declared],

@@ -34,15 +34,25 @@ pub async fn all(
     let mut lacking = BTreeSet::new();
     let mut seen = Vec::with_capacity(buckets.len());
     for declared in buckets {
-        if let Some(refusal) = target.taken.get(&declared.name) {
-            seen.push(Ok(Seen::Taken(refusal)));
-            continue;
-        }
-        let remembered = remembered_of(declared);
         let store = match declared.management {
             Management::Full => target.store.as_ref(),
             Management::AccessOnly => target.store_of_others.as_ref(),
         };
+        if let Some(refusal) = target.taken.get(&declared.name) {
+            // The same tag refuses whoever else names the bucket, however old that claim is.
+            match observe::is_tagged(store, &declared.bucket, &target.owner).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    seen.push(Ok(Seen::Taken(refusal)));
+                    continue;
+                }
+                Err(error) => {
+                    seen.push(Err(error));
+                    continue;
+                }
+            }
+        }
+        let remembered = remembered_of(declared);
         let look = observe::bucket(store, declared, &remembered, &target.owner, supports).await;
         seen.push(look.map(|look| {
             supports = supports.without_all(look.lacking.iter().copied());

@@ -49,6 +49,22 @@ pub async fn bucket(
     Ok(look)
 }
 
+/// Whether a bucket bears this owner's tag. One whose tags nobody lets us read does not.
+///
+/// # Errors
+/// Those of the store that may pass.
+pub async fn is_tagged(
+    store: &dyn ObjectStore,
+    bucket: &BucketName,
+    owner: &Owner,
+) -> Result<bool, CloudError> {
+    match store.bucket_tags(bucket).await {
+        Ok(tags) => Ok(tags.is_some_and(|tags| tags.get(OWNER_TAG) == Some(&owner.to_string()))),
+        Err(CloudError::OwnedByOthers { .. } | CloudError::AccessDenied { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The first look at a bucket: whose it is.
 ///
 /// # Errors

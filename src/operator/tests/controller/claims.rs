@@ -71,3 +71,27 @@ async fn a_bucket_that_stands_in_status_goes_before_the_older_object() {
     assert!(world.is_ready(&mars));
     loses(&world, &after, "HubStorage mars/mars");
 }
+
+#[tokio::test]
+async fn a_claim_that_the_owner_tag_refuses_keeps_nobody_from_the_bucket() {
+    let owner = hub_of("earth", json!({}));
+    let mut world = World::new(Behaviour::minio())
+        .with(&owner)
+        .with(&namespace("mars"));
+    world.settle().await;
+    let claimant = hub_of("mars", json!({"management": "AccessOnly"}));
+    world.server.apply(&claimant);
+    world.settle().await;
+    loses(&world, &claimant, "earth/earth");
+
+    // The owner is deleted, keeps its bucket, and is made again from Git: younger than the claim.
+    world.server.delete(&owner);
+    world.settle().await;
+    world.cloud.advance(std::time::Duration::from_secs(3600));
+    world.server.apply(&owner);
+    world.settle().await;
+
+    assert!(world.is_ready(&owner));
+    loses(&world, &claimant, "earth/earth");
+    world.stays_as_it_is().await;
+}
