@@ -25,6 +25,8 @@ pub enum ConditionType {
     LifecycleApplied,
     /// The role is there that users' sessions are of; only where the operator makes it.
     RoleReady,
+    /// Sessions are issued for every bucket that grants something; only where the StorageProvider vends.
+    VendingReady,
     /// Users cannot reach each other's data.
     IsolationReady,
     /// New user pods are given what they need.

@@ -230,7 +230,11 @@ pub struct BucketVending {
     pub role_id: Option<String>,
     /// What was found.
     pub verdict: IsolationVerdict,
-    /// Which calls got through, or why nothing is known.
+    /// Why the last try gave no session, or could not be carried out, as conditions have it. A verdict that was
+    /// found before stands beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Which calls got through, or what the reason is about.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }

@@ -1,11 +1,22 @@
 //! The one list of reasons: conditions, events, metric labels and `docs/troubleshooting.md`
 //! all take them from here.
 
-use strum::{Display, EnumIter, IntoEnumIterator, IntoStaticStr};
+use strum::{Display, EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 /// Why something is as it is, for machines; CamelCase, stable API.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, Display, EnumIter,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    IntoStaticStr,
+    Display,
+    EnumIter,
+    EnumString,
 )]
 pub enum Reason {
     // All is well.
@@ -47,7 +58,7 @@ pub enum Reason {
     /// A field of the provider cannot be used.
     InvalidConfiguration,
     // About the store.
-    /// The Secret with keys is missing or incomplete.
+    /// A Secret with keys is missing or incomplete.
     CredentialsMissing,
     /// The store does not accept the keys.
     CredentialsRejected,
@@ -176,7 +187,7 @@ impl Reason {
                 "A field of the StorageProvider cannot be used; the message names it."
             }
             Self::CredentialsMissing => {
-                "The Secret with the provider's keys is missing, or lacks a key."
+                "A Secret with keys of the StorageProvider is missing, or lacks a key: those that manage, or, in VendingReady, those that vend."
             }
             Self::CredentialsRejected => {
                 "The store does not know the access key, or the secret key does not match it."
@@ -214,7 +225,7 @@ impl Reason {
                 "Nobody has tried yet whether this store holds users apart; nothing is vended until then."
             }
             Self::ProbeInconclusive => {
-                "The try whether this store holds users apart could not be carried out; nothing is vended."
+                "The try whether this store holds users apart could not be carried out; nothing is vended. VendingReady says why."
             }
             Self::ProbeLeaks => {
                 "A credential limited to one prefix reached another: this store does not hold users apart, so nothing is vended."
@@ -370,7 +381,7 @@ impl Reason {
                 "See that `hubstorage serve` runs, and that the vending credentials are there."
             }
             Self::ProbeInconclusive => {
-                "See the message: most often the vending identity lacks a permission on the bucket."
+                "See the message of VendingReady: most often the vending identity lacks a permission on the bucket, or its Secret in hubstorage-vending is missing or wrong."
             }
             Self::ProbeLeaks => {
                 "Restrict the vending identity's own policy as docs/security.md shows, or use a store that enforces session policies."

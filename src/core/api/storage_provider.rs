@@ -31,6 +31,11 @@ use super::NameReference;
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].reason"
     ),
+    printcolumn(
+        name = "Vending",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='VendingReady')].status"
+    ),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.s3.endpoint"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.s3.region"),
     printcolumn(

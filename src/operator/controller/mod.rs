@@ -24,6 +24,7 @@ mod step;
 mod tenure;
 mod user_pod;
 pub mod users;
+mod vending;
 mod watches;
 
 pub use api_failure::{ApiFailure, OUTDATED};

@@ -16,7 +16,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::step::not_ready;
-use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Requeue, Step};
+use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Requeue, Step, vending};
 use crate::providers::refuse_moved;
 
 /// The field manager of what hubs find out about a store.
@@ -82,6 +82,41 @@ pub async fn reconcile(
         &context.provider_backoff,
         interval,
     )))
+}
+
+/// Brings the one condition up to date that changes without the store.
+///
+/// # Errors
+/// [`ProviderError`] if status cannot be written.
+pub async fn retell(
+    provider: Arc<StorageProvider>,
+    context: Arc<Context>,
+) -> Result<Requeue, ProviderError> {
+    let before = provider.status.clone().unwrap_or_default();
+    if vending::is_news(&provider, &context.stores.hubs) {
+        let told = vending::of_provider(&provider, &context.stores.hubs);
+        let generation = before.observed_generation;
+        let now = (context.clock)();
+        let told = told.into_iter().collect();
+        let mut conditions = before.conditions.clone();
+        conditions.retain(|condition| condition.type_ != ConditionType::VendingReady.to_string());
+        conditions.extend(update_conditions(&before.conditions, told, generation, now));
+        let status = StorageProviderStatus {
+            conditions,
+            ..before
+        };
+        let written = write(&provider, status, &context).await;
+        match written.map_err(ApiFailure::from) {
+            Ok(()) => {}
+            // Its newer version is on its way here, and is told then.
+            Err(failure) if failure.is_outdated() => {}
+            Err(source) => {
+                let name = provider.name_any();
+                return Err(ProviderError { name, source });
+            }
+        }
+    }
+    Ok(Requeue::as_before())
 }
 
 /// Where a provider was seen to be, as its status tells it.
@@ -183,12 +218,9 @@ async fn write_status(
     let before = provider.status.clone().unwrap_or_default();
     let generation = provider.metadata.generation.unwrap_or_default();
     let now = (context.clock)();
-    let conditions = update_conditions(
-        &before.conditions,
-        verdicts(provider, step),
-        generation,
-        now,
-    );
+    let mut verdicts = verdicts(provider, step);
+    verdicts.extend(vending::of_provider(provider, &context.stores.hubs));
+    let conditions = update_conditions(&before.conditions, verdicts, generation, now);
     let answered = check_request(&provider.metadata)
         .map(str::to_owned)
         .or(before.last_handled_check_request.clone());
@@ -201,18 +233,32 @@ async fn write_status(
     }
     let status = StorageProviderStatus {
         observed_generation: generation,
-        conditions: conditions.clone(),
+        conditions,
         store: home.store,
         account: home.account,
         last_handled_check_request: answered,
-        // Another manager's.
         capabilities: Vec::new(),
     };
-    let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    write(provider, status, context).await
+}
+
+/// Writes all of status but the capabilities, which are another manager's, and tells of what has changed.
+async fn write(
+    provider: &StorageProvider,
+    status: StorageProviderStatus,
+    context: &Context,
+) -> Result<(), kube::Error> {
+    let before = provider.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let conditions = status.conditions.clone();
+    let ours = StorageProviderStatus {
+        capabilities: Vec::new(),
+        ..status
+    };
+    let status = serde_json::to_value(ours).map_err(kube::Error::SerdeError)?;
     apply_status(provider, FIELD_MANAGER, status, context).await?;
     context
         .events
-        .transition(&provider.object_ref(&()), &before.conditions, &conditions)
+        .transition(&provider.object_ref(&()), before, &conditions)
         .await;
     Ok(())
 }

@@ -259,7 +259,10 @@ async fn reconcile_all(
         objects: stores.hubs,
         wakes: users,
     };
-    let of_provider = |object, _| provider::reconcile(object, context.clone());
+    let of_provider = |object, ask| match ask {
+        Ask::Change | Ask::Check => provider::reconcile(object, context.clone()).left_future(),
+        Ask::News => provider::retell(object, context.clone()).right_future(),
+    };
     let of_hub = |object, ask| match ask {
         Ask::Change | Ask::Check => hub::reconcile(object, context.clone()).left_future(),
         Ask::News => hub::retell(object, context.clone()).right_future(),

@@ -8,7 +8,7 @@ use hubstorage_core::api::{ConditionStatus, ConditionType, Reason, Verdict};
 
 use super::Backoff;
 use super::backoff::{LONGEST, jittered};
-use crate::providers::ConnectError;
+use crate::providers::{ConnectError, reason_of};
 
 /// The end of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,26 +85,6 @@ pub(super) fn not_ready(why: ConditionType, reason: Reason, message: &str) -> Ve
     ]
 }
 
-/// The reason that a store's error gives.
-fn reason_of(error: &CloudError) -> Reason {
-    match error {
-        CloudError::Unreachable { .. } => Reason::EndpointUnreachable,
-        CloudError::CredentialsRejected { .. } => Reason::CredentialsRejected,
-        CloudError::NoCredentials { .. } => Reason::CredentialsMissing,
-        CloudError::AccessDenied { .. } => Reason::AccessDenied,
-        CloudError::OwnedByOthers { .. } => Reason::BucketOwnedByOthers,
-        CloudError::InvalidBucketName { .. } => Reason::BucketNameInvalid,
-        CloudError::Unsupported { .. }
-        | CloudError::UnknownRules { .. }
-        | CloudError::UnreadablePolicy { .. } => Reason::Unsupported,
-        CloudError::InvalidCaBundle { .. }
-        | CloudError::InvalidTrust { .. }
-        | CloudError::PolicyRefused { .. } => Reason::InvalidConfiguration,
-        CloudError::Throttled { .. } => Reason::Throttled,
-        CloudError::NoSuchBucket { .. } | CloudError::Failed { .. } => Reason::StoreFailed,
-    }
-}
-
 impl From<&CloudError> for Step {
     fn from(error: &CloudError) -> Self {
         match error.disposition() {
@@ -116,10 +96,9 @@ impl From<&CloudError> for Step {
 
 impl From<&ConnectError> for Step {
     fn from(error: &ConnectError) -> Self {
-        match error {
-            ConnectError::Store(error) => Self::from(error),
-            ConnectError::Unreadable { .. } => Self::retry(error.reason(), error.to_string()),
-            _ => Self::stalled(error.reason(), error.to_string()),
+        match error.disposition() {
+            Disposition::Retry => Self::retry(error.reason(), error.to_string()),
+            Disposition::Stall => Self::stalled(error.reason(), error.to_string()),
         }
     }
 }

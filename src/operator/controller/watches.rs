@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::queue::Ask;
 use super::runner::{Awaited, Wake};
 use super::user_pod::packed;
-use super::{Stores, UserPod};
+use super::{Stores, UserPod, vending};
 use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
@@ -121,7 +121,7 @@ impl Watches {
                 ..Concerned::default()
             }
         }));
-        let all = hubs.clone();
+        let (all, all_providers) = (hubs.clone(), providers.clone());
         running.spawn(bells.clone().follow(hub_changes, move |hub| {
             let itself = ObjectRef::from_obj(hub);
             // All of the namespace: whoever was second may be first now.
@@ -131,12 +131,16 @@ impl Watches {
             users.push(itself.clone());
             let mut hubs = asked(others, Ask::Check);
             hubs.push((itself, ask_of(hub)));
+            let provider = all_providers.get(&ObjectRef::new(&hub.spec.provider_ref.name));
+            let provider = provider.filter(|provider| vending::is_news(provider, &all));
+            let provider = provider.map(|provider| ObjectRef::from_obj(provider.as_ref()));
             Concerned {
+                // Its keys are tried for its hubs.
+                providers: asked(provider.into_iter().collect(), Ask::News),
                 // Servers come and go; what they share is looked at when a check is due.
                 bypasses: hubs.clone(),
                 hubs,
                 users,
-                ..Concerned::default()
             }
         }));
         let all = hubs.clone();

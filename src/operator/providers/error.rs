@@ -1,6 +1,6 @@
 //! Why there is no connection.
 
-use hubstorage_cloud::CloudError;
+use hubstorage_cloud::{CloudError, Disposition};
 use hubstorage_core::api::Reason;
 
 /// Why there is no connection.
@@ -81,15 +81,45 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The reason for conditions and metrics, but for what the store says, which has its own.
+    /// Whether trying again can help.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Store(error) => error.disposition(),
+            Self::Unreadable { .. } => Disposition::Retry,
+            _ => Disposition::Stall,
+        }
+    }
+
+    /// The reason for conditions and metrics.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unsupported { .. } => Reason::Unsupported,
             Self::Invalid { .. } => Reason::InvalidConfiguration,
             Self::NoVending { .. } => Reason::VendingNotConfigured,
             Self::Credentials { .. } => Reason::CredentialsMissing,
-            Self::Unreadable { .. } | Self::Store(_) => Reason::StoreFailed,
+            Self::Unreadable { .. } => Reason::StoreFailed,
+            Self::Store(error) => reason_of(error),
             Self::OtherStore { .. } | Self::OtherAccount { .. } => Reason::ProviderMoved,
         }
+    }
+}
+
+/// The reason that a store's error gives.
+pub fn reason_of(error: &CloudError) -> Reason {
+    match error {
+        CloudError::Unreachable { .. } => Reason::EndpointUnreachable,
+        CloudError::CredentialsRejected { .. } => Reason::CredentialsRejected,
+        CloudError::NoCredentials { .. } => Reason::CredentialsMissing,
+        CloudError::AccessDenied { .. } => Reason::AccessDenied,
+        CloudError::OwnedByOthers { .. } => Reason::BucketOwnedByOthers,
+        CloudError::InvalidBucketName { .. } => Reason::BucketNameInvalid,
+        CloudError::Unsupported { .. }
+        | CloudError::UnknownRules { .. }
+        | CloudError::UnreadablePolicy { .. } => Reason::Unsupported,
+        CloudError::InvalidCaBundle { .. }
+        | CloudError::InvalidTrust { .. }
+        | CloudError::PolicyRefused { .. } => Reason::InvalidConfiguration,
+        CloudError::Throttled { .. } => Reason::Throttled,
+        CloudError::NoSuchBucket { .. } | CloudError::Failed { .. } => Reason::StoreFailed,
     }
 }

@@ -24,7 +24,7 @@ use hubstorage_cloud::{CredentialSource, IsolationProbe, ObjectStore, RoleStore}
 use hubstorage_core::api::StorageProvider;
 
 pub use connections::Connections;
-pub use error::ConnectError;
+pub use error::{ConnectError, reason_of};
 pub use moved::refuse_moved;
 pub use secrets::SecretVersions;
 

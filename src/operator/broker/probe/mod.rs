@@ -21,9 +21,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubstorage_cloud::{CloudError, ProbeVerdict};
+use hubstorage_cloud::{CloudError, Disposition, ProbeVerdict};
 use hubstorage_core::api::{
-    Bucket, HubStorage, IsolationVerdict, PolicyTrial, PolicyVerdict, SYSTEM_NAMESPACE,
+    Bucket, HubStorage, IsolationVerdict, PolicyTrial, PolicyVerdict, Reason, SYSTEM_NAMESPACE,
     StorageProvider,
 };
 use hubstorage_core::hubs::hub_of_namespace;
@@ -41,8 +41,9 @@ use super::informers::Informers;
 use super::issuer::{Issuer, vending_secret};
 use crate::clock::Clock;
 use crate::manifests::SERVE_LEASE;
-use crate::providers::{Connect, VendingSide};
+use crate::providers::{Connect, ConnectError, VendingSide};
 use schedule::{Probe, Schedule, Target, Wanted};
+use verdicts::News;
 
 /// Seconds that the Lease lasts, and how long before its end it is renewed.
 const LEASE_SECONDS: u64 = 15;
@@ -189,6 +190,10 @@ impl Prober {
         let (Some(found), Some(now)) = (found, now) else {
             return false;
         };
+        let Found {
+            verdict: found,
+            failure,
+        } = found;
         let (verdict, outcome) = match found {
             ProbeVerdict::Isolated => (IsolationVerdict::Isolated, "isolated"),
             ProbeVerdict::Leaks { .. } => (IsolationVerdict::Leaks, "leaks"),
@@ -214,12 +219,19 @@ impl Prober {
             IsolationVerdict::Isolated => String::new(),
             _ => found.to_string(),
         };
-        let entry = target.entry(verdict, message);
+        let reason = failure.map(|failure| failure.reason);
+        let entry = target.entry(verdict, reason, message);
+        let stays = failure.is_some_and(|failure| failure.stays);
         let hubs = &self.informers.hubs;
         // What was found of the bucket stands whatever is granted in it by now; what the store said to a policy
         // that nobody gets any more does not.
         let told = trial.as_ref().filter(|_| now.policy == probe.policy);
-        let written = verdicts::write(&self.client, hubs, &probe, &entry, told).await;
+        let news = News {
+            found: &entry,
+            stays,
+            trial: told,
+        };
+        let written = verdicts::write(&self.client, hubs, &probe, &news).await;
         if let Err(error) = &written {
             tracing::warn!(namespace, hub, %error, "status.vending was not written");
         }
@@ -229,18 +241,18 @@ impl Prober {
 
     /// What was found, and what the store said to the policy if that was tried; nothing at all if the keys are
     /// no longer those that were to be tried.
-    async fn probe(&self, probe: &Probe) -> Option<(ProbeVerdict, Option<PolicyTrial>)> {
+    async fn probe(&self, probe: &Probe) -> Option<(Found, Option<PolicyTrial>)> {
         let probing = async {
             let side = match self.connect.vending(&probe.provider).await {
                 Ok(side) => side,
-                Err(error) => return Some((unknown("connect", error.to_string()), None)),
+                Err(error) => return Some((Found::failed("connect", &error), None)),
             };
             if side.secret_version != probe.target.issuer.secret_version {
                 return None;
             }
             let found = canary(&side, probe).await;
             let trial = match &probe.policy {
-                Some(policy) if found == ProbeVerdict::Isolated => {
+                Some(policy) if found.verdict == ProbeVerdict::Isolated => {
                     try_policy(&side, probe, policy).await
                 }
                 _ => None,
@@ -251,17 +263,64 @@ impl Prober {
             .await
             .unwrap_or_else(|_| {
                 let cause = format!("it took longer than {} s", PROBE_WITHIN.as_secs());
-                Some((unknown("finish", cause), None))
+                Some((Found::unknown("finish", cause), None))
             })
     }
 }
 
-fn unknown(call: &'static str, cause: String) -> ProbeVerdict {
-    ProbeVerdict::Unknown { call, cause }
+/// The end of one try.
+#[derive(Debug)]
+struct Found {
+    verdict: ProbeVerdict,
+    /// Why the verdict is `Unknown`.
+    failure: Option<Failure>,
+}
+
+/// Why a try could not be carried out.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    reason: Reason,
+    /// Whether no session is issued until somebody changes something.
+    stays: bool,
+}
+
+impl Found {
+    /// It could not be carried out, for a reason that has no name of its own.
+    fn unknown(call: &'static str, cause: String) -> Self {
+        ProbeVerdict::Unknown { call, cause }.into()
+    }
+
+    /// There was no session to try.
+    fn failed(call: &'static str, error: &ConnectError) -> Self {
+        let failure = Failure {
+            reason: error.reason(),
+            stays: error.disposition() == Disposition::Stall,
+        };
+        Self {
+            verdict: ProbeVerdict::Unknown {
+                call,
+                cause: error.to_string(),
+            },
+            failure: Some(failure),
+        }
+    }
+}
+
+impl From<ProbeVerdict> for Found {
+    fn from(verdict: ProbeVerdict) -> Self {
+        let failure = match verdict {
+            ProbeVerdict::Unknown { .. } => Some(Failure {
+                reason: Reason::ProbeInconclusive,
+                stays: false,
+            }),
+            ProbeVerdict::Isolated | ProbeVerdict::Leaks { .. } => None,
+        };
+        Self { verdict, failure }
+    }
 }
 
 /// Tries a canary's session on the keys of another.
-async fn canary(side: &VendingSide, probe: &Probe) -> ProbeVerdict {
+async fn canary(side: &VendingSide, probe: &Probe) -> Found {
     let (own, foreign) = (Prefix::reserved("canary-a"), Prefix::reserved("canary-b"));
     let bucket = &probe.target.bucket;
     let reach = Reach {
@@ -271,7 +330,7 @@ async fn canary(side: &VendingSide, probe: &Probe) -> ProbeVerdict {
     };
     let policy = match PolicyDocument::allowing(&[reach]) {
         Ok(policy) => policy,
-        Err(error) => return unknown("make the canary's policy", error.to_string()),
+        Err(error) => return Found::unknown("make the canary's policy", error.to_string()),
     };
     let role = probe.target.issuer.role_arn();
     let name = session_name(&own);
@@ -281,11 +340,12 @@ async fn canary(side: &VendingSide, probe: &Probe) -> ProbeVerdict {
         Ok(session) => {
             let probing = &side.probe;
             let writes = probe.writes();
-            probing
+            let found = probing
                 .probe(bucket, role, &session, &own, &foreign, writes)
-                .await
+                .await;
+            found.into()
         }
-        Err(error) => unknown("get a credential", error.to_string()),
+        Err(error) => Found::failed("get a credential", &error.into()),
     }
 }
 

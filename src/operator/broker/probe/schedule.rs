@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubstorage_core::api::{
-    BucketVending, IsolationVerdict, PolicyTrial, PolicyVerdict, StorageProvider,
+    BucketVending, IsolationVerdict, PolicyTrial, PolicyVerdict, Reason, StorageProvider,
 };
 use hubstorage_core::names::BucketName;
 use hubstorage_core::policies::PolicyDocument;
@@ -81,7 +81,12 @@ pub(super) struct Schedule {
 
 impl Target {
     /// The verdict as it stands in status.
-    pub(super) fn entry(&self, verdict: IsolationVerdict, message: String) -> BucketVending {
+    pub(super) fn entry(
+        &self,
+        verdict: IsolationVerdict,
+        reason: Option<Reason>,
+        message: String,
+    ) -> BucketVending {
         BucketVending {
             name: self.name.clone(),
             bucket_name: self.bucket.to_string(),
@@ -90,6 +95,7 @@ impl Target {
             secret_version: self.issuer.secret_version.clone(),
             role_id: self.issuer.role_id().map(str::to_owned),
             verdict,
+            reason: reason.map(|reason| reason.to_string()),
             message,
         }
     }

@@ -18,6 +18,16 @@ use crate::broker::FIELD_MANAGER;
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What one try has to tell.
+pub(super) struct News<'n> {
+    /// The entry, as it stands in status if nothing was known.
+    pub(super) found: &'n BucketVending,
+    /// Whether the try failed for a reason that stays until somebody changes something.
+    pub(super) stays: bool,
+    /// What the store said to the longest policy, if that was tried.
+    pub(super) trial: Option<&'n PolicyTrial>,
+}
+
 /// Writes what was found into the status of the hub that it was found for; nothing, if it says so
 /// already.
 ///
@@ -27,8 +37,7 @@ pub(super) async fn write(
     client: &Client,
     hubs: &Store<DeserializeGuard<HubStorage>>,
     probe: &Probe,
-    found: &BucketVending,
-    trial: Option<&PolicyTrial>,
+    news: &News<'_>,
 ) -> Result<(), kube::Error> {
     let api = Api::<HubStorage>::namespaced(client.clone(), &probe.namespace);
     let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -39,7 +48,7 @@ pub(super) async fn write(
         let seen = hubs.get(&reference);
         let hub = seen.as_ref().and_then(|hub| hub.0.as_ref().ok());
         let same = hub.filter(|hub| hub.uid().as_deref() == Some(&probe.target.hub_uid));
-        let amended = same.and_then(|hub| Some((hub, amended(hub, found, trial)?)));
+        let amended = same.and_then(|hub| Some((hub, news.amending(hub)?)));
         let Some((hub, vending)) = amended else {
             return Ok(());
         };
@@ -61,48 +70,64 @@ pub(super) async fn write(
     }
 }
 
-/// The verdicts of a hub with this one among them, and with what the store said to its policy; `None` where
-/// that changes nothing.
-///
-/// Those on buckets, providers and keys that the hub no longer has are left out.
-fn amended(
-    hub: &HubStorage,
-    found: &BucketVending,
-    trial: Option<&PolicyTrial>,
-) -> Option<HubVendingStatus> {
-    let status = hub.status.as_ref();
-    let vending = status.and_then(|status| status.vending.clone());
-    let HubVendingStatus {
-        buckets: before,
-        policy,
-    } = vending.clone().unwrap_or_default();
-    let is_of_provider = |other: &BucketVending| {
-        other.provider_uid == found.provider_uid
-            && other.provider_generation == found.provider_generation
-            && other.secret_version == found.secret_version
-            && other.role_id == found.role_id
-    };
-    let stands = |other: &&BucketVending| {
-        other.name == found.name
-            && other.bucket_name == found.bucket_name
-            && is_of_provider(other)
-            // Nothing found out takes nothing away; and another way of not finding out is no news.
-            && found.verdict == IsolationVerdict::Unknown
-    };
-    let new = before.iter().find(stands).unwrap_or(found);
-    let is_declared = |name: &str| hub.spec.buckets.iter().any(|bucket| bucket.name == name);
-    let mut after: Vec<BucketVending> = before
-        .iter()
-        .filter(|other| other.name != new.name && is_of_provider(other) && is_declared(&other.name))
-        .chain([new])
-        .cloned()
-        .collect();
-    after.sort_by(|a, b| a.name.cmp(&b.name));
-    let after = HubVendingStatus {
-        buckets: after,
-        policy: trial.cloned().or(policy),
-    };
-    (vending.as_ref() != Some(&after)).then_some(after)
+impl News<'_> {
+    /// The verdicts of a hub with this one among them, and with what the store said to its policy; `None`
+    /// where that changes nothing.
+    ///
+    /// Those on buckets, providers and keys that the hub no longer has are left out.
+    fn amending(&self, hub: &HubStorage) -> Option<HubVendingStatus> {
+        let status = hub.status.as_ref();
+        let vending = status.and_then(|status| status.vending.clone());
+        let HubVendingStatus {
+            buckets: before,
+            policy,
+        } = vending.clone().unwrap_or_default();
+        let is_of_provider = |other: &BucketVending| {
+            other.provider_uid == self.found.provider_uid
+                && other.provider_generation == self.found.provider_generation
+                && other.secret_version == self.found.secret_version
+                && other.role_id == self.found.role_id
+        };
+        let is_of_bucket = |other: &&BucketVending| {
+            other.name == self.found.name
+                && other.bucket_name == self.found.bucket_name
+                && is_of_provider(other)
+        };
+        let new = match before.iter().find(is_of_bucket) {
+            Some(known) => self.beside(known),
+            None => self.found.clone(),
+        };
+        let is_declared = |name: &str| hub.spec.buckets.iter().any(|bucket| bucket.name == name);
+        let others = before.iter().filter(|other| {
+            other.name != new.name && is_of_provider(other) && is_declared(&other.name)
+        });
+        let mut after: Vec<BucketVending> = others.chain([&new]).cloned().collect();
+        after.sort_by(|a, b| a.name.cmp(&b.name));
+        let after = HubVendingStatus {
+            buckets: after,
+            policy: self.trial.cloned().or(policy),
+        };
+        (vending.as_ref() != Some(&after)).then_some(after)
+    }
+
+    /// What stands in status from now on, where this was known of the same bucket.
+    ///
+    /// Nothing found out takes nothing away, and another way of not finding out is no news, but for what
+    /// somebody has to put right. What leaks leaks, whoever lacks keys by now.
+    fn beside(&self, known: &BucketVending) -> BucketVending {
+        let found = self.found;
+        match (found.verdict, known.verdict) {
+            (IsolationVerdict::Isolated | IsolationVerdict::Leaks, _) => found.clone(),
+            (IsolationVerdict::Unknown, IsolationVerdict::Leaks) => known.clone(),
+            (IsolationVerdict::Unknown, _) if self.stays && found.reason != known.reason => {
+                BucketVending {
+                    verdict: known.verdict,
+                    ..found.clone()
+                }
+            }
+            (IsolationVerdict::Unknown, _) => known.clone(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +153,20 @@ mod tests {
             "name": name, "bucketName": format!("earth-{name}"), "providerUid": "provider-1",
             "providerGeneration": 1, "secretVersion": "7", "verdict": verdict, "message": message,
         })
+    }
+
+    fn amended(
+        hub: &HubStorage,
+        found: &BucketVending,
+        trial: Option<&PolicyTrial>,
+    ) -> Option<HubVendingStatus> {
+        let stays = false;
+        News {
+            found,
+            stays,
+            trial,
+        }
+        .amending(hub)
     }
 
     /// What is written when this was found about scratch, with these verdicts in status.
@@ -195,6 +234,44 @@ mod tests {
                 Some(unknown)
             );
         }
+    }
+
+    #[test]
+    fn what_somebody_has_to_put_right_is_told_beside_the_verdict_until_a_try_goes_through() {
+        let because = |verdict: &str, reason: &str| {
+            let mut entry = entry("scratch", verdict, reason);
+            entry["reason"] = json!(reason);
+            entry
+        };
+        let after = |before: &Value, stays: bool, reason: &str| {
+            let found = serde_json::from_value(because("Unknown", reason)).unwrap();
+            let (found, trial) = (&found, None);
+            let news = News {
+                found,
+                stays,
+                trial,
+            };
+            let mut written = news.amending(&hub(json!([before])))?.buckets;
+            Some(serde_json::to_value(written.remove(0)).unwrap())
+        };
+        let isolated = entry("scratch", "Isolated", "");
+        let rejected = because("Isolated", "CredentialsRejected");
+        assert_eq!(
+            after(&isolated, true, "CredentialsRejected"),
+            Some(rejected.clone())
+        );
+        assert_eq!(after(&isolated, false, "EndpointUnreachable"), None);
+        assert_eq!(after(&rejected, true, "CredentialsRejected"), None);
+        assert_eq!(after(&rejected, false, "EndpointUnreachable"), None);
+        let unknown = because("Unknown", "EndpointUnreachable");
+        let then = after(&unknown, true, "AccessDenied");
+        assert_eq!(then, Some(because("Unknown", "AccessDenied")));
+        assert_eq!(
+            after(&entry("scratch", "Leaks", "get"), true, "AccessDenied"),
+            None
+        );
+        let told = written(json!([rejected]), "Isolated", "");
+        assert_eq!(told, Some(json!([["scratch", "Isolated", ""]])));
     }
 
     #[test]

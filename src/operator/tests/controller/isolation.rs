@@ -3,20 +3,18 @@
 use std::collections::BTreeSet;
 
 use hubstorage::certificates::{Address, WebhookState};
-use hubstorage::controller::hub as reconciler;
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::memory::{Behaviour, Bucket};
 use hubstorage_core::api::{Capability, ConditionType, Reason, StorageProvider};
 use hubstorage_core::bucket_policy::{BucketPolicy, Grant, GrantedBy, Statement};
 use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 
 use crate::fixtures::{hub, hub_with, namespace, persistent, provider, scratch};
 use crate::world::World;
 
-use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling};
+use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling, VendingReady};
 
 async fn settled() -> World {
     let mut world = World::new(Behaviour::aws()).with(&hub());
@@ -108,9 +106,54 @@ async fn a_probe_that_could_not_be_carried_out_is_unknown_and_says_why() {
         IsolationReady,
         "Unknown",
         Reason::ProbeInconclusive,
-        &["scratch", "s3:PutObject is missing"],
+        &["scratch", "VendingReady"],
     );
-    assert!(world.is_ready(&hub()));
+    let words = ["scratch", "nothing is vended", "s3:PutObject is missing"];
+    for type_ in [VendingReady, Ready] {
+        world.says(&hub(), type_, "False", Reason::ProbeInconclusive, &words);
+    }
+    world.stays_as_it_is().await;
+}
+
+/// The verdicts as they are, with why the last try gave no session.
+fn fails(world: &World, reason: &str, message: &str) {
+    world.server.edit(&hub(), |hub| {
+        for entry in hub["status"]["vending"]["buckets"].as_array_mut().unwrap() {
+            entry["reason"] = json!(reason);
+            entry["message"] = json!(message);
+        }
+    });
+}
+
+#[tokio::test]
+async fn vending_keys_that_are_missing_or_refused_make_hub_and_provider_say_so_until_they_work() {
+    for (verdict, words) in [
+        ("Unknown", "nothing is vended"),
+        ("Isolated", "good until their end"),
+    ] {
+        let mut world = settled().await;
+        world.provider_says(VendingReady, "Unknown", Reason::ProbePending, &[]);
+        probed(&world, [(verdict, ""), (verdict, "")]);
+        let message = "Secret hubstorage-vending/keys does not exist";
+        fails(&world, "CredentialsMissing", message);
+        world.settle().await;
+        let reason = Reason::CredentialsMissing;
+        let told = ["scratch, persistent: ", message, words];
+        for type_ in [VendingReady, Ready] {
+            world.says(&hub(), type_, "False", reason, &told);
+        }
+        world.provider_says(VendingReady, "False", reason, &[message, words]);
+        world.provider_says(Ready, "True", Reason::Ready, &[]);
+        world.stays_as_it_is().await;
+
+        probed(&world, [ISOLATED, ISOLATED]);
+        world.settle().await;
+        assert!(world.is_ready(&hub()));
+        let told = ["persistent, scratch"];
+        world.says(&hub(), VendingReady, "True", Reason::Applied, &told);
+        world.provider_says(VendingReady, "True", Reason::Applied, &[]);
+        world.stays_as_it_is().await;
+    }
 }
 
 #[tokio::test]
@@ -328,10 +371,7 @@ async fn what_others_statements_grant_is_named_until_it_is_gone_also_over_news()
         },
     ] {
         world.guard_is(state);
-        world.controller.see(&world.server);
-        let context = world.controller.context.clone();
-        let seen = context.stores.hubs.get(&ObjectRef::from_obj(&hub()));
-        reconciler::retell(seen.unwrap(), context).await.unwrap();
+        world.retell(&hub()).await.unwrap();
     }
     says(&world, IsolationReady);
 

@@ -1,14 +1,13 @@
 //! What changes while the store stays as it is: status follows it, and the store is not asked.
 
 use hubstorage::certificates::{Address, WebhookState};
-use hubstorage::controller::{AgentsGap, Parts, hub as reconciler};
+use hubstorage::controller::{AgentsGap, Parts};
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::CloudError;
 use hubstorage_cloud::memory::Behaviour;
 use hubstorage_core::api::{HubStorage, STAMP_ANNOTATION, StorageProvider};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
 use crate::fixtures::{HUB_ACCOUNT, hub, notebook, provider};
@@ -62,10 +61,7 @@ async fn settled() -> World {
 
 /// Tells a hub anew from memory, and gives it as it is then.
 async fn retold(world: &mut World) -> HubStorage {
-    world.controller.see(&world.server);
-    let context = world.controller.context.clone();
-    let seen = context.stores.hubs.get(&ObjectRef::from_obj(&hub()));
-    reconciler::retell(seen.unwrap(), context).await.unwrap();
+    world.retell(&hub()).await.unwrap();
     world.hub(&hub())
 }
 
@@ -84,6 +80,8 @@ async fn news_are_told_without_a_call_to_the_store_and_as_a_check_tells_them() {
         assert_ne!(conditions(&told), conditions(&before), "{what}");
         world.reconcile_hub(&hub()).await.unwrap();
         assert_eq!(world.hub(&hub()), told, "{what}");
+        // The provider is told of some of them, too.
+        world.settle().await;
         world.stays_as_it_is().await;
     }
 }

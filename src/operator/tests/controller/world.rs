@@ -175,6 +175,16 @@ impl World {
         ended.map(drop).map_err(|error| error.to_string())
     }
 
+    /// Tells one hub anew from memory.
+    pub async fn retell(&mut self, hub: &HubStorage) -> Result<(), String> {
+        self.controller.see(&self.server);
+        let context = self.controller.context.clone();
+        let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
+        let told = hub::retell(seen.expect("the watch has seen it"), context).await;
+        self.judge();
+        told.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Looks for the bypasses of one hub, and tells of them.
     pub async fn look_for_bypasses(&mut self, hub: &HubStorage) -> Result<(), String> {
         self.controller.see(&self.server);

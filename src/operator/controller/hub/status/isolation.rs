@@ -10,6 +10,7 @@ use super::injection::some_of;
 use super::verdicts::not_reached;
 use crate::controller::Step;
 use crate::controller::bypasses::{Found, MetadataService, told_by_looking};
+use crate::controller::vending;
 use crate::guard::GuardState;
 use hubstorage_core::api::{
     Bucket, BucketVending, ConditionStatus, ConditionType, Grant, HubStorage, IsolationVerdict,
@@ -17,7 +18,6 @@ use hubstorage_core::api::{
 };
 use hubstorage_core::bypass::Bypass;
 use hubstorage_core::roles::session_role;
-use kube::ResourceExt as _;
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::IsolationReady;
@@ -119,17 +119,16 @@ impl Known<'_> {
             let message = "without a StorageProvider nothing is vended";
             return tell(Reason::ProviderNotFound, message);
         };
-        let s3 = provider.spec.s3.as_ref();
-        if s3.is_none_or(|s3| s3.vending.is_none()) {
+        if !vending::is_declared(provider) {
             let reason = Reason::VendingNotConfigured;
             return tell(reason, reason.meaning());
         }
-        let found = probes(self.hub, provider);
+        let found = vending::probes(self.hub, provider);
         let by = |wanted| found.iter().find(|probe| probe.verdict == wanted);
         if let Some(unknown) = by(IsolationVerdict::Unknown) {
             let message = format!(
-                "nothing is vended from {}: {}",
-                unknown.name, unknown.message
+                "whether bucket {} holds users apart could not be tried; VendingReady says why",
+                unknown.name
             );
             return tell(Reason::ProbeInconclusive, &message);
         }
@@ -218,28 +217,9 @@ fn shared_by_grant(hub: &HubStorage) -> Option<String> {
 
 /// A bucket in which users are not held apart, where the provider vends at all.
 fn leak<'h>(hub: &'h HubStorage, provider: Option<&StorageProvider>) -> Option<&'h BucketVending> {
-    let provider = provider?;
-    provider.spec.s3.as_ref()?.vending.as_ref()?;
-    let found = probes(hub, provider);
+    let provider = provider.filter(|provider| vending::is_declared(provider))?;
+    let found = vending::probes(hub, provider);
     found
         .into_iter()
         .find(|probe| probe.verdict == IsolationVerdict::Leaks)
-}
-
-/// What serve found out about the provider as it is now, not as it once was.
-fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h BucketVending> {
-    let vending = hub.status.iter().flat_map(|status| &status.vending);
-    let probes = vending.flat_map(|vending| &vending.buckets);
-    let Ok(role) = session_role(hub, provider) else {
-        return Vec::new();
-    };
-    let id = role.and_then(|role| role.id);
-    let is_of_role = |probe: &&BucketVending| probe.role_id == id;
-    let current = probes.filter(|probe| is_current(probe, provider));
-    current.filter(is_of_role).collect()
-}
-
-fn is_current(probe: &BucketVending, provider: &StorageProvider) -> bool {
-    Some(&probe.provider_uid) == provider.uid().as_ref()
-        && Some(probe.provider_generation) == provider.metadata.generation
 }

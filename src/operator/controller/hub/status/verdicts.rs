@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, injection, isolation};
 use crate::controller::hub::missed as missed_pods;
 use crate::controller::step::not_ready;
-use crate::controller::{Context, Step};
+use crate::controller::{Context, Step, vending};
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::{
@@ -155,7 +155,7 @@ fn from_memory(
     grants: &[String],
     missed: &[MissedPod],
     context: &Context,
-) -> [Verdict; 2] {
+) -> Vec<Verdict> {
     let provider = context.provider(&hub.spec.provider_ref.name);
     let missed: Vec<String> = missed.iter().map(|pod| pod.name_any()).collect();
     let guard = context.guard.borrow().clone();
@@ -172,10 +172,16 @@ fn from_memory(
         found: context.bypasses.of(&ObjectRef::from_obj(hub)),
         unverified: &unverified,
     };
-    [
-        isolation::verdict(&known),
-        injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed),
-    ]
+    let vending = known
+        .provider
+        .and_then(|provider| vending::of_hub(hub, provider, &guard));
+    let injection = injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed);
+    // Where both are for the same reason, the first says it in full, and Ready repeats that.
+    [isolation::verdict(&known)]
+        .into_iter()
+        .chain(vending)
+        .chain([injection])
+        .collect()
 }
 
 /// `Ready`, and `Reconciling` or `Stalled` where one of them is true.

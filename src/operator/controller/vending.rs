@@ -1,0 +1,163 @@
+//! `VendingReady`: whether the store issues sessions with the vending identity. Pure.
+//!
+//! `hubstorage serve` alone has that identity; what it found stands in `status.vending` of each HubStorage. From
+//! there this tells it twice: of the hub, whose users get nothing, and of the StorageProvider, where the keys are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
+
+use hubstorage_core::api::{
+    BucketVending, ConditionStatus, ConditionType, HubStorage, IsolationVerdict, Reason,
+    StorageProvider, Verdict, condition,
+};
+use hubstorage_core::roles::session_role;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+
+use crate::guard::GuardState;
+
+use ConditionStatus::{False, True, Unknown};
+use ConditionType::VendingReady;
+
+/// Whether users get credentials of this provider at all.
+pub fn is_declared(provider: &StorageProvider) -> bool {
+    let s3 = provider.spec.s3.as_ref();
+    s3.is_some_and(|s3| s3.vending.is_some())
+}
+
+/// What serve found out about the provider and the hub's role as they are now, not as they once were.
+pub fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h BucketVending> {
+    let vending = hub.status.iter().flat_map(|status| &status.vending);
+    let probes = vending.flat_map(|vending| &vending.buckets);
+    let Ok(role) = session_role(hub, provider) else {
+        return Vec::new();
+    };
+    let id = role.and_then(|role| role.id);
+    let is_current = |probe: &&BucketVending| {
+        Some(&probe.provider_uid) == provider.metadata.uid.as_ref()
+            && Some(probe.provider_generation) == provider.metadata.generation
+            && probe.role_id == id
+    };
+    probes.filter(is_current).collect()
+}
+
+/// Of a hub: whether its users get credentials for every bucket that grants something. Nothing where none is
+/// to be vended.
+pub fn of_hub(hub: &HubStorage, provider: &StorageProvider, guard: &GuardState) -> Option<Verdict> {
+    let granting = hub.spec.buckets.iter().filter(|b| b.grants_something());
+    let granting: BTreeSet<&str> = granting.map(|bucket| bucket.name.as_str()).collect();
+    if granting.is_empty() || !is_declared(provider) {
+        return None;
+    }
+    let verdict = |status, reason: Reason, message: String| {
+        Some(Verdict::new(VendingReady, status, reason, message))
+    };
+    if let GuardState::Missing { .. } = guard {
+        let message = "nothing is vended; IsolationReady says why".to_owned();
+        return verdict(False, Reason::GuardMissing, message);
+    }
+    let mut found = probes(hub, provider);
+    found.retain(|probe| granting.contains(probe.name.as_str()));
+    if let Some((reason, message)) = told(&found) {
+        return verdict(False, reason, message);
+    }
+    let tried: BTreeSet<&str> = found.iter().map(|probe| probe.name.as_str()).collect();
+    let untried: Vec<&str> = granting.difference(&tried).copied().collect();
+    if !untried.is_empty() {
+        let message = format!("not tried yet: {}", untried.join(", "));
+        return verdict(Unknown, Reason::ProbePending, message);
+    }
+    let tried: Vec<&str> = tried.into_iter().collect();
+    let message = format!("credentials are issued for {}", tried.join(", "));
+    verdict(True, Reason::Applied, message)
+}
+
+/// What keeps users from credentials: the first reason, and whatever was found for it, each with its buckets.
+fn told(found: &[&BucketVending]) -> Option<(Reason, String)> {
+    let mut troubles: BTreeMap<(Reason, String), Vec<&str>> = BTreeMap::new();
+    for probe in found {
+        if let Some(trouble) = trouble(probe) {
+            troubles.entry(trouble).or_default().push(&probe.name);
+        }
+    }
+    let (first, _) = troubles.first_key_value()?;
+    let reason = first.0;
+    let words: Vec<String> = troubles
+        .iter()
+        .map(|((_, message), buckets)| format!("{}: {message}", buckets.join(", ")))
+        .collect();
+    Some((reason, words.join("; ")))
+}
+
+/// What one try found that keeps users from credentials.
+fn trouble(probe: &BucketVending) -> Option<(Reason, String)> {
+    let reason = probe.reason.as_deref().map(Reason::from_str);
+    let reason = reason.map(|known| known.unwrap_or(Reason::ProbeInconclusive));
+    match (probe.verdict, reason) {
+        (IsolationVerdict::Leaks, _) => {
+            let message = "nothing is vended; IsolationReady says why".to_owned();
+            Some((Reason::ProbeLeaks, message))
+        }
+        (IsolationVerdict::Unknown, reason) => {
+            let reason = reason.unwrap_or(Reason::ProbeInconclusive);
+            Some((reason, format!("nothing is vended; {}", probe.message)))
+        }
+        (IsolationVerdict::Isolated, Some(reason)) => {
+            let message = format!(
+                "no new credentials are issued, and those that were are good until their end; {}",
+                probe.message
+            );
+            Some((reason, message))
+        }
+        (IsolationVerdict::Isolated, None) => None,
+    }
+}
+
+/// Of a provider: what was found for any of its hubs. Nothing where it vends nothing.
+pub fn of_provider(provider: &StorageProvider, hubs: &Store<HubStorage>) -> Option<Verdict> {
+    if !is_declared(provider) {
+        return None;
+    }
+    let name = provider.name_any();
+    let hubs = hubs.state_filter(|hub| hub.spec.provider_ref.name == name);
+    let found = hubs.iter().flat_map(|hub| probes(hub, provider));
+    let found: Vec<&BucketVending> = found.collect();
+    let troubles: BTreeSet<(Reason, String)> = found.iter().filter_map(|p| trouble(p)).collect();
+    // One that stands is told for as long as it is true of any hub: status is not rewritten with every hub
+    // that meets the same trouble.
+    let conditions = provider.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let stands = condition(conditions, VendingReady).and_then(|before| {
+        let mut troubles = troubles.iter();
+        troubles.find(|(reason, message)| {
+            (reason.to_string().as_str(), message) == (&before.reason, &before.message)
+        })
+    });
+    Some(match stands.or(troubles.first()) {
+        Some((reason, message)) => Verdict::new(VendingReady, False, *reason, message),
+        None if found.is_empty() => {
+            let message = "no HubStorage uses it yet for which it was tried";
+            Verdict::new(VendingReady, Unknown, Reason::ProbePending, message)
+        }
+        None => {
+            let message = "sessions are issued with the vending identity";
+            Verdict::new(VendingReady, True, Reason::Applied, message)
+        }
+    })
+}
+
+/// Whether the status of a provider says something else than [`of_provider`] does by now. One that was never
+/// looked at is about to be, and is told as a whole then.
+pub fn is_news(provider: &StorageProvider, hubs: &Store<HubStorage>) -> bool {
+    let conditions = provider.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    if condition(conditions, ConditionType::Ready).is_none() {
+        return false;
+    }
+    let told = condition(conditions, VendingReady);
+    let told = told.map(|told| (told.status.clone(), told.reason.clone(), &told.message));
+    let now = of_provider(provider, hubs);
+    let now = now.as_ref().map(|now| {
+        let (status, reason) = (now.status.to_string(), now.reason.to_string());
+        (status, reason, &now.message)
+    });
+    now != told
+}
