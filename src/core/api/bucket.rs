@@ -351,11 +351,9 @@ pub struct Grant {
     /// With scope Prefix: which one, without a closing slash, for example _groups/ocean. It starts with an
     /// underscore, which no user's prefix does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        with = "Option<String>",
-        length(min = 2, max = 63),
-        pattern(r"^_[A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$")
-    )]
+    #[schemars(with = "Option<String>", length(min = 2, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^_[A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$')")
+        .message("a shared prefix starts with _ and has parts of letters, digits, dots, hyphens and underscores with a slash between them and none at its end, such as _groups/ocean"))]
     #[x_kube(validation = Rule::new("!self.startsWith('_hubstorage') && !self.contains('..') && self.split('/').all(part, part != '.' && part != '_')")
         .message("what starts with _hubstorage is the operator's own, and what is empty, _, . or holds .. is no part of a prefix"))]
     pub prefix: Option<SharedPrefix>,

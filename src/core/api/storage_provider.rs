@@ -80,7 +80,7 @@ pub struct StorageProviderSpec {
 
     /// How often everything declared is compared with the store, ± 10 %. At least 5s.
     #[serde(default = "default_drift_check_interval")]
-    #[schemars(length(max = 20), pattern(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    #[schemars(length(max = 20))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('5s')").message("driftCheckInterval is a duration of at least 5s, such as 10m or 1h30m"))]
     pub drift_check_interval: String,
 

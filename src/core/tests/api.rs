@@ -143,7 +143,7 @@ fn one_line_of_kubectl_get_tells_the_state() {
     };
     assert_eq!(
         columns("StorageProvider"),
-        ["Ready", "Reason", "Endpoint", "Region", "Age"]
+        ["Ready", "Reason", "Vending", "Endpoint", "Region", "Age"]
     );
     assert_eq!(
         columns("HubStorage"),

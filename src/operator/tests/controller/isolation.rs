@@ -464,8 +464,8 @@ async fn a_bucket_that_the_hub_itself_opens_to_others_is_told_and_holds_nothing_
     world.settle().await;
     let words = [
         "As declared",
-        "grant all of bucket scratch",
-        "reads what others have",
+        "grant all lets its subjects",
+        "read every user's data in bucket scratch",
     ];
     world.says(
         &hub(),

@@ -27,7 +27,7 @@ pub fn verdict(webhook: WebhookState, parts: Parts, missed: &[String]) -> Verdic
             ConditionType::InjectionReady,
             ConditionStatus::True,
             Reason::Applied,
-            "the webhook is registered with our certificate authority",
+            "new user pods are given their storage by the webhook, the agents run, and no running pod was missed",
         );
     };
     let messages: Vec<&str> = gaps.iter().map(|(_, message)| message.as_str()).collect();

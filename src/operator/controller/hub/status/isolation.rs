@@ -203,11 +203,11 @@ fn shared_by_grant(hub: &HubStorage) -> Option<String> {
     let opened = buckets.filter_map(|bucket| Some((bucket, bucket.opened_by()?)));
     let told = |(bucket, grant): (&Bucket, &Grant)| {
         let may = match grant.permission {
-            Permission::ReadOnly => "reads",
-            Permission::ReadWrite => "reads, writes and deletes",
+            Permission::ReadOnly => "read",
+            Permission::ReadWrite => "read, write and delete",
         };
         format!(
-            "whom grant {} of bucket {} is for {may} what others have there under their own prefixes",
+            "grant {} lets its subjects {may} every user's data in bucket {}",
             grant.name, bucket.name
         )
     };
