@@ -46,7 +46,7 @@ pub struct HubStorageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleStatus>,
 
-    /// Number of HubUser objects of this hub.
+    /// Number of users who have a HubUser of this hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<i32>,
 

@@ -1,6 +1,6 @@
 //! `HubUser`: one user of one hub, the unit of audit.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,11 @@ use super::NameReference;
     printcolumn(name = "Hub", type_ = "string", json_path = ".spec.hubRef.name"),
     printcolumn(name = "Prefix", type_ = "string", json_path = ".status.prefix"),
     printcolumn(name = "Access", type_ = "string", json_path = ".spec.access"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
     printcolumn(name = "Last-Vend", type_ = "date", json_path = ".status.lastVendTime"),
     printcolumn(
         name = "Age",
@@ -34,7 +39,7 @@ use super::NameReference;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HubUserSpec {
-    /// The HubStorage in the same namespace. Immutable.
+    /// The HubStorage in the same namespace. Immutable. This object is looked at once there is one.
     #[x_kube(validation = Rule::new("self == oldSelf").message("hubRef is immutable"))]
     pub hub_ref: NameReference,
 
@@ -59,15 +64,19 @@ pub enum AccessMode {
 }
 
 /// What is known of a user.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HubUserStatus {
     /// Generation of the spec that this status describes; -1 before the first look.
     #[serde(default = "super::never_observed")]
     pub observed_generation: i64,
 
-    /// The user's key prefix in every bucket of the hub. Absent: the name is not safe under
-    /// prefixScheme Raw, and the user gets nothing.
+    /// Ready, and Stalled where this object has no effect or its user can have no prefix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The user's key prefix in every bucket of the hub. Absent: the conditions say why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
 

@@ -53,6 +53,10 @@ pub enum Reason {
     BucketNameInvalid,
     /// Another HubStorage was in the namespace first.
     SecondHubStorage,
+    /// A HubUser is of no HubStorage.
+    HubStorageNotFound,
+    /// No prefix can be made of a username.
+    UsernameUnsafe,
     /// The operator cannot do this yet.
     Unsupported,
     /// A field of the provider cannot be used.
@@ -181,6 +185,12 @@ impl Reason {
             }
             Self::SecondHubStorage => {
                 "A namespace has one HubStorage, and another one was there first."
+            }
+            Self::HubStorageNotFound => {
+                "spec.hubRef of a HubUser names another HubStorage than the one of its namespace: the object has no effect."
+            }
+            Self::UsernameUnsafe => {
+                "The HubStorage has prefixScheme Raw, and the username of a HubUser would not be safe as a prefix: the user gets nothing."
             }
             Self::Unsupported => "The operator does not support this yet.",
             Self::InvalidConfiguration => {
@@ -331,6 +341,12 @@ impl Reason {
             Self::BucketNameInvalid => "Choose another bucketName.",
             Self::SecondHubStorage => {
                 "Delete one of the two; `kubectl get hs -n NAMESPACE` lists them."
+            }
+            Self::HubStorageNotFound => {
+                "Delete the HubUser, and make one that names the HubStorage of the namespace: hubRef cannot be changed."
+            }
+            Self::UsernameUnsafe => {
+                "Rename the user in JupyterHub, or use prefixScheme Escaped on a new hub."
             }
             Self::Unsupported => "Use another kind of provider, or remove the field.",
             Self::InvalidConfiguration => "Correct the field that the message names.",

@@ -160,7 +160,7 @@ fn one_line_of_kubectl_get_tells_the_state() {
     );
     assert_eq!(
         columns("HubUser"),
-        ["User", "Hub", "Prefix", "Access", "Last-Vend", "Age"]
+        ["User", "Hub", "Prefix", "Access", "Ready", "Last-Vend", "Age"]
     );
 }
 
@@ -190,6 +190,7 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
             "HubStorage.status.buckets",
             "HubStorage.status.conditions",
             "HubStorage.status.vending.buckets",
+            "HubUser.status.conditions",
         ]
     );
     let named_but_no_map = paths_where(|path, schema| {
@@ -204,7 +205,7 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
 
 #[test]
 fn conditions_are_maps_by_type() {
-    for kind in ["StorageProvider", "HubStorage"] {
+    for kind in ["StorageProvider", "HubStorage", "HubUser"] {
         let schema = schema(kind);
         let conditions = &schema["properties"]["status"]["properties"]["conditions"];
         assert_eq!(

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use hubstorage_cloud::faults::{Fault, FaultPlan};
 use hubstorage_cloud::memory::Behaviour;
-use hubstorage_core::api::{AccessMode, HubUser, STAMP_ANNOTATION};
+use hubstorage_core::api::{AccessMode, ConditionType, HubUser, STAMP_ANNOTATION, condition};
 use hubstorage_core::names::{Prefix, PrefixScheme, Username};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde_json::json;
 
@@ -174,6 +175,11 @@ async fn a_name_that_is_not_safe_under_raw_gets_an_object_without_a_prefix() {
         .collect();
     assert_eq!(all["*"], None);
     assert_eq!(all["bob"].as_deref(), Some("bob"));
+    let mut star = users(&world);
+    star.retain(|user| user.spec.username == "*");
+    let (_, reason, message) = says(&world, &star[0], ConditionType::Stalled);
+    assert_eq!(reason, "UsernameUnsafe");
+    assert!(message.contains("prefixScheme Raw"), "{message}");
     world.stays_as_it_is().await;
 }
 
@@ -211,4 +217,66 @@ async fn pods_of_another_namespace_and_a_second_hub_make_no_users() {
     world.settle().await;
     assert_eq!(names(&world), ["bob"]);
     assert_eq!(users(&world)[0].spec.hub_ref.name, "earth");
+}
+
+/// A HubUser as somebody writes it by hand.
+fn by_hand(name: &str, hub: &str, fields: serde_json::Value) -> HubUser {
+    let mut spec = json!({"hubRef": {"name": hub}, "username": "eve"});
+    json_patch::merge(&mut spec, &fields);
+    let mut user = HubUser::new(name, serde_json::from_value(spec).unwrap());
+    user.metadata.namespace = Some("earth".to_owned());
+    user
+}
+
+fn says(world: &World, user: &HubUser, type_: ConditionType) -> (String, String, String) {
+    let status = world.server.get(user).unwrap().status.unwrap();
+    let found = condition(&status.conditions, type_).expect("the condition is there");
+    let Condition {
+        status,
+        reason,
+        message,
+        ..
+    } = found.clone();
+    (status, reason, message)
+}
+
+#[tokio::test]
+async fn one_that_an_admin_made_has_a_prefix_and_says_that_it_suspends() {
+    let eve = by_hand("locked-out", "earth", json!({"access": "Suspended"}));
+    let world = World::new(Behaviour::aws()).with(&hub()).with(&eve);
+    let mut world = world.with(&notebook("jupyter-eve", "eve", HUB_ACCOUNT));
+    world.settle().await;
+    assert_eq!(users(&world).len(), 2, "the operator's, and the admin's");
+    assert_eq!(world.hub(&hub()).status.unwrap().users, Some(1), "one user");
+    for user in users(&world) {
+        assert_eq!(user.status.clone().unwrap().prefix.as_deref(), Some("eve"));
+        let (ready, _, message) = says(&world, &user, ConditionType::Ready);
+        assert_eq!(ready, "True");
+        assert!(
+            message.contains("suspended by HubUser locked-out"),
+            "{message}"
+        );
+    }
+    world.stays_as_it_is().await;
+}
+
+#[tokio::test]
+async fn one_that_names_no_hub_of_the_namespace_says_so_and_counts_nobody() {
+    let stray = by_hand("stray", "erath", json!({}));
+    let mut world = World::new(Behaviour::aws()).with(&hub()).with(&stray);
+    world.settle().await;
+    let (status, reason, message) = says(&world, &stray, ConditionType::Stalled);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("True", "HubStorageNotFound")
+    );
+    assert!(
+        message.contains("erath") && message.contains("which is earth"),
+        "{message}"
+    );
+    assert_eq!(says(&world, &stray, ConditionType::Ready).0, "False");
+    let status = world.server.get(&stray).unwrap().status.unwrap();
+    assert_eq!((status.observed_generation, status.prefix), (1, None));
+    assert_eq!(world.hub(&hub()).status.unwrap().users, Some(0));
+    world.stays_as_it_is().await;
 }
