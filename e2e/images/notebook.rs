@@ -21,7 +21,7 @@ use crate::site::Site;
 const SUITE: &str = "bookworm";
 
 /// What is installed besides Debian's smallest system.
-const PACKAGES: &str = "python3,python3-venv,ca-certificates";
+const PACKAGES: &str = "python3,python3-venv,ca-certificates,git";
 
 /// Python of the same version on the machine: it chooses the wheels that fit.
 const PYTHON: &str = "python3.11";

@@ -308,6 +308,52 @@ async fn a_hubs_fields_are_checked_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_hubs_github_app_is_told_from_its_number_and_from_a_hand_written_variable() {
+    let hub = Hub::namespace("github").await;
+    let app =
+        json!({"clientID": "Iv23liABCDEFGHIJKLMN", "appURL": "https://github.com/apps/earth-hub"});
+    let with = |field: &str, value: &str| {
+        let mut app = app.clone();
+        app[field] = json!(value);
+        json!({"github": app})
+    };
+    let by_hand = json!([{"name": "GH_SCOPED_CREDS_APP_URL", "value": "https://example.org"}]);
+    let cases = [
+        (
+            with("clientID", "123456"),
+            "spec.github.clientID",
+            "beside the App ID",
+        ),
+        (
+            with("appURL", "github.com/apps/earth-hub"),
+            "spec.github.appURL",
+            "is the https address",
+        ),
+        (
+            with("appURL", "https://github.com/$(HOME)"),
+            "spec.github.appURL",
+            "is the https address",
+        ),
+        (
+            json!({"github": {"clientID": "Iv1.0"}}),
+            "spec.github.appURL",
+            "Required",
+        ),
+        (
+            json!({"github": app, "env": by_hand}),
+            "spec",
+            "take them out of env",
+        ),
+    ];
+    for (fields, field, message) in cases {
+        let mut storage = hub.storage();
+        json_patch::merge(&mut storage["spec"], &fields);
+        refused(&hub, storage, field, message).await;
+    }
+    hub.remove().await;
+}
+
+#[tokio::test]
 async fn a_hubs_variables_are_checked_one_by_one() {
     let hub = Hub::namespace("variables").await;
     let from = |source: Value| json!([{"name": "A", "valueFrom": source}]);

@@ -52,6 +52,26 @@ impl Cluster {
         cluster
     }
 
+    /// Starts the user's server on the hub, again where the webhook has not heard of the spec yet, and returns what it
+    /// says of the pod.
+    pub async fn started_with_the_latest(&self, user: &str) -> Value {
+        let generation = "-o=jsonpath={.metadata.generation}";
+        let generation = ["hs", "node", "-n", HUB.namespace, generation];
+        let generation: i64 = self.get(&generation).await.parse().unwrap();
+        let annotation = r"-o=jsonpath={.metadata.annotations.hubstorage\.io/injected}";
+        let report = std::sync::Mutex::new(Value::Null);
+        self.until("the webhook to know the spec", async || {
+            let pod = self.server(&HUB, user).await;
+            let said = ["pod", &pod, "-n", HUB.namespace, annotation];
+            let said: Value = serde_json::from_str(&self.get(&said).await).unwrap();
+            let is_latest = said["generation"] == generation;
+            *report.lock().unwrap() = said;
+            is_latest
+        })
+        .await;
+        report.into_inner().unwrap()
+    }
+
     /// Waits until a hub's storage is ready, and its store known to hold users apart.
     pub async fn is_ready(&self, namespace: &str) {
         let path = "-o=jsonpath={.status.conditions[?(@.type==\"Ready\")].status} {.status.vending.buckets[*].verdict}";

@@ -1,7 +1,5 @@
 //! Variables that a hub declares, as a kubelet gives them to a notebook server.
 
-use std::sync::Mutex;
-
 use hubstorage_core::names::Prefix;
 use hubstorage_e2e::components::hub::HUB;
 use serde_json::{Value, json};
@@ -44,7 +42,7 @@ async fn a_server_has_the_variables_of_its_hub_and_starts_without_those_that_lea
         }
     };
     let given = async {
-        let report = started_with_the_latest(&cluster).await;
+        let report = cluster.started_with_the_latest(USER).await;
         let told = cluster.hub(&HUB).run(USER, TELL).await.unwrap();
         let told: Value = serde_json::from_str(&told.ok().unwrap()).unwrap();
         cluster.hub(&HUB).stop(USER).await.unwrap();
@@ -66,25 +64,4 @@ async fn a_server_has_the_variables_of_its_hub_and_starts_without_those_that_lea
         }
     };
     cluster.without(declared, given, removed).await;
-}
-
-/// Starts the user's server, again where the webhook has not heard of the spec yet, and returns what it says of
-/// the pod.
-async fn started_with_the_latest(cluster: &Cluster) -> Value {
-    let generation = "-o=jsonpath={.metadata.generation}";
-    let generation = ["hs", "node", "-n", HUB.namespace, generation];
-    let generation: i64 = cluster.get(&generation).await.parse().unwrap();
-    let annotation = r"-o=jsonpath={.metadata.annotations.hubstorage\.io/injected}";
-    let report = Mutex::new(Value::Null);
-    cluster
-        .until("the webhook to know the spec", async || {
-            let pod = cluster.server(&HUB, USER).await;
-            let said = ["pod", &pod, "-n", HUB.namespace, annotation];
-            let said: Value = serde_json::from_str(&cluster.get(&said).await).unwrap();
-            let is_latest = said["generation"] == generation;
-            *report.lock().unwrap() = said;
-            is_latest
-        })
-        .await;
-    report.into_inner().unwrap()
 }

@@ -13,6 +13,7 @@ mod agents;
 mod cluster;
 mod dask;
 mod environment;
+mod github;
 mod metadata;
 mod outages;
 mod release;

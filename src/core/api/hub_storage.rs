@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::NameReference;
 use super::bucket::Bucket;
 use super::env::DeclaredVariable;
+use super::github::GitHub;
 use super::hub_status::HubStorageStatus;
 use crate::names::{BucketName, Prefix, PrefixScheme};
 use crate::policies::{PolicyDocument, PolicyError};
@@ -58,6 +59,8 @@ use crate::policies::{PolicyDocument, PolicyError};
     .message("the same bucketName stands in two of spec.buckets: give each a bucket of its own"))]
 #[x_kube(validation = Rule::new("!has(self.env) || self.env.all(e, self.buckets.all(b, !has(b.env) || !b.env.exists(f, f.name == e.name)))")
     .message("the same name stands in spec.env and in the env of a bucket: a variable can hold one value; rename one of them"))]
+#[x_kube(validation = Rule::new("!has(self.github) || ((!has(self.env) || !self.env.exists(e, e.name in ['GH_SCOPED_CREDS_CLIENT_ID', 'GH_SCOPED_CREDS_APP_URL'])) && !self.buckets.exists(b, has(b.env) && b.env.exists(e, e.name in ['GH_SCOPED_CREDS_CLIENT_ID', 'GH_SCOPED_CREDS_APP_URL'])))")
+    .message("spec.github gives GH_SCOPED_CREDS_CLIENT_ID and GH_SCOPED_CREDS_APP_URL: take them out of env, or leave github out"))]
 pub struct HubStorageSpec {
     /// The StorageProvider that the buckets are at. Immutable once there is one: data does not move
     /// by itself.
@@ -83,6 +86,10 @@ pub struct HubStorageSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<DeclaredVariable>,
+
+    /// The GitHub App through which users push: gh-scoped-creds finds it in their pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github: Option<GitHub>,
 }
 
 impl HubStorageSpec {

@@ -19,6 +19,7 @@ macro_rules! reinstall {
 mod bucket;
 mod conditions;
 mod env;
+mod github;
 mod hub_status;
 mod hub_storage;
 mod hub_user;
@@ -36,6 +37,7 @@ pub use env::{
     DeclaredVariable, EnvFormat, KeyReference, LocationVariable, OnConflict, UserField,
     VariableSource,
 };
+pub use github::GitHub;
 pub use hub_status::{
     BucketStatus, BucketVending, CreationIntent, Emptying, HubStorageStatus, HubVendingStatus,
     IsolationVerdict, Origin, PolicyTrial, PolicyVerdict, RoleStatus,

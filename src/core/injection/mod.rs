@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::api::{
-    Bucket, DeclaredVariable, EnvFormat, GROUPS_ANNOTATION, HubStorage, OnConflict, S3Provider,
-    STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
+    Bucket, DeclaredVariable, EnvFormat, GROUPS_ANNOTATION, GitHub, HubStorage, OnConflict,
+    S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use crate::names::{BucketName, Groups, Prefix, PrefixScheme, Username};
 use patch::{ContainerPatch, PodPatch};
@@ -57,6 +57,7 @@ pub struct HubInjection {
     settings: Vec<(&'static str, String)>,
     /// What the spec declares beside.
     env: Vec<DeclaredVariable>,
+    github: Option<GitHub>,
     /// Where credentials are fetched; nowhere, if none are vended.
     agent: Option<String>,
 }
@@ -83,6 +84,7 @@ impl HubInjection {
             buckets: buckets.to_vec(),
             settings: sdk_settings(provider),
             env: hub.spec.env.clone(),
+            github: hub.spec.github.clone(),
             agent: provider.vending.as_ref().map(|_| agent.to_owned()),
         })
     }
@@ -294,6 +296,9 @@ impl HubInjection {
             set("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent);
             let file = format!("{TOKEN_MOUNT_PATH}/{TOKEN_FILE}");
             set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file);
+        }
+        for (name, value) in self.github.iter().flat_map(GitHub::variables) {
+            set(name, value);
         }
         for variable in &self.env {
             variables.extend(declared::of_user(variable, user).zip(Some(variable.on_conflict)));

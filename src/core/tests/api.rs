@@ -160,7 +160,15 @@ fn one_line_of_kubectl_get_tells_the_state() {
     );
     assert_eq!(
         columns("HubUser"),
-        ["User", "Hub", "Prefix", "Access", "Ready", "Last-Vend", "Age"]
+        [
+            "User",
+            "Hub",
+            "Prefix",
+            "Access",
+            "Ready",
+            "Last-Vend",
+            "Age"
+        ]
     );
 }
 

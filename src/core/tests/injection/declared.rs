@@ -77,6 +77,29 @@ fn what_stands_elsewhere_is_referred_to_and_a_pod_starts_without_it() {
 }
 
 #[test]
+fn gh_scoped_creds_is_given_the_hubs_app_and_a_hub_that_gives_another_keeps_it() {
+    let bucket = json!({"name": "scratch"});
+    let app = json!({"clientID": "Iv1.0", "appURL": "https://github.com/apps/earth"});
+    let hub = hub_of(
+        AGENT_URL,
+        json!({"buckets": [bucket], "github": app}),
+        minio(),
+    );
+    let mut pod = notebook_pod();
+    let after = patched(&pod, &admit(&pod, HUB, Some(&hub)));
+    for (name, value) in [
+        ("GH_SCOPED_CREDS_CLIENT_ID", "Iv1.0"),
+        ("GH_SCOPED_CREDS_APP_URL", "https://github.com/apps/earth"),
+    ] {
+        assert_eq!(variable(notebook(&after), name), Some(&json!(value)));
+    }
+
+    pod["spec"]["containers"][0]["env"] =
+        json!([{"name": "GH_SCOPED_CREDS_CLIENT_ID", "value": "Iv1.9"}]);
+    assert_eq!(kept(&pod, &hub), ["GH_SCOPED_CREDS_CLIENT_ID"]);
+}
+
+#[test]
 fn a_user_is_told_their_name_and_their_prefix() {
     let env = json!([
         {"name": "HUB_USER", "valueFrom": {"user": "Name"}},
