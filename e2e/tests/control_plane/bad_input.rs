@@ -425,6 +425,7 @@ async fn a_hubs_variables_are_checked_one_by_one() {
         "AWS_ENDPOINT_URL",
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
         "AWS_REGION",
+        "AWS_S3_ENDPOINT",
         "AWS_SHARED_CREDENTIALS_FILE",
         "AWS_WEB_IDENTITY_TOKEN_FILE",
         "BOTO_CONFIG",
@@ -435,7 +436,7 @@ async fn a_hubs_variables_are_checked_one_by_one() {
         refused(&hub, storage, "spec.env[0].name", message).await;
     }
     let mut storage = hub.storage();
-    storage["spec"]["env"] = json!([{"name": "AWS_VIRTUAL_HOSTING", "value": "FALSE"}, {"name": "LINES", "value": "a\nb"}]);
+    storage["spec"]["env"] = json!([{"name": "AWS_RETRY_MODE", "value": "adaptive"}, {"name": "LINES", "value": "a\nb"}]);
     hub.apply(&storage).await;
     hub.remove().await;
 }

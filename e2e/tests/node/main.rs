@@ -13,6 +13,7 @@ mod agents;
 mod cluster;
 mod dask;
 mod environment;
+mod for_users;
 mod github;
 mod metadata;
 mod outages;

@@ -49,8 +49,8 @@ pub enum OnConflict {
 pub struct DeclaredVariable {
     /// Name of the variable, for example STAC_URL.
     #[schemars(length(min = 1, max = 128), pattern(r"^[A-Za-z_][A-Za-z0-9_]*$"))]
-    #[x_kube(validation = Rule::new("self != 'BOTO_CONFIG' && (!self.startsWith('AWS_') || self in ['AWS_CA_BUNDLE', 'AWS_HTTPS', 'AWS_MAX_ATTEMPTS', 'AWS_REQUEST_PAYER', 'AWS_RETRY_MODE', 'AWS_VIRTUAL_HOSTING'])")
-        .message("by this name SDKs find the store or credentials, which the operator gives them; of the names that start with AWS_ only AWS_CA_BUNDLE, AWS_HTTPS, AWS_MAX_ATTEMPTS, AWS_REQUEST_PAYER, AWS_RETRY_MODE and AWS_VIRTUAL_HOSTING are taken"))]
+    #[x_kube(validation = Rule::new("self != 'BOTO_CONFIG' && (!self.startsWith('AWS_') || self in ['AWS_CA_BUNDLE', 'AWS_MAX_ATTEMPTS', 'AWS_REQUEST_PAYER', 'AWS_RETRY_MODE'])")
+        .message("by this name SDKs find the store or credentials, which the operator gives them; of the names that start with AWS_ only AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS, AWS_REQUEST_PAYER and AWS_RETRY_MODE are taken"))]
     pub name: String,
     /// The value itself. As in a pod, $(NAME) is replaced by the variable NAME that stands before it, and $$ is $.
     /// Whoever may read a pod reads it: it is no place for secrets.

@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::api::{
-    Bucket, DeclaredVariable, EnvFormat, GROUPS_ANNOTATION, GitHub, HubStorage, OnConflict,
-    S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
+    Addressing, Bucket, DeclaredVariable, EnvFormat, GROUPS_ANNOTATION, GitHub, HubStorage,
+    OnConflict, S3Provider, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use crate::names::{BucketName, Groups, Prefix, PrefixScheme, Username};
 use patch::{ContainerPatch, PodPatch};
@@ -104,7 +104,15 @@ fn sdk_settings(provider: &S3Provider) -> Vec<(&'static str, String)> {
     ];
     if let Some(endpoint) = &provider.endpoint {
         settings.push(("AWS_ENDPOINT_URL_S3", endpoint.clone()));
-        if endpoint.starts_with("http://") {
+        // GDAL (rasterio, rioxarray) has names of its own for where the store is: seen with 3.10.
+        let (_, authority) = endpoint.split_once("://").unwrap_or(("", endpoint));
+        let authority = authority.trim_end_matches('/').to_owned();
+        settings.push(("AWS_S3_ENDPOINT", authority));
+        if provider.addressing == Addressing::Path {
+            settings.push(("AWS_VIRTUAL_HOSTING", "FALSE".to_owned()));
+        }
+        if !provider.has_tls() {
+            settings.push(("AWS_HTTPS", "NO".to_owned()));
             // object_store (obstore, polars, deltalake) speaks to no store without TLS unless it is told to.
             settings.push(("AWS_ALLOW_HTTP", "true".to_owned()));
         }

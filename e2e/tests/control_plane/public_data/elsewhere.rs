@@ -107,7 +107,12 @@ s3.put_bucket_policy(Bucket='mur-sst', Policy=json.dumps({'Version': '2012-10-17
     'Resource': ['arn:aws:s3:::mur-sst', 'arn:aws:s3:::mur-sst/*']}]}))
 s3.put_object(Bucket='mur-sst', Key='table.csv', Body=b'depth,temperature\\n10,18.5\\n')
 warm = xarray.Dataset({'analysed_sst': ('time', [18.0, 18.5])})
-warm.to_zarr('s3://mur-sst/zarr', zarr_format=2)";
+warm.to_zarr('s3://mur-sst/zarr', zarr_format=2)
+import rasterio
+with rasterio.MemoryFile() as file:
+    with file.open(driver='GTiff', width=1, height=1, count=1, dtype='uint8') as image:
+        image.write([[[10]]])
+    s3.put_object(Bucket='mur-sst', Key='depth.tif', Body=file.read())";
         self.as_owner(code).await;
     }
 
@@ -133,11 +138,18 @@ warm.to_zarr('s3://mur-sst/zarr', zarr_format=2)";
     /// What belongs in an example in the place of Amazon's addresses, and of a key.
     pub fn translate(&self, example: &str) -> String {
         let (url, address) = (self.url(), self.address);
+        let gdal = format!("\"{HOST}\", \"AWS_HTTPS\": \"YES\", \"AWS_VIRTUAL_HOSTING\": \"TRUE\"");
         let duckdb = format!("ENDPOINT '{address}', URL_STYLE path, USE_SSL false");
         example
             .replace(&format!("https://{HOST}"), &url)
             .replace("https://s3.us-east-2.wasabisys.com", &url)
             .replace(&format!("ENDPOINT '{HOST}'"), &duckdb)
+            .replace(
+                &gdal,
+                &format!(
+                    "\"{address}\", \"AWS_HTTPS\": \"NO\", \"AWS_VIRTUAL_HOSTING\": \"FALSE\""
+                ),
+            )
             .replace("<YOUR_CLIENT_KEY>", &self.key.id)
             .replace("<YOUR_CLIENT_SECRET>", &self.key.secret)
     }

@@ -35,7 +35,7 @@ const ON_AMAZON: [Case; 3] = [
     ("amazon-key", WRITES_OWN, "mine"),
 ];
 
-const NOT_ON_AMAZON: [Case; 11] = [
+const NOT_ON_AMAZON: [Case; 12] = [
     (
         "own-pyarrow",
         "\nimport s3fs; print(s3fs.S3FileSystem().cat(os.environ['SCRATCH_BUCKET'] + '/data.txt').decode())",
@@ -64,6 +64,7 @@ const NOT_ON_AMAZON: [Case; 11] = [
         "True",
     ),
     ("public-duckdb", "\nprint(table.fetchall())", "[(10, 18.5)]"),
+    ("public-rasterio", "\nprint(depth.tolist())", "[[10]]"),
     ("own-key", WRITES_OWN, "mine"),
     ("own-wasabi", WRITES_OWN, "mine"),
     (

@@ -368,20 +368,26 @@ fn each_bucket_has_its_own_variables() {
 }
 
 #[test]
-fn a_store_without_tls_is_one_that_object_store_may_speak_to() {
-    for (endpoint, allowed) in [
-        ("http://minio.example.org:9000", Some(json!("true"))),
-        ("https://minio.example.org:9000", None),
+fn gdal_and_object_store_are_told_how_to_speak_to_a_store_in_their_own_words() {
+    let (http, https) = (
+        "http://minio.example.org:9000",
+        "https://minio.example.org:9000/",
+    );
+    for (endpoint, addressing, expected) in [
+        (http, "Path", ["FALSE", "NO", "true"].map(Some)),
+        (https, "Path", [Some("FALSE"), None, None]),
+        (https, "VirtualHost", [None; 3]),
     ] {
         let mut provider = minio();
         provider["endpoint"] = json!(endpoint);
+        provider["addressing"] = json!(addressing);
         let hub = hub(json!({}), scratch(json!([])), provider);
         let pod = notebook_pod();
         let after = patched(&pod, &admit(&pod, HUB, Some(&hub)));
-        assert_eq!(
-            variable(notebook(&after), "AWS_ALLOW_HTTP"),
-            allowed.as_ref()
-        );
+        let given = |name| variable(notebook(&after), name).and_then(Value::as_str);
+        assert_eq!(given("AWS_S3_ENDPOINT"), Some("minio.example.org:9000"));
+        let names = ["AWS_VIRTUAL_HOSTING", "AWS_HTTPS", "AWS_ALLOW_HTTP"];
+        assert_eq!(names.map(given), expected, "{endpoint} {addressing}");
     }
 }
 
@@ -389,7 +395,9 @@ fn a_store_without_tls_is_one_that_object_store_may_speak_to() {
 fn on_amazon_no_endpoint_is_set_for_it_would_redirect_reads_of_public_data() {
     let pod = notebook_pod();
     let after = patched(&pod, &admit(&pod, HUB, Some(&hub_with(json!([])))));
-    assert_eq!(variable(notebook(&after), "AWS_ENDPOINT_URL_S3"), None);
+    for name in ["AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT"] {
+        assert_eq!(variable(notebook(&after), name), None);
+    }
     assert_eq!(
         variable(notebook(&after), "AWS_REGION"),
         Some(&json!("us-west-2"))
