@@ -280,7 +280,7 @@ async fn a_hubs_fields_are_checked_one_by_one() {
         (
             grant("Prefix", Some("ocean")),
             "grants[0].prefix",
-            "should match",
+            "such as _groups/ocean",
         ),
         (
             grant("Prefix", Some("_hubstorage-canary-a")),

@@ -314,15 +314,23 @@ async fn vending_keys_that_the_store_does_not_take_are_said_in_one_line_of_kubec
     hub.apply(&provider).await;
     hub.apply(&hub.storage()).await;
 
-    let message = hub
-        .until_condition("hs/hub", "IsolationReady", "Unknown", "ProbeInconclusive")
+    hub.until_condition("hs/hub", "IsolationReady", "Unknown", "ProbeInconclusive")
         .await;
-    assert!(
-        message.contains("does not accept the keys of Secret hubstorage-vending/"),
-        "{message}"
-    );
-    assert!(!message.contains("not-a-secret"), "{message}");
-    assert!(hub.get(&["hs", "hub"]).await.contains("ProbeInconclusive"));
+    let provider = format!("hsp/{}", provider["metadata"]["name"].as_str().unwrap());
+    for (object, type_) in [
+        ("hs/hub", "VendingReady"),
+        ("hs/hub", "Ready"),
+        (&provider, "VendingReady"),
+    ] {
+        let message = hub
+            .until_condition(object, type_, "False", "CredentialsRejected")
+            .await;
+        let words = "does not accept the keys of Secret hubstorage-vending/";
+        assert!(message.contains(words), "{object}: {message}");
+        assert!(!message.contains("not-a-secret"), "{message}");
+    }
+    let line = hub.get(&["hs", "hub"]).await;
+    assert!(line.contains("CredentialsRejected"), "{line}");
 
     hub.kubectl(&["delete", "secret", "-n", "hubstorage-vending", &wrong])
         .await;

@@ -73,6 +73,8 @@ fn a_notebook_pod_gets_exactly_this_patch() {
             env("AWS_REGION", "us-east-1"),
             env("AWS_DEFAULT_REGION", "us-east-1"),
             env("AWS_ENDPOINT_URL_S3", "https://minio.example.org:9000"),
+            env("AWS_S3_ENDPOINT", "minio.example.org:9000"),
+            env("AWS_VIRTUAL_HOSTING", "FALSE"),
             env("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),
             env("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"),
             env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23:8180/v1/credentials"),
@@ -115,7 +117,7 @@ fn a_pod_without_env_mounts_volumes_or_annotations_gets_the_lists_too() {
         notebook(&after)["volumeMounts"].as_array().unwrap().len(),
         1
     );
-    assert_eq!(notebook(&after)["env"].as_array().unwrap().len(), 8);
+    assert_eq!(notebook(&after)["env"].as_array().unwrap().len(), 10);
 }
 
 #[test]
