@@ -4,14 +4,15 @@
 //! reconciler never reads a state older than the change that woke it. An object that this build
 //! cannot read is left out; its neighbours go on.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::ready;
 
 use futures::channel::mpsc::{Receiver, Sender, channel};
 use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use hubstorage_core::api::{
-    HubStorage, HubUser, STAMP_ANNOTATION, SYSTEM_NAMESPACE, StorageProvider, USERNAME_ANNOTATION,
-    USERNAME_LABEL,
+    ConditionType, HubStorage, HubUser, STAMP_ANNOTATION, SYSTEM_NAMESPACE, StorageProvider,
+    USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -111,13 +112,22 @@ impl Watches {
         };
 
         let mut running = JoinSet::new();
-        let all = hubs.clone();
+        let (all, all_providers) = (hubs.clone(), providers.clone());
+        let mut told = HashMap::new();
         running.spawn(bells.clone().follow(provider_changes, move |provider| {
-            let name = provider.name_any();
-            let of_it = refs(&all, |hub| hub.spec.provider_ref.name == name);
+            let (name, itself) = (provider.name_any(), ObjectRef::from_obj(provider));
+            let now = what_hubs_go_by(provider);
+            let is_news = match all_providers.get(&itself) {
+                Some(_) => told.insert(name.clone(), now.clone()) != Some(now),
+                None => {
+                    told.remove(&name);
+                    true
+                }
+            };
+            let of_it = |hub: &HubStorage| is_news && hub.spec.provider_ref.name == name;
             Concerned {
-                providers: vec![(ObjectRef::from_obj(provider), ask_of(provider))],
-                hubs: asked(of_it, Ask::Check),
+                providers: vec![(itself, ask_of(provider))],
+                hubs: asked(refs(&all, of_it), Ask::Check),
                 ..Concerned::default()
             }
         }));
@@ -248,7 +258,7 @@ impl Bells {
     async fn follow<K>(
         mut self,
         changes: impl Stream<Item = K>,
-        concern: impl Fn(&K) -> Concerned,
+        mut concern: impl FnMut(&K) -> Concerned,
     ) {
         let mut changes = std::pin::pin!(changes);
         while let Some(changed) = changes.next().await {
@@ -282,6 +292,19 @@ fn ask_of(object: &impl Awaited) -> Ask {
         true => Ask::Change,
         false => Ask::News,
     }
+}
+
+/// A provider but for what its hubs have told it themselves: where only that has changed, checking all of them
+/// would call the store for nothing.
+fn what_hubs_go_by(provider: &StorageProvider) -> StorageProvider {
+    let mut provider = provider.clone();
+    provider.metadata.resource_version = None;
+    provider.metadata.managed_fields = None;
+    if let Some(status) = &mut provider.status {
+        let vending = ConditionType::VendingReady.to_string();
+        status.conditions.retain(|told| told.type_ != vending);
+    }
+    provider
 }
 
 fn asked<K: Resource<DynamicType = ()>>(

@@ -216,6 +216,45 @@ async fn a_secret_that_appears_changes_or_goes_wakes_the_providers_that_it_is_fo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hubs_are_woken_by_their_provider_but_not_by_what_they_have_told_it() {
+    log_everything();
+    let api = ApiServer::start(json!({"keys": []})).await;
+    api.put("storageproviders/minio", provider("minio"));
+    api.put("hubstorages/earth/earth", hub_of("earth", "minio"));
+    let mut watches = Watches::start(&api.client(), &CADENCE, &Pulses::default());
+    let listed = tokio::time::timeout(PATIENCE, watches.listed());
+    listed.await.unwrap();
+    let condition = |type_: &str, message: &str| {
+        json!({
+            "type": type_, "status": "False", "reason": "CredentialsRejected", "message": message,
+            "lastTransitionTime": "2026-05-01T10:00:00Z",
+        })
+    };
+    let tells = |conditions: serde_json::Value| {
+        api.edit("storageproviders/minio", |provider| {
+            provider["status"] = json!({"observedGeneration": 1, "conditions": conditions})
+        });
+    };
+    let ready = condition("Ready", "");
+    let woken = async |watches: &mut Watches| {
+        let hub = tokio::time::timeout(PATIENCE, watches.hubs.next());
+        name_of(hub.await.unwrap().unwrap())
+    };
+
+    tells(json!([ready]));
+    assert_eq!(woken(&mut watches).await, "earth");
+    for message in ["one", "two"] {
+        tells(json!([ready, condition("VendingReady", message)]));
+        let provider = tokio::time::timeout(PATIENCE, watches.providers.next());
+        assert_eq!(name_of(provider.await.unwrap().unwrap()), "minio");
+    }
+    api.delete("storageproviders/minio");
+
+    assert_eq!(woken(&mut watches).await, "earth", "by its end");
+    assert!(watches.hubs.next().now_or_never().is_none(), "and no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_secrets_no_more_than_the_metadata_is_asked_for() {
     log_everything();
     let hub = Hub::start_at(Behaviour::minio(), false, CADENCE).await;
