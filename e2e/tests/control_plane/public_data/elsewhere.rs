@@ -108,10 +108,10 @@ s3.put_bucket_policy(Bucket='mur-sst', Policy=json.dumps({'Version': '2012-10-17
 s3.put_object(Bucket='mur-sst', Key='table.csv', Body=b'depth,temperature\\n10,18.5\\n')
 warm = xarray.Dataset({'analysed_sst': ('time', [18.0, 18.5])})
 warm.to_zarr('s3://mur-sst/zarr', zarr_format=2)
-import rasterio
+import numpy, rasterio
 with rasterio.MemoryFile() as file:
     with file.open(driver='GTiff', width=1, height=1, count=1, dtype='uint8') as image:
-        image.write([[[10]]])
+        image.write(numpy.array([[[10]]], 'uint8'))
     s3.put_object(Bucket='mur-sst', Key='depth.tif', Body=file.read())";
         self.as_owner(code).await;
     }
