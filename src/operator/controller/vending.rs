@@ -95,7 +95,7 @@ fn trouble(probe: &BucketVending) -> Option<(Reason, String)> {
     let reason = reason.map(|known| known.unwrap_or(Reason::ProbeInconclusive));
     match (probe.verdict, reason) {
         (IsolationVerdict::Leaks, _) => {
-            let message = "nothing is vended; IsolationReady says why".to_owned();
+            let message = "nothing is vended; IsolationReady of the HubStorage says why".to_owned();
             Some((Reason::ProbeLeaks, message))
         }
         (IsolationVerdict::Unknown, reason) => {
