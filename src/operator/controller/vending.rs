@@ -25,7 +25,8 @@ pub fn is_declared(provider: &StorageProvider) -> bool {
     s3.is_some_and(|s3| s3.vending.is_some())
 }
 
-/// What serve found out about the provider and the hub's role as they are now, not as they once were.
+/// What serve found out about the provider, the hub's role and its grants as they are now, not as they once were: a
+/// bucket that grants nothing any more is tried no more.
 pub fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h BucketVending> {
     let vending = hub.status.iter().flat_map(|status| &status.vending);
     let probes = vending.flat_map(|vending| &vending.buckets);
@@ -33,10 +34,15 @@ pub fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h Bu
         return Vec::new();
     };
     let id = role.and_then(|role| role.id);
+    let is_granting = |name: &str| {
+        let mut buckets = hub.spec.buckets.iter();
+        buckets.any(|bucket| bucket.name == name && bucket.grants_something())
+    };
     let is_current = |probe: &&BucketVending| {
         Some(&probe.provider_uid) == provider.metadata.uid.as_ref()
             && Some(probe.provider_generation) == provider.metadata.generation
             && probe.role_id == id
+            && is_granting(&probe.name)
     };
     probes.filter(is_current).collect()
 }
@@ -56,8 +62,7 @@ pub fn of_hub(hub: &HubStorage, provider: &StorageProvider, guard: &GuardState) 
         let message = "nothing is vended; IsolationReady says why".to_owned();
         return verdict(False, Reason::GuardMissing, message);
     }
-    let mut found = probes(hub, provider);
-    found.retain(|probe| granting.contains(probe.name.as_str()));
+    let found = probes(hub, provider);
     if let Some((reason, message)) = told(&found) {
         return verdict(False, reason, message);
     }

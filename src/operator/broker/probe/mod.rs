@@ -229,6 +229,7 @@ impl Prober {
         let news = News {
             found: &entry,
             stays,
+            issued: failure.is_none_or(|failure| failure.issued),
             trial: told,
         };
         let written = verdicts::write(&self.client, hubs, &probe, &news).await;
@@ -282,12 +283,22 @@ struct Failure {
     reason: Reason,
     /// Whether no session is issued until somebody changes something.
     stays: bool,
+    /// Whether there was a session to try.
+    issued: bool,
 }
 
 impl Found {
     /// It could not be carried out, for a reason that has no name of its own.
     fn unknown(call: &'static str, cause: String) -> Self {
-        ProbeVerdict::Unknown { call, cause }.into()
+        let failure = Failure {
+            reason: Reason::ProbeInconclusive,
+            stays: false,
+            issued: false,
+        };
+        Self {
+            verdict: ProbeVerdict::Unknown { call, cause },
+            failure: Some(failure),
+        }
     }
 
     /// There was no session to try.
@@ -295,6 +306,7 @@ impl Found {
         let failure = Failure {
             reason: error.reason(),
             stays: error.disposition() == Disposition::Stall,
+            issued: false,
         };
         Self {
             verdict: ProbeVerdict::Unknown {
@@ -306,12 +318,14 @@ impl Found {
     }
 }
 
+/// What trying a session gave.
 impl From<ProbeVerdict> for Found {
     fn from(verdict: ProbeVerdict) -> Self {
         let failure = match verdict {
             ProbeVerdict::Unknown { .. } => Some(Failure {
                 reason: Reason::ProbeInconclusive,
                 stays: false,
+                issued: true,
             }),
             ProbeVerdict::Isolated | ProbeVerdict::Leaks { .. } => None,
         };

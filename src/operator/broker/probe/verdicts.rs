@@ -24,6 +24,8 @@ pub(super) struct News<'n> {
     pub(super) found: &'n BucketVending,
     /// Whether the try failed for a reason that stays until somebody changes something.
     pub(super) stays: bool,
+    /// Whether there was a session to try: then no reason holds any more for which there was none.
+    pub(super) issued: bool,
     /// What the store said to the longest policy, if that was tried.
     pub(super) trial: Option<&'n PolicyTrial>,
 }
@@ -119,12 +121,22 @@ impl News<'_> {
         match (found.verdict, known.verdict) {
             (IsolationVerdict::Isolated | IsolationVerdict::Leaks, _) => found.clone(),
             (IsolationVerdict::Unknown, IsolationVerdict::Leaks) => known.clone(),
-            (IsolationVerdict::Unknown, _) if self.stays && found.reason != known.reason => {
+            (IsolationVerdict::Unknown, IsolationVerdict::Isolated) if self.issued => {
                 BucketVending {
-                    verdict: known.verdict,
-                    ..found.clone()
+                    reason: None,
+                    message: String::new(),
+                    ..known.clone()
                 }
             }
+            (IsolationVerdict::Unknown, IsolationVerdict::Unknown)
+                if self.issued && found.reason != known.reason =>
+            {
+                found.clone()
+            }
+            (IsolationVerdict::Unknown, _) if self.stays => BucketVending {
+                verdict: known.verdict,
+                ..found.clone()
+            },
             (IsolationVerdict::Unknown, _) => known.clone(),
         }
     }
@@ -160,10 +172,11 @@ mod tests {
         found: &BucketVending,
         trial: Option<&PolicyTrial>,
     ) -> Option<HubVendingStatus> {
-        let stays = false;
+        let (stays, issued) = (false, false);
         News {
             found,
             stays,
+            issued,
             trial,
         }
         .amending(hub)
@@ -246,9 +259,11 @@ mod tests {
         let after = |before: &Value, stays: bool, reason: &str| {
             let found = serde_json::from_value(because("Unknown", reason)).unwrap();
             let (found, trial) = (&found, None);
+            let issued = reason == "ProbeInconclusive";
             let news = News {
                 found,
                 stays,
+                issued,
                 trial,
             };
             let mut written = news.amending(&hub(json!([before])))?.buckets;
@@ -270,6 +285,16 @@ mod tests {
             after(&entry("scratch", "Leaks", "get"), true, "AccessDenied"),
             None
         );
+        // There was a session: why there was none is over, whatever else kept the try from its end.
+        let inconclusive = |before: &Value| after(before, false, "ProbeInconclusive");
+        let mut without_reason = isolated.clone();
+        without_reason.as_object_mut().unwrap().remove("message");
+        assert_eq!(inconclusive(&rejected), Some(without_reason));
+        assert_eq!(inconclusive(&isolated), None);
+        let denied = because("Unknown", "AccessDenied");
+        let known = because("Unknown", "ProbeInconclusive");
+        assert_eq!(inconclusive(&denied), Some(known.clone()));
+        assert_eq!(inconclusive(&known), None);
         let told = written(json!([rejected]), "Isolated", "");
         assert_eq!(told, Some(json!([["scratch", "Isolated", ""]])));
     }
