@@ -195,8 +195,7 @@ impl PolicyTrial {
     /// Whether this policy was tried, at this provider as it is now.
     pub fn is_of(&self, policy: &PolicyDocument, provider: &StorageProvider) -> bool {
         self.fingerprint == policy.fingerprint()
-            && Some(&self.provider_uid) == provider.metadata.uid.as_ref()
-            && Some(self.provider_generation) == provider.metadata.generation
+            && provider.is_still(&self.provider_uid, self.provider_generation)
     }
 }
 

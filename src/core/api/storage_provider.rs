@@ -399,6 +399,17 @@ impl StorageProvider {
         Some(&vending.role)
     }
 
+    /// Whether users get credentials of it at all.
+    pub fn vends(&self) -> bool {
+        self.vending_role().is_some()
+    }
+
+    /// Whether this is the provider of that UID, in that generation: what was found out of another one, or under
+    /// another spec, says nothing about it.
+    pub fn is_still(&self, uid: &str, generation: i64) -> bool {
+        self.metadata.uid.as_deref() == Some(uid) && self.metadata.generation == Some(generation)
+    }
+
     /// What the store was found unable to do under the present spec; another one is tried again.
     pub fn lacks(&self) -> impl Iterator<Item = Capability> {
         let known = self.status.iter().flat_map(|status| &status.capabilities);

@@ -231,12 +231,7 @@ fn provider_of(world: &impl World, hub: &HubStorage) -> Result<StorageProvider, 
         .0
         .as_ref()
         .map_err(|error| unreadable("StorageProvider", &error.metadata, &error.error))?;
-    if provider
-        .spec
-        .s3
-        .as_ref()
-        .is_none_or(|s3| s3.vending.is_none())
-    {
+    if !provider.vends() {
         return Err(Denied::VendingNotConfigured {
             provider: name.clone(),
         });
@@ -400,8 +395,7 @@ pub(super) fn verdict<'h>(
     vending.buckets.iter().find(|found| {
         found.name == name
             && found.bucket_name == bucket.as_str()
-            && Some(&found.provider_uid) == provider.metadata.uid.as_ref()
-            && Some(found.provider_generation) == provider.metadata.generation
+            && provider.is_still(&found.provider_uid, found.provider_generation)
             && issuer.is_of(found)
     })
 }

@@ -64,13 +64,8 @@ pub async fn reconcile(
         true => Ok(()),
         false => write_status(&provider, &step, home, &context).await,
     };
-    match written.map_err(ApiFailure::from) {
-        Ok(()) => {}
-        Err(failure) if failure.is_outdated() => return Ok(Requeue::after(OUTDATED)),
-        Err(source) => {
-            let name = provider.name_any();
-            return Err(ProviderError { name, source });
-        }
+    if !is_written(&provider, written)? {
+        return Ok(Requeue::after(OUTDATED));
     }
 
     context
@@ -84,7 +79,8 @@ pub async fn reconcile(
     )))
 }
 
-/// Brings the one condition up to date that changes without the store.
+/// Brings the one condition up to date that changes without the store. A provider that was never looked at is
+/// about to be, and is told as a whole then.
 ///
 /// # Errors
 /// [`ProviderError`] if status cannot be written.
@@ -93,30 +89,38 @@ pub async fn retell(
     context: Arc<Context>,
 ) -> Result<Requeue, ProviderError> {
     let before = provider.status.clone().unwrap_or_default();
-    if vending::is_news(&provider, &context.stores.hubs) {
-        let told = vending::of_provider(&provider, &context.stores.hubs);
-        let generation = before.observed_generation;
-        let now = (context.clock)();
-        let told = told.into_iter().collect();
-        let mut conditions = before.conditions.clone();
-        conditions.retain(|condition| condition.type_ != ConditionType::VendingReady.to_string());
-        conditions.extend(update_conditions(&before.conditions, told, generation, now));
+    let told = vending::of_provider(&provider, &context.stores.hubs);
+    let told = told.into_iter().collect();
+    let now = (context.clock)();
+    let told = update_conditions(&before.conditions, told, before.observed_generation, now);
+    let mut conditions = before.conditions.clone();
+    conditions.retain(|condition| condition.type_ != ConditionType::VendingReady.to_string());
+    conditions.extend(told);
+    let is_looked_at = condition(&before.conditions, ConditionType::Ready).is_some();
+    if is_looked_at && conditions != before.conditions {
         let status = StorageProviderStatus {
             conditions,
             ..before
         };
-        let written = write(&provider, status, &context).await;
-        match written.map_err(ApiFailure::from) {
-            Ok(()) => {}
-            // Its newer version is on its way here, and is told then.
-            Err(failure) if failure.is_outdated() => {}
-            Err(source) => {
-                let name = provider.name_any();
-                return Err(ProviderError { name, source });
-            }
-        }
+        // Where it is outdated, its newer version is on its way here, and is told then.
+        is_written(&provider, write(&provider, status, &context).await)?;
     }
     Ok(Requeue::as_before())
+}
+
+/// Whether status was written, which it is not where the provider has changed since.
+fn is_written(
+    provider: &StorageProvider,
+    written: Result<(), kube::Error>,
+) -> Result<bool, ProviderError> {
+    match written.map_err(ApiFailure::from) {
+        Ok(()) => Ok(true),
+        Err(failure) if failure.is_outdated() => Ok(false),
+        Err(source) => {
+            let name = provider.name_any();
+            Err(ProviderError { name, source })
+        }
+    }
 }
 
 /// Where a provider was seen to be, as its status tells it.

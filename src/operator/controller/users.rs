@@ -5,7 +5,8 @@
 //! fields only, under its own field manager. Admins may make one themselves, under any name;
 //! its status is kept like that of the others.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,8 +68,9 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         .map(Arc::as_ref)
         .filter(|user| user.spec.hub_ref.name == hub.name_any())
         .collect();
+    let suspended = suspended(&of_this_hub);
     for user in &all {
-        let told = tell(&hub, user, &of_this_hub, &context).await;
+        let told = tell(&hub, user, &suspended, &context).await;
         written = written.and(told);
     }
     written = written.and(count(&hub, &namespace, &of_this_hub, &context).await);
@@ -142,9 +144,24 @@ async fn make(
     Ok(())
 }
 
-/// What a HubUser says: the prefix, and what keeps it from being of use. `of_hub` are those of `hub`, the one
-/// that counts in the namespace.
-fn look(hub: &HubStorage, user: &HubUser, of_hub: &[&HubUser]) -> (Option<Prefix>, Vec<Verdict>) {
+/// Usernames that are suspended, each with the HubUser that says so; the first by name, where several do.
+fn suspended<'u>(of_hub: &[&'u HubUser]) -> BTreeMap<&'u str, String> {
+    let is_suspended = |user: &&&HubUser| user.spec.access == AccessMode::Suspended;
+    let mut suspended: Vec<_> = of_hub.iter().filter(is_suspended).collect();
+    // Of two of the same username, the later one stays in the map.
+    suspended.sort_by_key(|user| Reverse(user.name_any()));
+    let by_username = suspended.into_iter();
+    let by_username = by_username.map(|user| (user.spec.username.as_str(), user.name_any()));
+    by_username.collect()
+}
+
+/// What a HubUser says: the prefix, and what keeps it from being of use. `hub` is the one that counts in the
+/// namespace.
+fn look(
+    hub: &HubStorage,
+    user: &HubUser,
+    suspended: &BTreeMap<&str, String>,
+) -> (Option<Prefix>, Vec<Verdict>) {
     let stalled = |reason, message: String| (None, not_ready(Stalled, reason, &message));
     let named = &user.spec.hub_ref.name;
     if *named != hub.name_any() {
@@ -165,14 +182,7 @@ fn look(hub: &HubStorage, user: &HubUser, of_hub: &[&HubUser]) -> (Option<Prefix
         Ok(prefix) => prefix,
         Err(why) => return stalled(Reason::UsernameUnsafe, why),
     };
-    let same = of_hub
-        .iter()
-        .filter(|other| other.spec.username == user.spec.username);
-    let suspending = same
-        .filter(|other| other.spec.access == AccessMode::Suspended)
-        .map(|other| other.name_any())
-        .min();
-    let message = match suspending {
+    let message = match suspended.get(user.spec.username.as_str()) {
         None => format!("what is granted under the user's own prefix is under {prefix}/"),
         Some(by) => format!(
             "suspended by HubUser {by}: no credentials are issued, and those that were end within the hour"
@@ -191,10 +201,10 @@ fn look(hub: &HubStorage, user: &HubUser, of_hub: &[&HubUser]) -> (Option<Prefix
 async fn tell(
     hub: &HubStorage,
     user: &HubUser,
-    of_hub: &[&HubUser],
+    suspended: &BTreeMap<&str, String>,
     context: &Context,
 ) -> Result<(), UsersError> {
-    let (prefix, verdicts) = look(hub, user, of_hub);
+    let (prefix, verdicts) = look(hub, user, suspended);
     let prefix = prefix.map(|prefix| prefix.to_string());
     let generation = user.metadata.generation.unwrap_or_default();
     let nothing = HubUserStatus::default();

@@ -19,12 +19,6 @@ use crate::guard::GuardState;
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::VendingReady;
 
-/// Whether users get credentials of this provider at all.
-pub fn is_declared(provider: &StorageProvider) -> bool {
-    let s3 = provider.spec.s3.as_ref();
-    s3.is_some_and(|s3| s3.vending.is_some())
-}
-
 /// What serve found out about the provider, the hub's role and its grants as they are now, not as they once were: a
 /// bucket that grants nothing any more is tried no more.
 pub fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h BucketVending> {
@@ -39,8 +33,7 @@ pub fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h Bu
         buckets.any(|bucket| bucket.name == name && bucket.grants_something())
     };
     let is_current = |probe: &&BucketVending| {
-        Some(&probe.provider_uid) == provider.metadata.uid.as_ref()
-            && Some(probe.provider_generation) == provider.metadata.generation
+        provider.is_still(&probe.provider_uid, probe.provider_generation)
             && probe.role_id == id
             && is_granting(&probe.name)
     };
@@ -52,7 +45,7 @@ pub fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h Bu
 pub fn of_hub(hub: &HubStorage, provider: &StorageProvider, guard: &GuardState) -> Option<Verdict> {
     let granting = hub.spec.buckets.iter().filter(|b| b.grants_something());
     let granting: BTreeSet<&str> = granting.map(|bucket| bucket.name.as_str()).collect();
-    if granting.is_empty() || !is_declared(provider) {
+    if granting.is_empty() || !provider.vends() {
         return None;
     }
     let verdict = |status, reason: Reason, message: String| {
@@ -120,7 +113,7 @@ fn trouble(probe: &BucketVending) -> Option<(Reason, String)> {
 
 /// Of a provider: what was found for any of its hubs. Nothing where it vends nothing.
 pub fn of_provider(provider: &StorageProvider, hubs: &Store<HubStorage>) -> Option<Verdict> {
-    if !is_declared(provider) {
+    if !provider.vends() {
         return None;
     }
     let name = provider.name_any();
@@ -148,21 +141,4 @@ pub fn of_provider(provider: &StorageProvider, hubs: &Store<HubStorage>) -> Opti
             Verdict::new(VendingReady, True, Reason::Applied, message)
         }
     })
-}
-
-/// Whether the status of a provider says something else than [`of_provider`] does by now. One that was never
-/// looked at is about to be, and is told as a whole then.
-pub fn is_news(provider: &StorageProvider, hubs: &Store<HubStorage>) -> bool {
-    let conditions = provider.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    if condition(conditions, ConditionType::Ready).is_none() {
-        return false;
-    }
-    let told = condition(conditions, VendingReady);
-    let told = told.map(|told| (told.status.clone(), told.reason.clone(), &told.message));
-    let now = of_provider(provider, hubs);
-    let now = now.as_ref().map(|now| {
-        let (status, reason) = (now.status.to_string(), now.reason.to_string());
-        (status, reason, &now.message)
-    });
-    now != told
 }

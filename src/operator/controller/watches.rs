@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::queue::Ask;
 use super::runner::{Awaited, Wake};
 use super::user_pod::packed;
-use super::{Stores, UserPod, vending};
+use super::{Stores, UserPod};
 use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
@@ -131,7 +131,7 @@ impl Watches {
                 ..Concerned::default()
             }
         }));
-        let (all, all_providers) = (hubs.clone(), providers.clone());
+        let all = hubs.clone();
         running.spawn(bells.clone().follow(hub_changes, move |hub| {
             let itself = ObjectRef::from_obj(hub);
             // All of the namespace: whoever was second may be first now.
@@ -141,12 +141,9 @@ impl Watches {
             users.push(itself.clone());
             let mut hubs = asked(others, Ask::Check);
             hubs.push((itself, ask_of(hub)));
-            let provider = all_providers.get(&ObjectRef::new(&hub.spec.provider_ref.name));
-            let provider = provider.filter(|provider| vending::is_news(provider, &all));
-            let provider = provider.map(|provider| ObjectRef::from_obj(provider.as_ref()));
             Concerned {
                 // Its keys are tried for its hubs.
-                providers: asked(provider.into_iter().collect(), Ask::News),
+                providers: vec![(ObjectRef::new(&hub.spec.provider_ref.name), Ask::News)],
                 // Servers come and go; what they share is looked at when a check is due.
                 bypasses: hubs.clone(),
                 hubs,

@@ -156,11 +156,7 @@ impl Prober {
                 continue;
             };
             let Ok(provider) = &found.0 else { continue };
-            let vends = |provider: &StorageProvider| {
-                let s3 = provider.spec.s3.as_ref();
-                s3.is_some_and(|s3| s3.vending.is_some())
-            };
-            if vends(provider) {
+            if provider.vends() {
                 // What is not there yet cannot be tried.
                 let Ok(role) = session_role(hub, provider) else {
                     continue;

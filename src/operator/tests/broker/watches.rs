@@ -179,11 +179,12 @@ async fn a_secret_that_appears_changes_or_goes_wakes_the_providers_that_it_is_fo
     let mut watches = Watches::start(&api.client(), &CADENCE, &Pulses::default());
     let listed = tokio::time::timeout(PATIENCE, watches.listed());
     listed.await.unwrap();
-    // The hubs are woken by their own appearance, since they come later.
+    // The hubs are woken by their own appearance, since they come later, and their providers with them.
     for (namespace, of) in [("earth", "minio"), ("mars", "other")] {
         let key = format!("hubstorages/{namespace}/{namespace}");
         api.put(&key, hub_of(namespace, of));
         watches.hubs.next().await.unwrap();
+        assert_eq!(name_of(watches.providers.next().await.unwrap()), of);
     }
     let secret = |value: &str| {
         json!({

@@ -191,11 +191,10 @@ impl World {
         let context = self.controller.context.clone();
         let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
         let seen = seen.expect("the watch has seen it");
-        let ended = bypasses::reconcile(seen.clone(), false, context.clone()).await;
-        let told = hub::retell(seen, context).await;
-        self.judge();
+        let ended = bypasses::reconcile(seen, false, context).await;
+        let told = self.retell(hub).await;
         ended.map(drop).map_err(|error| error.to_string())?;
-        told.map(drop).map_err(|error| error.to_string())
+        told
     }
 
     /// Reconciles everything once, and says what failed. A minute goes by.

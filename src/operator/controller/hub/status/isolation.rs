@@ -119,7 +119,7 @@ impl Known<'_> {
             let message = "without a StorageProvider nothing is vended";
             return tell(Reason::ProviderNotFound, message);
         };
-        if !vending::is_declared(provider) {
+        if !provider.vends() {
             let reason = Reason::VendingNotConfigured;
             return tell(reason, reason.meaning());
         }
@@ -217,7 +217,7 @@ fn shared_by_grant(hub: &HubStorage) -> Option<String> {
 
 /// A bucket in which users are not held apart, where the provider vends at all.
 fn leak<'h>(hub: &'h HubStorage, provider: Option<&StorageProvider>) -> Option<&'h BucketVending> {
-    let provider = provider.filter(|provider| vending::is_declared(provider))?;
+    let provider = provider.filter(|provider| provider.vends())?;
     let found = vending::probes(hub, provider);
     found
         .into_iter()
