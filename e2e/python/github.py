@@ -35,6 +35,8 @@ class GitHub(http.server.BaseHTTPRequestHandler):
                 "device_code": DEVICE_CODE, "user_code": "WDJB-MJHT", "interval": 1, "expires_in": 900,
                 "verification_uri": "https://github.com/login/device",
             })
+        elif self.path != "/login/oauth/access_token":
+            self.answer(404, {"error": "Not Found"})
         elif form.get("device_code") != DEVICE_CODE:
             self.answer(200, {"error": "incorrect_device_code"})
         elif asked == 0:

@@ -33,3 +33,23 @@ impl GitHub {
         [(CLIENT_ID, &self.client_id), (APP_URL, &self.app_url)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt as _;
+
+    use super::*;
+    use crate::api::HubStorage;
+
+    #[test]
+    fn the_rule_that_keeps_its_variables_out_of_env_names_those() {
+        let github = GitHub {
+            client_id: "Iv1.0".to_owned(),
+            app_url: "https://github.com/apps/earth".to_owned(),
+        };
+        let names = github.variables().map(|(name, _)| format!("'{name}'"));
+        let definition = serde_json::to_string(&HubStorage::crd()).unwrap();
+        let rule = format!("e.name in [{}]", names.join(", "));
+        assert_eq!(definition.matches(&rule).count(), 2);
+    }
+}

@@ -39,7 +39,7 @@ use super::NameReference;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HubUserSpec {
-    /// The HubStorage in the same namespace. Immutable. This object is looked at once there is one.
+    /// The HubStorage in the same namespace. Immutable. This object has no status before the namespace has a HubStorage.
     #[x_kube(validation = Rule::new("self == oldSelf").message("hubRef is immutable"))]
     pub hub_ref: NameReference,
 

@@ -187,7 +187,7 @@ impl Reason {
                 "A namespace has one HubStorage, and another one was there first."
             }
             Self::HubStorageNotFound => {
-                "spec.hubRef of a HubUser names another HubStorage than the one of its namespace: the object has no effect."
+                "spec.hubRef of a HubUser names another HubStorage than the one that counts in its namespace, one that does not exist or is a second one: the object has no effect."
             }
             Self::UsernameUnsafe => {
                 "The HubStorage has prefixScheme Raw, and the username of a HubUser would not be safe as a prefix: the user gets nothing."

@@ -301,7 +301,7 @@ pub struct StorageProviderStatus {
     #[serde(default = "super::never_observed")]
     pub observed_generation: i64,
 
-    /// Ready, Reconciling, Stalled.
+    /// Ready, Reconciling, Stalled, and VendingReady where it vends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

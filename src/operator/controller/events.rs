@@ -1,4 +1,4 @@
-//! Events: one for each thing that was done, one when `Ready` or `InjectionReady` changes, and one
+//! Events: one for each thing that was done, one when `Ready`, `VendingReady` or `InjectionReady` changes, and one
 //! on each user pod that was missed; none while nothing does.
 //!
 //! An event is named by what it says of what: told again, by whichever replica and after whatever
@@ -99,24 +99,29 @@ impl Events {
         self.tell(about, told).await;
     }
 
-    /// Tells of `Ready`, if its status or reason is not what it was, and of `InjectionReady`, which
-    /// does not always move it, unless that would say the same again.
+    /// Tells of `Ready`, if its status or reason is not what it was, and of `VendingReady` and `InjectionReady`,
+    /// which do not always move it, unless that would say the same again.
     pub async fn transition(
         &self,
         about: &ObjectReference,
         before: &[Condition],
         after: &[Condition],
     ) {
+        use ConditionType::{InjectionReady, Ready, VendingReady};
         let mut told_reason = None;
-        for type_ in [ConditionType::Ready, ConditionType::InjectionReady] {
+        for type_ in [Ready, VendingReady, InjectionReady] {
             let Some(is) = condition(after, type_) else {
                 continue;
             };
             let was = condition(before, type_);
             let is_news =
                 was.is_none_or(|was| (&was.status, &was.reason) != (&is.status, &is.reason));
-            // That all is well again is told by `Ready` alone.
-            let is_said = told_reason.is_some_and(|told| told == &is.reason || is.status == "True");
+            // That all is well again is told by `Ready` alone where that moves, and of a part that was not in
+            // trouble there is nothing to tell.
+            let was_in_trouble = was.is_some_and(|was| was.status == "False");
+            let is_well = type_ != Ready && is.status != "False" && !was_in_trouble;
+            let is_said = is_well
+                || told_reason.is_some_and(|told| told == &is.reason || is.status != "False");
             if !is_news || is_said {
                 continue;
             }

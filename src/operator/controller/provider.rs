@@ -9,6 +9,7 @@ use hubstorage_core::api::{
     Capability, CapabilityStatus, ConditionStatus, ConditionType, HubStorage, Reason, S3Provider,
     StorageProvider, StorageProviderStatus, Verdict, check_request, condition, update_conditions,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::Duration as KubeDuration;
 use kube::runtime::reflector::ObjectRef;
@@ -79,8 +80,8 @@ pub async fn reconcile(
     )))
 }
 
-/// Brings the one condition up to date that changes without the store. A provider that was never looked at is
-/// about to be, and is told as a whole then.
+/// Brings up to date what changes without a look at the store: `VendingReady`, and what `Ready` says of what the
+/// store cannot do. A provider that was never looked at is about to be, and is told as a whole then.
 ///
 /// # Errors
 /// [`ProviderError`] if status cannot be written.
@@ -89,15 +90,23 @@ pub async fn retell(
     context: Arc<Context>,
 ) -> Result<Requeue, ProviderError> {
     let before = provider.status.clone().unwrap_or_default();
-    let told = vending::of_provider(&provider, &context.stores.hubs);
-    let told = told.into_iter().collect();
+    let Some(ready) = condition(&before.conditions, ConditionType::Ready) else {
+        return Ok(Requeue::as_before());
+    };
+    let is_ready = ready.status == "True";
+    let mut told = match is_ready {
+        true => verdicts(&provider, &Step::Done),
+        false => Vec::new(),
+    };
+    told.extend(vending::of_provider(&provider, &context.stores.hubs));
     let now = (context.clock)();
     let told = update_conditions(&before.conditions, told, before.observed_generation, now);
-    let mut conditions = before.conditions.clone();
-    conditions.retain(|condition| condition.type_ != ConditionType::VendingReady.to_string());
-    conditions.extend(told);
-    let is_looked_at = condition(&before.conditions, ConditionType::Ready).is_some();
-    if is_looked_at && conditions != before.conditions {
+    // Why it is not ready only a look can tell.
+    let stands = before.conditions.iter().filter(|condition| {
+        !is_ready && condition.type_ != ConditionType::VendingReady.to_string()
+    });
+    let conditions: Vec<Condition> = stands.cloned().chain(told).collect();
+    if conditions != before.conditions {
         let status = StorageProviderStatus {
             conditions,
             ..before
@@ -246,7 +255,8 @@ async fn write_status(
     write(provider, status, context).await
 }
 
-/// Writes all of status but the capabilities, which are another manager's, and tells of what has changed.
+/// Writes all of status but the capabilities, which are another manager's, and tells of conditions that have
+/// changed.
 async fn write(
     provider: &StorageProvider,
     status: StorageProviderStatus,

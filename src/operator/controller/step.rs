@@ -85,6 +85,17 @@ pub(super) fn not_ready(why: ConditionType, reason: Reason, message: &str) -> Ve
     ]
 }
 
+/// What a part says when the reconcile did not get as far as the store.
+pub(super) fn not_reached(type_: ConditionType, step: &Step) -> Verdict {
+    use ConditionStatus::{True, Unknown};
+    match step {
+        Step::Stalled { reason, message } | Step::Wait { reason, message } => {
+            Verdict::new(type_, Unknown, *reason, message)
+        }
+        Step::Done => Verdict::new(type_, True, Reason::NotDeclared, "no bucket is declared"),
+    }
+}
+
 impl From<&CloudError> for Step {
     fn from(error: &CloudError) -> Self {
         match error.disposition() {

@@ -14,10 +14,15 @@ use hubstorage_core::roles::session_role;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 
+use super::Step;
+use super::step::not_reached;
 use crate::guard::GuardState;
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::VendingReady;
+
+/// Why a hub does not count: the broker refuses its users whatever was found before.
+const REFUSED: [Reason; 2] = [Reason::NamespaceNotAllowed, Reason::SecondHubStorage];
 
 /// What serve found out about the provider, the hub's role and its grants as they are now, not as they once were: a
 /// bucket that grants nothing any more is tried no more.
@@ -40,9 +45,14 @@ pub fn probes<'h>(hub: &'h HubStorage, provider: &StorageProvider) -> Vec<&'h Bu
     probes.filter(is_current).collect()
 }
 
-/// Of a hub: whether its users get credentials for every bucket that grants something. Nothing where none is
-/// to be vended.
-pub fn of_hub(hub: &HubStorage, provider: &StorageProvider, guard: &GuardState) -> Option<Verdict> {
+/// Of a hub whose reconcile ended in `step`: whether its users get credentials for every bucket that grants
+/// something. Nothing where none is to be vended.
+pub fn of_hub(
+    hub: &HubStorage,
+    step: &Step,
+    provider: &StorageProvider,
+    guard: &GuardState,
+) -> Option<Verdict> {
     let granting = hub.spec.buckets.iter().filter(|b| b.grants_something());
     let granting: BTreeSet<&str> = granting.map(|bucket| bucket.name.as_str()).collect();
     if granting.is_empty() || !provider.vends() {
@@ -51,6 +61,9 @@ pub fn of_hub(hub: &HubStorage, provider: &StorageProvider, guard: &GuardState) 
     let verdict = |status, reason: Reason, message: String| {
         Some(Verdict::new(VendingReady, status, reason, message))
     };
+    if REFUSED.contains(&step.reason()) {
+        return Some(not_reached(VendingReady, step));
+    }
     if let GuardState::Missing { .. } = guard {
         let message = "nothing is vended; IsolationReady says why".to_owned();
         return verdict(False, Reason::GuardMissing, message);
@@ -61,6 +74,10 @@ pub fn of_hub(hub: &HubStorage, provider: &StorageProvider, guard: &GuardState) 
     }
     let tried: BTreeSet<&str> = found.iter().map(|probe| probe.name.as_str()).collect();
     let untried: Vec<&str> = granting.difference(&tried).copied().collect();
+    // What keeps the hub from having a bucket keeps it from being tried, too.
+    if !untried.is_empty() && *step != Step::Done {
+        return Some(not_reached(VendingReady, step));
+    }
     if !untried.is_empty() {
         let message = format!("not tried yet: {}", untried.join(", "));
         return verdict(Unknown, Reason::ProbePending, message);
@@ -111,16 +128,38 @@ fn trouble(probe: &BucketVending) -> Option<(Reason, String)> {
     }
 }
 
+/// Whether the broker issues for this hub at all. Whether its namespace may use the provider, its status tells.
+fn counts(hub: &HubStorage) -> bool {
+    let conditions = hub.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let stalled = condition(conditions, ConditionType::Stalled);
+    let is_refused = stalled.is_some_and(|stalled| {
+        let refused = REFUSED.iter().map(Reason::to_string);
+        stalled.status == "True" && refused.into_iter().any(|reason| reason == stalled.reason)
+    });
+    hub.metadata.deletion_timestamp.is_none() && !is_refused
+}
+
 /// Of a provider: what was found for any of its hubs. Nothing where it vends nothing.
 pub fn of_provider(provider: &StorageProvider, hubs: &Store<HubStorage>) -> Option<Verdict> {
     if !provider.vends() {
         return None;
     }
     let name = provider.name_any();
-    let hubs = hubs.state_filter(|hub| hub.spec.provider_ref.name == name);
-    let found = hubs.iter().flat_map(|hub| probes(hub, provider));
-    let found: Vec<&BucketVending> = found.collect();
-    let troubles: BTreeSet<(Reason, String)> = found.iter().filter_map(|p| trouble(p)).collect();
+    let hubs = hubs.state_filter(|hub| hub.spec.provider_ref.name == name && counts(hub));
+    let found = hubs.iter().flat_map(|hub| {
+        let probes = probes(hub, provider).into_iter();
+        probes.map(move |probe| (hub, probe))
+    });
+    let found: Vec<_> = found.collect();
+    let troubles: BTreeSet<(Reason, String)> = found
+        .iter()
+        .filter_map(|(hub, probe)| {
+            let (reason, message) = trouble(probe)?;
+            let namespace = hub.namespace().unwrap_or_default();
+            let of = format!("HubStorage {namespace}/{}: ", hub.name_any());
+            Some((reason, of + &message))
+        })
+        .collect();
     // One that stands is told for as long as it is true of any hub: status is not rewritten with every hub
     // that meets the same trouble.
     let conditions = provider.status.as_ref().map_or(&[][..], |s| &s.conditions);

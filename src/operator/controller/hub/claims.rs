@@ -1,8 +1,9 @@
 //! Two HubStorages that name one bucket of one store. Users of both would have the same prefixes,
 //! so one of them gets it. From memory only.
 //!
-//! Where the bucket bears the owner tag of one, that one has it. Where both are to keep it, one of them
-//! tags it; where one or both only use it, there may be no tag to tell, and the older claim counts.
+//! Where the bucket bears the owner tag of one, that one gets it, as soon as no other has it. Where both are to
+//! keep it, one of them tags it; where one or both only use it, there may be no tag to tell, and the older claim
+//! counts.
 
 use std::collections::BTreeMap;
 
@@ -13,25 +14,39 @@ use kube::ResourceExt as _;
 
 use crate::controller::Context;
 
+/// A bucket that another hub claimed first.
+pub struct Taken {
+    /// Why this hub does not get it.
+    pub refusal: Refusal,
+    /// Whether the other one has it, by its status: its users may be at it now. Where it only wants it, the tag
+    /// decides.
+    pub is_held: bool,
+}
+
 /// The buckets of `hub` at the store `location` that another hub claimed first, by their names
-/// within the hub: it does not get those that do not bear its tag.
+/// within the hub.
 pub fn taken(
     hub: &HubStorage,
     declared: &[Declared],
     location: &str,
     context: &Context,
-) -> BTreeMap<String, Refusal> {
+) -> BTreeMap<String, Taken> {
     let others = context
         .stores
         .hubs
         .state_filter(|other| other.uid() != hub.uid() && is_at(other, location, context));
     let taken = declared.iter().filter_map(|declared| {
         let mine = Claim::of(hub, &declared.bucket, location);
-        let other = others
+        let claims = others
             .iter()
             .filter(|other| rivals(other, declared, context))
-            .find(|other| Claim::of(other, &declared.bucket, location) < mine)?;
-        Some((declared.name.clone(), refusal(declared, other)))
+            .map(|other| (Claim::of(other, &declared.bucket, location), other));
+        let (best, other) = claims.min_by(|(one, _), (other, _)| one.cmp(other))?;
+        let taken = Taken {
+            refusal: refusal(declared, other),
+            is_held: !best.is_new,
+        };
+        (best < mine).then(|| (declared.name.clone(), taken))
     });
     taken.collect()
 }

@@ -13,14 +13,14 @@ use hubstorage_core::api::{
 use hubstorage_core::injection::UserPods;
 use hubstorage_core::lifecycle::effects;
 use hubstorage_core::names::BucketNamePattern;
-use hubstorage_core::plan::{Declared, Owner, Refusal};
+use hubstorage_core::plan::{Declared, Owner};
 use hubstorage_core::settings::DeclaredSettings;
 use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::reflector::ObjectRef;
 
-use super::claims;
+use super::claims::{self, Taken};
 use crate::controller::provider::drift_check_interval;
 use crate::controller::{Context, Step};
 use crate::providers::ConnectError;
@@ -42,7 +42,7 @@ pub struct Target {
     /// The buckets that are declared.
     pub buckets: Vec<Declared>,
     /// Those that another hub claimed first, and why they are refused.
-    pub taken: BTreeMap<String, Refusal>,
+    pub taken: BTreeMap<String, Taken>,
     /// What the store can do, as far as it is known.
     pub supports: Supports,
     /// When to look again.

@@ -38,12 +38,17 @@ pub async fn all(
             Management::Full => target.store.as_ref(),
             Management::AccessOnly => target.store_of_others.as_ref(),
         };
-        if let Some(refusal) = target.taken.get(&declared.name) {
-            // The same tag refuses whoever else names the bucket, however old that claim is.
-            match observe::is_tagged(store, &declared.bucket, &target.owner).await {
+        if let Some(taken) = target.taken.get(&declared.name) {
+            // The same tag refuses whoever else names the bucket, however old that claim is. But one that has it
+            // lets go of it first, at its own next look: until then its users are at it.
+            let is_ours = match taken.is_held {
+                true => Ok(false),
+                false => observe::is_tagged(store, &declared.bucket, &target.owner).await,
+            };
+            match is_ours {
                 Ok(true) => {}
                 Ok(false) => {
-                    seen.push(Ok(Seen::Taken(refusal)));
+                    seen.push(Ok(Seen::Taken(&taken.refusal)));
                     continue;
                 }
                 Err(error) => {
@@ -76,7 +81,7 @@ pub async fn all(
     }
 }
 
-/// What was seen of a bucket; nobody looks at one that is another hub's.
+/// What was seen of a bucket; of one that is another hub's, at most the tag.
 enum Seen<'t> {
     Taken(&'t Refusal),
     Bucket(Observed),

@@ -52,7 +52,7 @@ pub async fn bucket(
 /// Whether a bucket bears this owner's tag. One whose tags nobody lets us read does not.
 ///
 /// # Errors
-/// Those of the store that may pass.
+/// Those of the store, but for its refusals.
 pub async fn is_tagged(
     store: &dyn ObjectStore,
     bucket: &BucketName,

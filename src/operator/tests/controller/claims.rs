@@ -1,7 +1,7 @@
 //! Two HubStorages of two namespaces name one bucket: one of them gets it.
 
 use hubstorage_cloud::memory::{Behaviour, Bucket};
-use hubstorage_core::api::{ConditionType, HubStorage, Reason};
+use hubstorage_core::api::{ConditionType, HubStorage, OWNER_TAG, Reason};
 use serde_json::{Value, json};
 
 use crate::fixtures::{ACCOUNT, hub_with, namespace, scratch};
@@ -94,4 +94,22 @@ async fn a_claim_that_the_owner_tag_refuses_keeps_nobody_from_the_bucket() {
     assert!(world.is_ready(&owner));
     loses(&world, &claimant, "earth/earth");
     world.stays_as_it_is().await;
+}
+
+#[tokio::test]
+async fn a_tag_that_is_put_back_by_hand_waits_until_the_hub_that_has_the_bucket_lets_go_of_it() {
+    let only = json!({"management": "AccessOnly"});
+    let (earth, mars) = (hub_of("earth", only), hub_of("mars", json!({})));
+    let mut world = settled(&earth, &mars).await;
+    assert!(world.is_ready(&earth));
+    world.cloud.edit_by_hand(&scratch(), |bucket| {
+        let tag = "here/mars/mars".to_owned();
+        bucket.tags.0.insert(OWNER_TAG.to_owned(), tag);
+    });
+    world.reconcile_hub(&mars).await.unwrap();
+    loses(&world, &mars, "HubStorage earth/earth");
+
+    world.settle().await;
+    loses(&world, &earth, "mars/mars");
+    assert!(world.is_ready(&mars));
 }

@@ -16,7 +16,7 @@ use crate::world::World;
 
 use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling, VendingReady};
 
-async fn settled() -> World {
+pub async fn settled() -> World {
     let mut world = World::new(Behaviour::aws()).with(&hub());
     world.settle().await;
     world
@@ -115,47 +115,6 @@ async fn a_probe_that_could_not_be_carried_out_is_unknown_and_says_why() {
     world.stays_as_it_is().await;
 }
 
-/// The verdicts as they are, with why the last try gave no session.
-fn fails(world: &World, reason: &str, message: &str) {
-    world.server.edit(&hub(), |hub| {
-        for entry in hub["status"]["vending"]["buckets"].as_array_mut().unwrap() {
-            entry["reason"] = json!(reason);
-            entry["message"] = json!(message);
-        }
-    });
-}
-
-#[tokio::test]
-async fn vending_keys_that_are_missing_or_refused_make_hub_and_provider_say_so_until_they_work() {
-    for (verdict, words) in [
-        ("Unknown", "nothing is vended"),
-        ("Isolated", "good until their end"),
-    ] {
-        let mut world = settled().await;
-        world.provider_says(VendingReady, "Unknown", Reason::ProbePending, &[]);
-        probed(&world, [(verdict, ""), (verdict, "")]);
-        let message = "Secret hubstorage-vending/keys does not exist";
-        fails(&world, "CredentialsMissing", message);
-        world.settle().await;
-        let reason = Reason::CredentialsMissing;
-        let told = ["scratch, persistent: ", message, words];
-        for type_ in [VendingReady, Ready] {
-            world.says(&hub(), type_, "False", reason, &told);
-        }
-        world.provider_says(VendingReady, "False", reason, &[message, words]);
-        world.provider_says(Ready, "True", Reason::Ready, &[]);
-        world.stays_as_it_is().await;
-
-        probed(&world, [ISOLATED, ISOLATED]);
-        world.settle().await;
-        assert!(world.is_ready(&hub()));
-        let told = ["persistent, scratch"];
-        world.says(&hub(), VendingReady, "True", Reason::Applied, &told);
-        world.provider_says(VendingReady, "True", Reason::Applied, &[]);
-        world.stays_as_it_is().await;
-    }
-}
-
 #[tokio::test]
 async fn what_keeps_a_hub_from_having_a_bucket_is_why_nobody_knows() {
     let mut world = World::new(Behaviour::aws()).with(&hub());
@@ -187,7 +146,7 @@ async fn where_the_store_makes_no_bucket_there_is_nothing_to_be_tried() {
     world.says(&hub(), IsolationReady, "Unknown", reason, &words);
 }
 
-fn forbid_namespace(world: &World) {
+pub fn forbid_namespace(world: &World) {
     world.server.edit(&namespace("earth"), |namespace| {
         namespace["metadata"]["labels"] = json!({"tier": "test"})
     });

@@ -34,5 +34,6 @@ mod stale_caches;
 mod store;
 mod throttling;
 mod users;
+mod vending;
 mod walks;
 mod world;

@@ -152,6 +152,16 @@ impl World {
         ended.map(drop).map_err(|error| error.to_string())
     }
 
+    /// Tells the provider anew from memory.
+    pub async fn retell_provider(&mut self) -> Result<(), String> {
+        self.controller.see(&self.server);
+        let context = self.controller.context.clone();
+        let seen = context.provider(PROVIDER).expect("the watch has seen it");
+        let told = provider::retell(seen, context).await;
+        self.judge();
+        told.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Reconciles one hub.
     pub async fn reconcile_hub(&mut self, hub: &HubStorage) -> Result<(), String> {
         self.controller.see(&self.server);

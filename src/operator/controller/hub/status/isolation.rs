@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::injection::some_of;
-use super::verdicts::not_reached;
 use crate::controller::Step;
 use crate::controller::bypasses::{Found, MetadataService, told_by_looking};
+use crate::controller::step::not_reached;
 use crate::controller::vending;
 use crate::guard::GuardState;
 use hubstorage_core::api::{

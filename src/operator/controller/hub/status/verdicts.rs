@@ -10,10 +10,10 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, injection, isolation};
 use crate::controller::hub::missed as missed_pods;
-use crate::controller::step::not_ready;
+use crate::controller::step::{not_reached, not_ready};
 use crate::controller::{Context, Step, vending};
 
-use ConditionStatus::{False, True, Unknown};
+use ConditionStatus::{False, True};
 use ConditionType::{
     BucketsReady, IsolationReady, LifecycleApplied, Ready, Reconciling, RoleReady, Stalled,
 };
@@ -174,7 +174,7 @@ fn from_memory(
     };
     let vending = known
         .provider
-        .and_then(|provider| vending::of_hub(hub, provider, &guard));
+        .and_then(|provider| vending::of_hub(hub, step, provider, &guard));
     let injection = injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed);
     // Where both are for the same reason, the first says it in full, and Ready repeats that.
     [isolation::verdict(&known)]
@@ -208,16 +208,6 @@ fn summary(step: &Step, buckets: &[&str], parts: &[Verdict]) -> Vec<Verdict> {
 fn holds_back(part: &Verdict) -> bool {
     let passes = matches!(part.reason, Reason::AgentsUnavailable | Reason::NotInjected);
     part.status == False && !passes
-}
-
-/// What a part says when the reconcile did not get as far as the store.
-pub(super) fn not_reached(type_: ConditionType, step: &Step) -> Verdict {
-    match step {
-        Step::Stalled { reason, message } | Step::Wait { reason, message } => {
-            Verdict::new(type_, Unknown, *reason, message)
-        }
-        Step::Done => Verdict::new(type_, True, Reason::NotDeclared, "no bucket is declared"),
-    }
 }
 
 fn buckets(step: &Step, outcomes: &[BucketOutcome]) -> Verdict {
