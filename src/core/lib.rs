@@ -13,12 +13,14 @@
 //! - [`supports`]: what a store can do.
 //! - [`plan`]: declared and observed state to a list of actions.
 //! - [`bypass`]: what users' pods have besides what is vended.
+//! - [`homes`]: how large homes are, may be, and what is done about it.
 //! - [`hubs`]: which HubStorage of a namespace counts.
 //! - [`injection`]: what a user pod is given when it is admitted.
 
 pub mod api;
 pub mod bucket_policy;
 pub mod bypass;
+pub mod homes;
 pub mod hubs;
 pub mod injection;
 pub mod lifecycle;

@@ -21,6 +21,7 @@ mod deletion;
 #[allow(dead_code, reason = "other test binaries use more of it")]
 mod forge;
 mod gitops;
+mod homes;
 mod hub;
 mod impostors;
 mod kubectl;

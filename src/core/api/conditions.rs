@@ -31,6 +31,8 @@ pub enum ConditionType {
     IsolationReady,
     /// New user pods are given what they need.
     InjectionReady,
+    /// Users' homes are as large as declared; only where spec.home is set.
+    HomesWithinLimit,
 }
 
 /// Status of a condition.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::StorageProvider;
+use super::home::HomesStatus;
 use crate::policies::PolicyDocument;
 
 /// What is known of a hub's storage.
@@ -49,6 +50,10 @@ pub struct HubStorageStatus {
     /// Number of users who have a HubUser of this hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<i32>,
+
+    /// Users' homes, where spec.home is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub homes: Option<HomesStatus>,
 
     /// What only the vending identity can know.
     #[serde(default, skip_serializing_if = "Option::is_none")]

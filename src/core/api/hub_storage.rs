@@ -9,6 +9,7 @@ use super::NameReference;
 use super::bucket::Bucket;
 use super::env::DeclaredVariable;
 use super::github::GitHub;
+use super::home::Home;
 use super::hub_status::HubStorageStatus;
 use crate::names::{BucketName, Prefix, PrefixScheme};
 use crate::policies::{PolicyDocument, PolicyError};
@@ -45,6 +46,12 @@ use crate::policies::{PolicyDocument, PolicyError};
     printcolumn(name = "Isolation", type_ = "string", json_path = ".status.conditions[?(@.type=='IsolationReady')].reason"),
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.providerRef.name"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Homes",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='HomesWithinLimit')].status",
+        priority = 1
+    ),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -90,6 +97,10 @@ pub struct HubStorageSpec {
     /// The GitHub App through which users push: gh-scoped-creds finds it in their pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub github: Option<GitHub>,
+
+    /// Home directories, and how large they may be. Not set: nobody looks at them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
 }
 
 impl HubStorageSpec {

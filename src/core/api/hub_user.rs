@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::NameReference;
+use super::home::UserHome;
 
 /// One user of one hub. Made by the operator when the user's first pod appears; admins may set
 /// `access`.
@@ -51,6 +52,10 @@ pub struct HubUserSpec {
     /// Suspended: nothing is vended for this user. Set by admins, never by the operator.
     #[serde(default)]
     pub access: AccessMode,
+
+    /// The user's homes, where they are to differ from those of the others. Set by admins, never by the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<UserHome>,
 }
 
 /// Whether a user may have credentials.

@@ -20,6 +20,7 @@ mod bucket;
 mod conditions;
 mod env;
 mod github;
+mod home;
 mod hub_status;
 mod hub_storage;
 mod hub_user;
@@ -38,6 +39,7 @@ pub use env::{
     VariableSource,
 };
 pub use github::GitHub;
+pub use home::{Home, HomeFinding, HomeOverride, HomeType, HomesStatus, OnOversize, UserHome};
 pub use hub_status::{
     BucketStatus, BucketVending, CreationIntent, Emptying, HubStorageStatus, HubVendingStatus,
     IsolationVerdict, Origin, PolicyTrial, PolicyVerdict, RoleStatus,

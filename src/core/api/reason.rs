@@ -122,6 +122,17 @@ pub enum Reason {
     AgentsUnavailable,
     /// User pods were created without the webhook. Also the reason of the event on each.
     NotInjected,
+    // About homes.
+    /// A home is larger than it may be.
+    ClaimTooLarge,
+    /// A home is being made larger.
+    ClaimGrowing,
+    /// The StorageClass of a home lets it not grow.
+    ClaimNotExpandable,
+    /// A home could not be made larger.
+    ClaimGrowthFailed,
+    /// A user has two homes for one server.
+    ClaimDuplicate,
     // Events.
     /// A bucket was created.
     BucketCreated,
@@ -276,6 +287,19 @@ impl Reason {
             Self::AgentsUnavailable => {
                 "The agent does not run on every node that it is for: pods on the others get no credentials; servers start all the same."
             }
+            Self::ClaimTooLarge => {
+                "A home is larger than spec.home.maxSize: it was made before, or while the webhook was away."
+            }
+            Self::ClaimGrowing => "Homes are being made as large as declared.",
+            Self::ClaimNotExpandable => {
+                "A home is smaller than declared, and its StorageClass does not let it grow."
+            }
+            Self::ClaimGrowthFailed => {
+                "A home could not be made as large as declared; the message says why."
+            }
+            Self::ClaimDuplicate => {
+                "A user has two homes for one server: KubeSpawner uses one of them, and what is in the other the user does not see."
+            }
             Self::NotInjected => {
                 "User pods were created while the webhook did not answer, or before it was there: they run without storage."
             }
@@ -310,6 +334,7 @@ impl Reason {
             | Self::Applied
             | Self::NotDeclared
             | Self::Progressing
+            | Self::ClaimGrowing
             | Self::Deleting
             | Self::BucketCreated
             | Self::BucketTagged
@@ -428,6 +453,18 @@ impl Reason {
             }
             Self::AgentsUnavailable => {
                 "`kubectl get pods -n hubstorage-agents -o wide` shows where and why. Credentials come by themselves when the agent is back; no server needs a restart."
+            }
+            Self::ClaimTooLarge => {
+                "Volumes do not shrink. If the user is to have that much, say so: spec.home.size of the user's HubUser. Otherwise move the data to a smaller claim."
+            }
+            Self::ClaimNotExpandable => {
+                "Set allowVolumeExpansion: true in the StorageClass, if its driver can do that; the claim grows within five minutes. Otherwise move the data to a claim of another class."
+            }
+            Self::ClaimGrowthFailed => {
+                "See the message: a quota of the namespace, or the events of the claim (`kubectl describe pvc -n NAMESPACE NAME`), where the driver says what is wrong."
+            }
+            Self::ClaimDuplicate => {
+                "Compare the two, move what is missing into the one that the user's server mounts, and delete the other. HubStorage deletes none."
             }
             Self::NotInjected => {
                 "Stop these servers and start them again: what a pod lacks cannot be added later. If new ones are missed too, see that `hubstorage serve` runs, and that the API server reaches it: network policies, and its certificate."

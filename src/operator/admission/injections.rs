@@ -1,4 +1,4 @@
-//! What pods of each namespace are given, in memory.
+//! What pods and claims of each namespace are given, in memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use futures::{FutureExt as _, StreamExt as _};
 use hubstorage_core::api::{Bucket, HubStorage, StorageProvider};
+use hubstorage_core::homes::HomeAdmission;
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::HubInjection;
 use hubstorage_core::names::BucketName;
@@ -18,8 +19,20 @@ use super::Metrics;
 use crate::informer::Informer;
 use crate::pulse::{Cadence, Pulses};
 
-/// By namespace.
+/// What pods are given, by namespace.
 pub type ByNamespace = HashMap<String, Arc<HubInjection>>;
+
+/// What new claims go by, by namespace.
+pub type Homes = HashMap<String, Arc<HomeAdmission>>;
+
+/// What everything goes by that is admitted.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// For pods.
+    pub pods: ByNamespace,
+    /// For claims.
+    pub homes: Homes,
+}
 
 /// Why there is no answer yet.
 pub(super) const NOT_READ: &str = "HubStorages and StorageProviders have not been read yet";
@@ -30,7 +43,7 @@ const AT_ONCE: usize = 1024;
 /// What pods are given at the moment.
 #[derive(Debug, Default)]
 pub struct Injections {
-    current: ArcSwapOption<ByNamespace>,
+    current: ArcSwapOption<Given>,
     pulses: Pulses,
 }
 
@@ -56,8 +69,8 @@ impl Injections {
         injections
     }
 
-    /// What pods are given; `None` until everything was read once.
-    pub fn current(&self) -> Option<Arc<ByNamespace>> {
+    /// What is given; `None` until everything was read once.
+    pub fn current(&self) -> Option<Arc<Given>> {
         self.current.load_full()
     }
 
@@ -82,8 +95,8 @@ impl Injections {
         self.pulses.check()
     }
 
-    pub(super) fn replace(&self, injections: ByNamespace) {
-        self.current.store(Some(Arc::new(injections)));
+    pub(super) fn replace(&self, given: Given) {
+        self.current.store(Some(Arc::new(given)));
     }
 
     async fn follow(&self, client: Client, agent: &Url, metrics: &Metrics) {
@@ -119,12 +132,13 @@ fn unreadable<K>(objects: &[Guarded<K>]) -> usize {
     objects.iter().filter(|object| object.0.is_err()).count()
 }
 
-/// What pods of each namespace are given: those whose HubStorage has buckets in the store.
+/// What is given in each namespace: to pods of those whose HubStorage has buckets in the store, and to claims of
+/// those whose HubStorage declares homes.
 fn build(
     hubs: &[Guarded<HubStorage>],
     providers: &[Guarded<StorageProvider>],
     agent: &Url,
-) -> ByNamespace {
+) -> Given {
     let providers: HashMap<String, &StorageProvider> = providers
         .iter()
         .filter_map(|provider| Some((provider.name_any(), provider.0.as_ref().ok()?)))
@@ -136,17 +150,22 @@ fn build(
             .or_default()
             .push(hub.0.as_ref().ok());
     }
-    by_namespace
-        .into_iter()
-        .filter_map(|(namespace, hubs)| {
-            // One that cannot be read may be the one that counts.
-            let hubs: Vec<&HubStorage> = hubs.into_iter().collect::<Option<_>>()?;
-            let hub = hub_of_namespace(&hubs)?;
-            let provider = providers.get(&hub.spec.provider_ref.name)?;
-            let injection = injection(hub, provider, agent)?;
-            Some((namespace, Arc::new(injection)))
-        })
-        .collect()
+    let mut given = Given::default();
+    for (namespace, hubs) in by_namespace {
+        // One that cannot be read may be the one that counts.
+        let hubs: Option<Vec<&HubStorage>> = hubs.into_iter().collect();
+        let Some(hub) = hubs.as_deref().and_then(hub_of_namespace) else {
+            continue;
+        };
+        if let Some(homes) = HomeAdmission::of(hub) {
+            given.homes.insert(namespace.clone(), Arc::new(homes));
+        }
+        let provider = providers.get(&hub.spec.provider_ref.name);
+        if let Some(injection) = provider.and_then(|provider| injection(hub, provider, agent)) {
+            given.pods.insert(namespace, Arc::new(injection));
+        }
+    }
+    given
 }
 
 fn injection(hub: &HubStorage, provider: &StorageProvider, agent: &Url) -> Option<HubInjection> {
@@ -248,9 +267,8 @@ mod tests {
     }
 
     fn built(hubs: &[Guarded<HubStorage>], providers: &[Guarded<StorageProvider>]) -> Vec<String> {
-        let mut namespaces: Vec<String> = build(hubs, providers, &AGENT_URL.parse().unwrap())
-            .into_keys()
-            .collect();
+        let given = build(hubs, providers, &AGENT_URL.parse().unwrap());
+        let mut namespaces: Vec<String> = given.pods.into_keys().collect();
         namespaces.sort();
         namespaces
     }
@@ -331,7 +349,7 @@ mod tests {
                 .unwrap_err()
                 .contains("not been read yet")
         );
-        injections.replace(ByNamespace::new());
+        injections.replace(Given::default());
         assert_eq!(injections.check(), Ok(()));
     }
 }

@@ -18,6 +18,10 @@ pub enum Outcome {
     StampedOnly,
     /// The pod is nobody's.
     NotAUser,
+    /// The claim asks for another size now.
+    ClaimResized,
+    /// The claim is let in as it is.
+    ClaimKept,
     /// The review could not be read.
     Malformed,
     /// The webhook has just started.
@@ -59,7 +63,7 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("hubstorage_admission");
         registry.register(
             "reviews",
-            "Pods that the API server asked about, by what came of it",
+            "Pods and claims that the API server asked about, by what came of it",
             metrics.reviews.clone(),
         );
         registry.register_with_unit(

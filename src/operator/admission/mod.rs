@@ -1,10 +1,13 @@
-//! The admission webhook: gives user pods their environment, and stamps who made them.
+//! The admission webhooks: give user pods their environment, stamp who made them, and give homes the
+//! size that they may have.
 //!
-//! `POST /admit/pods`, called by the API server for every pod that names a hub user. It answers
-//! from memory: [`injections`] is built whenever a HubStorage or StorageProvider changes,
-//! [`review`] reads the question and writes the answer. It never refuses a pod: whatever goes wrong
-//! costs the pod its storage, never its start.
+//! `POST /admit/pods` and `/admit/claims`, called by the API server for every new pod that names a hub
+//! user, and for every new claim that KubeSpawner makes. They answer from memory: [`injections`] is
+//! built whenever a HubStorage or StorageProvider changes, [`review`] and [`claims`] read the question
+//! and write the answer. They never refuse: whatever goes wrong costs the pod its storage, never its
+//! start.
 
+mod claims;
 pub mod injections;
 mod metrics;
 mod review;
@@ -22,11 +25,12 @@ use axum::routing::post;
 use futures::StreamExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-pub use injections::Injections;
+pub use injections::{Given, Injections};
 pub use metrics::{Metrics, Outcome};
+use review::Answer;
 
 use crate::listener::{self, Connections, Ending, Limits};
-use crate::manifests::WEBHOOK_PATH;
+use crate::manifests::{CLAIM_PATH, POD_PATH};
 
 /// A pod is at most 1.5 MiB in etcd, and an AdmissionReview holds it once.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
@@ -90,13 +94,28 @@ impl Webhook {
     fn router(self) -> Router {
         // The body is read with its own limit below.
         Router::new()
-            .route(WEBHOOK_PATH, post(admit))
+            .route(POD_PATH, post(admit_pod))
+            .route(CLAIM_PATH, post(admit_claim))
             .layer(DefaultBodyLimit::disable())
             .with_state(self)
     }
 }
 
-async fn admit(State(webhook): State<Webhook>, request: Request) -> Response {
+async fn admit_pod(State(webhook): State<Webhook>, request: Request) -> Response {
+    let answer = |body: &[u8], given: &Given| review::answer(body, &given.pods);
+    admit(&webhook, request, answer).await
+}
+
+async fn admit_claim(State(webhook): State<Webhook>, request: Request) -> Response {
+    let answer = |body: &[u8], given: &Given| claims::answer(body, &given.homes);
+    admit(&webhook, request, answer).await
+}
+
+async fn admit(
+    webhook: &Webhook,
+    request: Request,
+    answer: impl Fn(&[u8], &Given) -> Result<Answer, String>,
+) -> Response {
     let reading = tokio::time::timeout(BODY_WITHIN, read(request.into_body(), &webhook.room)).await;
     let (body, _room) = match reading.unwrap_or(Err(BodyError::Late)) {
         Ok(body) => body,
@@ -106,14 +125,14 @@ async fn admit(State(webhook): State<Webhook>, request: Request) -> Response {
     };
     // From here on nothing waits: this is the time that a pod's creation takes longer.
     let begin = Instant::now();
-    let Some(injections) = webhook.injections.current() else {
+    let Some(given) = webhook.injections.current() else {
         return webhook.refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             Outcome::NotReady,
             injections::NOT_READ.to_owned(),
         );
     };
-    match review::answer(&body, &injections) {
+    match answer(&body, &given) {
         Ok(answer) => {
             webhook.metrics.answered(answer.outcome, begin.elapsed());
             ([(header::CONTENT_TYPE, "application/json")], answer.body).into_response()
@@ -201,7 +220,7 @@ mod tests {
     }
 
     async fn post(webhook: Webhook, body: impl Into<Body>) -> (StatusCode, String) {
-        let request = Request::post(WEBHOOK_PATH).body(body.into()).unwrap();
+        let request = Request::post(POD_PATH).body(body.into()).unwrap();
         let response = webhook.router().oneshot(request).await.unwrap();
         let status = response.status();
         let body = to_bytes(response.into_body(), BODY_LIMIT).await.unwrap();
@@ -217,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn nonsense_is_answered_with_what_is_wrong() {
         let injections = Injections::default();
-        injections.replace([].into());
+        injections.replace(Given::default());
         let (status, body) = post(webhook(injections), "{\"kind\": \"AdmissionReview\"}").await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
         assert!(
@@ -229,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_beyond_the_limit_is_refused() {
         let injections = Injections::default();
-        injections.replace([].into());
+        injections.replace(Given::default());
         let (status, body) = post(webhook(injections), vec![b' '; BODY_LIMIT + 1]).await;
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{body}");
     }
@@ -237,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_arrive_is_not_waited_for() {
         let injections = Injections::default();
-        injections.replace([].into());
+        injections.replace(Given::default());
         let never = Body::from_stream(futures::stream::pending::<
             Result<bytes::Bytes, std::io::Error>,
         >());
@@ -254,7 +273,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bodies_take_no_more_room_than_there_is_together_and_give_it_back() {
         let injections = Injections::default();
-        injections.replace([].into());
+        injections.replace(Given::default());
         let webhook = webhook(injections);
         let room = webhook.room.clone();
         let flood: Vec<_> = (0..100)

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use hubstorage_core::api::INJECTED_ANNOTATION;
 use hubstorage_core::injection::{Admission, Decision, SentPod, admit};
 use k8s_openapi::ByteString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::injections::ByNamespace;
@@ -21,19 +21,19 @@ pub(super) struct Answer {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review<'b> {
+#[serde(rename_all = "camelCase", bound = "O: Deserialize<'de>")]
+struct Review<'b, O> {
     #[serde(borrow)]
     api_version: Cow<'b, str>,
-    #[serde(borrow)]
-    request: Request<'b>,
+    request: Request<'b, O>,
 }
 
+/// The question about an object `O`.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request<'b> {
+#[serde(rename_all = "camelCase", bound = "O: Deserialize<'de>")]
+pub(super) struct Request<'b, O> {
     #[serde(borrow)]
-    uid: Cow<'b, str>,
+    pub(super) uid: Cow<'b, str>,
     #[serde(borrow)]
     operation: Cow<'b, str>,
     #[serde(borrow)]
@@ -41,11 +41,10 @@ struct Request<'b> {
     #[serde(borrow, default)]
     sub_resource: Cow<'b, str>,
     #[serde(borrow)]
-    namespace: Cow<'b, str>,
+    pub(super) namespace: Cow<'b, str>,
     #[serde(borrow)]
     user_info: UserInfo<'b>,
-    #[serde(borrow)]
-    object: SentPod<'b>,
+    pub(super) object: O,
 }
 
 #[derive(Deserialize)]
@@ -66,12 +65,15 @@ struct UserInfo<'b> {
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
-/// Answers a review.
+/// What a review asks, where it is about the creation of a `resource` of the core group.
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, String> {
-    let review: Review<'_> = serde_json::from_slice(body)
+pub(super) fn question<'b, O: Deserialize<'b>>(
+    body: &'b [u8],
+    resource: &str,
+) -> Result<Request<'b, O>, String> {
+    let review: Review<'b, O> = serde_json::from_slice(body)
         .map_err(|error| format!("no AdmissionReview of {API_VERSION}: {error}"))?;
     if review.api_version != API_VERSION {
         return Err(format!(
@@ -79,27 +81,52 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
             review.api_version
         ));
     }
-    let request = review.request;
-    request.is_about_a_new_pod()?;
+    review.request.is_about_a_new(resource)?;
+    Ok(review.request)
+}
 
-    let hub = injections.get(request.namespace.as_ref());
-    let creator = &request.user_info.username;
-    let Admission { decision, patch } = admit(request.object, creator, hub.map(AsRef::as_ref));
-    let mut response = json!({"uid": request.uid, "allowed": true});
-    if !patch.0.is_empty() {
-        let patch = serde_json::to_vec(&patch)
+/// The answer: the object is let in, with this JSON patch and these warnings.
+///
+/// # Errors
+/// None in practice: all of it can be written.
+pub(super) fn response(
+    uid: &str,
+    patch: Option<&impl Serialize>,
+    warnings: &[String],
+) -> Result<Vec<u8>, String> {
+    let mut response = json!({"uid": uid, "allowed": true});
+    if let Some(patch) = patch {
+        let patch = serde_json::to_vec(patch)
             .map_err(|error| format!("the patch cannot be written: {error}"))?;
         response["patchType"] = json!("JSONPatch");
         response["patch"] = json!(ByteString(patch));
     }
+    if !warnings.is_empty() {
+        response["warnings"] = json!(warnings);
+    }
+    let review =
+        json!({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response});
+    serde_json::to_vec(&review).map_err(|error| format!("the answer cannot be written: {error}"))
+}
+
+/// Answers a review of a pod.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, String> {
+    let request: Request<'_, SentPod<'_>> = question(body, "pods")?;
+    let hub = injections.get(request.namespace.as_ref());
+    let creator = &request.user_info.username;
+    let Admission { decision, patch } = admit(request.object, creator, hub.map(AsRef::as_ref));
+    let mut warnings = Vec::new();
     let outcome = match decision {
         Decision::NotAUser => Outcome::NotAUser,
         Decision::Injected(report) => {
             if !report.kept.is_empty() {
-                response["warnings"] = json!([format!(
+                warnings.push(format!(
                     "HubStorage leaves {} of the pod's variables as they are; its annotation {INJECTED_ANNOTATION} names them",
                     report.kept.len()
-                )]);
+                ));
             }
             Outcome::Injected
         }
@@ -110,30 +137,28 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
                 why,
                 "a user pod is given nothing"
             );
-            response["warnings"] = json!([format!("HubStorage gives this pod no storage: {why}")]);
+            warnings.push(format!("HubStorage gives this pod no storage: {why}"));
             Outcome::StampedOnly
         }
     };
-    let review =
-        json!({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response});
-    let body = serde_json::to_vec(&review)
-        .map_err(|error| format!("the answer cannot be written: {error}"))?;
+    let patch = Some(&patch).filter(|patch| !patch.0.is_empty());
+    let body = response(&request.uid, patch, &warnings)?;
     Ok(Answer { body, outcome })
 }
 
-impl Request<'_> {
-    fn is_about_a_new_pod(&self) -> Result<(), String> {
+impl<O> Request<'_, O> {
+    fn is_about_a_new(&self, wanted: &str) -> Result<(), String> {
         let Resource {
             group,
             version,
             resource,
         } = &self.resource;
-        let is_pod = (group.as_ref(), version.as_ref(), resource.as_ref()) == ("", "v1", "pods");
-        if is_pod && self.sub_resource.is_empty() && self.operation == "CREATE" {
+        let is_it = (group.as_ref(), version.as_ref(), resource.as_ref()) == ("", "v1", wanted);
+        if is_it && self.sub_resource.is_empty() && self.operation == "CREATE" {
             return Ok(());
         }
         Err(format!(
-            "{} of {group}/{version} {resource}/{}: only CREATE of v1 pods is answered; the webhook's registration asks for more",
+            "{} of {group}/{version} {resource}/{}: only CREATE of v1 {wanted} is answered here; the webhook's registration asks for more",
             self.operation, self.sub_resource
         ))
     }

@@ -6,7 +6,7 @@ use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ServiceReference, WebhookClientConfig,
+    MutatingWebhook, MutatingWebhookConfiguration, ServiceReference, WebhookClientConfig,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::authority::{Authority, Step};
 use super::{AUTHORITY_NAME, BUNDLE_KEY};
 use crate::controller::FIELD_MANAGER;
-use crate::manifests::{SERVE_SERVICE, WEBHOOK_CONFIGURATION, WEBHOOK_NAME};
+use crate::manifests::{CLAIM_WEBHOOK, POD_WEBHOOK, SERVE_SERVICE, WEBHOOK_CONFIGURATION};
 
 /// Whether the API server can reach the webhook with a certificate that it trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,9 @@ pub enum Address {
     /// At a URL, or a Service that is not ours: what stands behind it is not ours to know.
     Elsewhere,
 }
+
+/// The webhooks that are called at our certificate.
+const OURS: [&str; 2] = [POD_WEBHOOK, CLAIM_WEBHOOK];
 
 /// Two controllers may both be at it for a moment; whoever is second takes what the first made.
 const TRIES: usize = 5;
@@ -151,31 +154,30 @@ async fn ensure_webhook(client: &Client, bundle: &str) -> anyhow::Result<Webhook
         .get_opt(WEBHOOK_CONFIGURATION)
         .await
         .with_context(what)?;
-    let Some(called) = found.as_ref().and_then(registered) else {
+    let webhooks = found.as_ref().and_then(|found| found.webhooks.as_deref());
+    let ours: Vec<&MutatingWebhook> = webhooks
+        .unwrap_or_default()
+        .iter()
+        .filter(|webhook| OURS.contains(&webhook.name.as_str()))
+        .collect();
+    // Without the one for pods no pod is given anything; a registration of an older version lacks the other.
+    let Some(pods) = ours.iter().find(|webhook| webhook.name == POD_WEBHOOK) else {
         return Ok(WebhookState::Missing);
     };
-    // Empty if there is none yet.
-    let trusted = called
-        .ca_bundle
-        .as_ref()
-        .map_or(&[][..], |bundle| &bundle.0);
-    if trusted != bundle.as_bytes() {
-        let patch = Patch::Apply(ca_bundle_alone(bundle));
+    let is_trusted = |webhook: &&MutatingWebhook| {
+        let trusted = webhook.client_config.ca_bundle.as_ref();
+        // Empty if there is none yet.
+        trusted.map_or(&[][..], |bundle| &bundle.0) == bundle.as_bytes()
+    };
+    if !ours.iter().all(is_trusted) {
+        let names = ours.iter().map(|webhook| webhook.name.as_str());
+        let patch = Patch::Apply(ca_bundle_alone(names, bundle));
         configurations
             .patch(WEBHOOK_CONFIGURATION, &apply(), &patch)
             .await
             .with_context(what)?;
     }
-    Ok(WebhookState::Registered(address(called)))
-}
-
-/// How our webhook is called; `None` without it.
-fn registered(configuration: &MutatingWebhookConfiguration) -> Option<&WebhookClientConfig> {
-    let webhooks = configuration.webhooks.as_deref()?;
-    let ours = webhooks
-        .iter()
-        .find(|webhook| webhook.name == WEBHOOK_NAME)?;
-    Some(&ours.client_config)
+    Ok(WebhookState::Registered(address(&pods.client_config)))
 }
 
 fn address(called: &WebhookClientConfig) -> Address {
@@ -191,15 +193,16 @@ fn address(called: &WebhookClientConfig) -> Address {
 
 /// The one field that is ours; whoever installed the registration owns the rest. Server-side apply
 /// merges webhooks by name and takes a part of one (seen on Kubernetes 1.36).
-fn ca_bundle_alone(bundle: &str) -> Value {
+fn ca_bundle_alone<'n>(names: impl Iterator<Item = &'n str>, bundle: &str) -> Value {
+    let bundle = ByteString(bundle.as_bytes().to_vec());
+    let webhooks: Vec<Value> = names
+        .map(|name| json!({"name": name, "clientConfig": {"caBundle": bundle}}))
+        .collect();
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": WEBHOOK_CONFIGURATION},
-        "webhooks": [{
-            "name": WEBHOOK_NAME,
-            "clientConfig": {"caBundle": ByteString(bundle.as_bytes().to_vec())},
-        }],
+        "webhooks": webhooks,
     })
 }
 

@@ -11,6 +11,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
 use super::bypasses::Bypasses;
+use super::homes::SeenClaim;
 use super::hub::Told;
 use super::{Backoff, Events, Metrics, Parts, UserPod};
 use crate::certificates::WebhookState;
@@ -31,6 +32,8 @@ pub struct Stores {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Metadata of pods with the label `hub.jupyter.org/username`.
     pub pods: Store<UserPod>,
+    /// Claims that KubeSpawner makes for users.
+    pub claims: Store<SeenClaim>,
 }
 
 /// What every reconciler is given.

@@ -1,15 +1,16 @@
 //! The controller: one leader makes the stores what HubStorage objects declare.
 //!
-//! Four reconcilers, one concern each: [`provider`] keeps StorageProvider status true, [`hub`]
-//! keeps buckets as declared, [`users`] keeps one HubUser for each user that has a pod, and
-//! [`bypasses`] looks for other ways to the store than ours, for [`hub`] to tell of. Otherwise they
-//! talk through the API server, not to each other.
+//! Five reconcilers, one concern each: [`provider`] keeps StorageProvider status true, [`hub`]
+//! keeps buckets as declared, [`users`] keeps one HubUser for each user that has a pod, [`homes`]
+//! makes users' volumes as large as declared, and [`bypasses`] looks for other ways to the store
+//! than ours, for [`hub`] to tell of. Otherwise they talk through the API server, not to each other.
 
 mod api_failure;
 mod backoff;
 pub mod bypasses;
 mod context;
 mod events;
+pub mod homes;
 pub mod hub;
 mod kinds;
 mod leadership;

@@ -22,7 +22,7 @@ use super::runner::{Wake, Work};
 use super::tenure::Tenure;
 use super::watches::Watches;
 use super::{
-    Backoff, Context, Events, Metrics, Requeue, hub, kinds, parts, provider, start, users,
+    Backoff, Context, Events, Metrics, Requeue, homes, hub, kinds, parts, provider, start, users,
 };
 use crate::health::Health;
 use crate::providers::Connections;
@@ -220,6 +220,7 @@ async fn reconcile_all(
         providers,
         hubs,
         users,
+        homes,
         bypasses,
         running: _watches,
         ..
@@ -252,6 +253,13 @@ async fn reconcile_all(
         objects: stores.hubs.clone(),
         wakes: bypasses,
     };
+    let home_runs = Work {
+        kind: "homes",
+        slots: SLOTS,
+        start: start::at_once(&stores.hubs.state()),
+        objects: stores.hubs.clone(),
+        wakes: homes,
+    };
     let user_runs = Work {
         kind: "HubUser",
         slots: SLOTS,
@@ -268,6 +276,7 @@ async fn reconcile_all(
         Ask::News => hub::retell(object, context.clone()).right_future(),
     };
     let of_users = |object, _| users::reconcile(object, context.clone());
+    let of_homes = |object, _| homes::reconcile(object, context.clone());
     let of_bypasses = |object, ask| match ask {
         Ask::Change | Ask::Check => {
             bypasses::reconcile(object, ask == Ask::Change, context.clone()).left_future()
@@ -279,6 +288,7 @@ async fn reconcile_all(
         provider_runs.run(of_provider, stop.clone()),
         hub_runs.run(of_hub, stop.clone()),
         user_runs.run(of_users, stop.clone()),
+        home_runs.run(of_homes, stop.clone()),
         bypass_runs.run(of_bypasses, stop.clone()),
     );
 }

@@ -14,6 +14,7 @@ use hubstorage_core::api::{
     ConditionType, HubStorage, HubUser, STAMP_ANNOTATION, SYSTEM_NAMESPACE, StorageProvider,
     USERNAME_ANNOTATION, USERNAME_LABEL,
 };
+use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
@@ -24,6 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::homes::{SeenClaim, seen};
 use super::queue::Ask;
 use super::runner::{Awaited, Wake};
 use super::user_pod::packed;
@@ -53,6 +55,8 @@ pub struct Watches {
     pub hubs: Wakes<HubStorage>,
     /// For the reconciler of users.
     pub users: Wakes<HubStorage>,
+    /// For the reconciler of homes.
+    pub homes: Wakes<HubStorage>,
     /// For the reconciler of bypasses.
     pub bypasses: Wakes<HubStorage>,
     /// The watches themselves; they end when this is dropped.
@@ -65,6 +69,7 @@ struct Concerned {
     providers: Vec<(ObjectRef<StorageProvider>, Ask)>,
     hubs: Vec<(ObjectRef<HubStorage>, Ask)>,
     users: Vec<ObjectRef<HubStorage>>,
+    homes: Vec<ObjectRef<HubStorage>>,
     bypasses: Vec<(ObjectRef<HubStorage>, Ask)>,
 }
 
@@ -73,6 +78,7 @@ struct Bells {
     providers: Sender<Wake<StorageProvider>>,
     hubs: Sender<Wake<HubStorage>>,
     users: Sender<Wake<HubStorage>>,
+    homes: Sender<Wake<HubStorage>>,
     bypasses: Sender<Wake<HubStorage>>,
 }
 
@@ -97,17 +103,22 @@ impl Watches {
             .labelled(USERNAME_LABEL)
             .pruned(|pod| prune_user_pod(pod, &[STAMP_ANNOTATION, USERNAME_ANNOTATION]));
         let (pods, pod_changes) = reflected::<UserPod>(pods.events().map_ok(packed), list());
+        let claims = Informer::of(client, &(), cadence, pulses)
+            .labelled(&format!("{CLAIM_LABEL}={CLAIM_LABEL_VALUE}"));
+        let (claims, claim_changes) = reflected::<SeenClaim>(claims.events().map_ok(seen), list());
         let secrets = SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses);
         let (secrets, secret_changes) = reflected(secrets.events(), list());
 
         let (provider_bell, provider_wakes) = channel(WAKES);
         let (hub_bell, hub_wakes) = channel(WAKES);
         let (user_bell, user_wakes) = channel(WAKES);
+        let (home_bell, home_wakes) = channel(WAKES);
         let (bypass_bell, bypass_wakes) = channel(WAKES);
         let bells = Bells {
             providers: provider_bell,
             hubs: hub_bell,
             users: user_bell,
+            homes: home_bell,
             bypasses: bypass_bell,
         };
 
@@ -146,6 +157,7 @@ impl Watches {
                 providers: vec![(ObjectRef::new(&hub.spec.provider_ref.name), Ask::News)],
                 // Servers come and go; what they share is looked at when a check is due.
                 bypasses: hubs.clone(),
+                homes: users.clone(),
                 hubs,
                 users,
             }
@@ -199,8 +211,17 @@ impl Watches {
             }
         }));
         let all = hubs.clone();
-        running.spawn(bells.follow(user_changes, move |user| Concerned {
-            users: in_namespace(&all, user.metadata.namespace.as_deref()),
+        running.spawn(bells.clone().follow(user_changes, move |user| {
+            let users = in_namespace(&all, user.metadata.namespace.as_deref());
+            Concerned {
+                homes: users.clone(),
+                users,
+                ..Concerned::default()
+            }
+        }));
+        let all = hubs.clone();
+        running.spawn(bells.follow(claim_changes, move |claim| Concerned {
+            homes: in_namespace(&all, Some(claim.namespace())),
             ..Concerned::default()
         }));
         Self {
@@ -210,12 +231,14 @@ impl Watches {
                 users,
                 namespaces,
                 pods,
+                claims,
             },
             secrets: SecretVersions::new(SYSTEM_NAMESPACE, secrets),
             lists,
             providers: provider_wakes,
             hubs: hub_wakes,
             users: user_wakes,
+            homes: home_wakes,
             bypasses: bypass_wakes,
             running,
         }
@@ -230,6 +253,7 @@ impl Watches {
             providers,
             hubs,
             users,
+            homes,
             bypasses,
             ..
         } = self;
@@ -240,6 +264,7 @@ impl Watches {
                 () = providers.by_ref().map(drop).for_each(ready) => {}
                 () = hubs.by_ref().map(drop).for_each(ready) => {}
                 () = users.by_ref().map(drop).for_each(ready) => {}
+                () = homes.by_ref().map(drop).for_each(ready) => {}
                 () = bypasses.by_ref().map(drop).for_each(ready) => {}
             }
         }
@@ -247,6 +272,7 @@ impl Watches {
         while let Some(Some(_)) = providers.next().now_or_never() {}
         while let Some(Some(_)) = hubs.next().now_or_never() {}
         while let Some(Some(_)) = users.next().now_or_never() {}
+        while let Some(Some(_)) = homes.next().now_or_never() {}
         while let Some(Some(_)) = bypasses.next().now_or_never() {}
     }
 }
@@ -263,6 +289,7 @@ impl Bells {
                 providers,
                 hubs,
                 users,
+                homes,
                 bypasses,
             } = concern(&changed);
             // A reconciler that has ended is not woken any more.
@@ -274,6 +301,9 @@ impl Bells {
             }
             for hub in users {
                 _ = self.users.send(Wake::One(hub, Ask::Change)).await;
+            }
+            for hub in homes {
+                _ = self.homes.send(Wake::One(hub, Ask::Change)).await;
             }
             for (hub, ask) in bypasses {
                 _ = self.bypasses.send(Wake::One(hub, ask)).await;

@@ -49,6 +49,7 @@ impl Part {
             Self::Accounts => "accounts.yaml",
             Self::Rights => "rights.yaml",
             Self::Guard => "guard.yaml",
+            Self::Homes => "homes.yaml",
             Self::Webhook => "webhook.yaml",
         }
     }

@@ -5,6 +5,7 @@
 
 mod chart;
 mod document;
+mod homes;
 mod namespaces;
 mod rbac;
 mod webhook;
@@ -20,7 +21,9 @@ use document::Document;
 pub use chart::{Template, templates as chart_templates};
 pub use namespaces::{AGENT_ACCOUNT, AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
 pub use rbac::{CONTROLLER_LEASE, SERVE_LEASE};
-pub use webhook::{SERVE_SERVICE, WEBHOOK_CONFIGURATION, WEBHOOK_NAME, WEBHOOK_PATH};
+pub use webhook::{
+    CLAIM_PATH, CLAIM_WEBHOOK, POD_PATH, POD_WEBHOOK, SERVE_SERVICE, WEBHOOK_CONFIGURATION,
+};
 
 /// Options of `hubstorage manifests`.
 #[derive(Args, Debug, Clone, Default)]
@@ -68,17 +71,19 @@ enum Part {
     Accounts,
     Rights,
     Guard,
+    Homes,
     Webhook,
 }
 
 impl Part {
     /// In the order in which they can be applied.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Kinds,
         Self::Namespaces,
         Self::Accounts,
         Self::Rights,
         Self::Guard,
+        Self::Homes,
         Self::Webhook,
     ];
 
@@ -92,6 +97,7 @@ impl Part {
                 .iter()
                 .map(|part| Document::new(part.purpose, part.object()))
                 .collect(),
+            Self::Homes => homes::documents(),
             Self::Webhook => vec![webhook::document(options.webhook_url.as_ref())?],
         })
     }

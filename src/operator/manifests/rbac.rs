@@ -97,6 +97,18 @@ fn controller() -> Vec<Document> {
             FOLLOW,
         ),
         rule(
+            "Finds users' homes, and makes them ask for more where spec.home says so. RBAC cannot say that: the right is to whole claims.",
+            "",
+            &["persistentvolumeclaims"],
+            &["list", "watch", "patch"],
+        ),
+        rule(
+            "Sees whether homes can grow.",
+            "storage.k8s.io",
+            &["storageclasses"],
+            &["get"],
+        ),
+        rule(
             "Sees whether the service accounts of users' pods stand for an identity of a cloud.",
             "",
             &["serviceaccounts"],

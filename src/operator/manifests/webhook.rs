@@ -1,9 +1,10 @@
-//! The registration of the admission webhook.
+//! The registration of the admission webhooks.
 
 use anyhow::bail;
 use hubstorage_core::api::{
     AGENTS_NAMESPACE, STAMP_ANNOTATION, SYSTEM_NAMESPACE, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
+use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -13,57 +14,75 @@ use super::namespaces::labels;
 /// Name of the MutatingWebhookConfiguration.
 pub const WEBHOOK_CONFIGURATION: &str = "hubstorage";
 
-/// Name of the webhook in it.
-pub const WEBHOOK_NAME: &str = "pods.hubstorage.io";
+/// Name of the webhook for pods in it.
+pub const POD_WEBHOOK: &str = "pods.hubstorage.io";
+
+/// Name of the webhook for claims in it.
+pub const CLAIM_WEBHOOK: &str = "claims.hubstorage.io";
 
 /// Name of the Service of `hubstorage serve`, in `hubstorage-system`.
 pub const SERVE_SERVICE: &str = "hubstorage-serve";
 
-/// Path of the webhook.
-pub const WEBHOOK_PATH: &str = "/admit/pods";
+/// Path of the webhook for pods.
+pub const POD_PATH: &str = "/admit/pods";
+
+/// Path of the webhook for claims.
+pub const CLAIM_PATH: &str = "/admit/claims";
 
 pub(super) fn document(url: Option<&Url>) -> anyhow::Result<Document> {
+    let mut pods = webhook(POD_WEBHOOK, "pods", client_config(url, POD_PATH)?);
+    // Another webhook may add a container or an annotation after ours.
+    pods["reinvocationPolicy"] = json!("IfNeeded");
+    pods["matchConditions"] =
+        json!([{"name": "names-a-hub-user", "expression": names_a_hub_user()}]);
+    let called = client_config(url, CLAIM_PATH)?;
+    let mut claims = webhook(CLAIM_WEBHOOK, "persistentvolumeclaims", called);
+    claims["reinvocationPolicy"] = json!("Never");
+    claims["objectSelector"] = json!({"matchLabels": {(CLAIM_LABEL): CLAIM_LABEL_VALUE}});
     let object = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": WEBHOOK_CONFIGURATION, "labels": labels()},
-        "webhooks": [{
-            "name": WEBHOOK_NAME,
-            "admissionReviewVersions": ["v1"],
-            "clientConfig": client_config(url)?,
-            // An operator that is down costs a pod its storage, never its start.
-            "failurePolicy": "Ignore",
-            // KubeSpawner waits 3 s for a pod to be created.
-            "timeoutSeconds": 1,
-            "matchPolicy": "Equivalent",
-            // Another webhook may add a container or an annotation after ours.
-            "reinvocationPolicy": "IfNeeded",
-            "sideEffects": "None",
-            "rules": [{
-                "apiGroups": [""],
-                "apiVersions": ["v1"],
-                "operations": ["CREATE"],
-                "resources": ["pods"],
-                "scope": "Namespaced",
-            }],
-            "matchConditions": [{"name": "names-a-hub-user", "expression": names_a_hub_user()}],
-            "namespaceSelector": {"matchExpressions": [{
-                "key": "kubernetes.io/metadata.name",
-                "operator": "NotIn",
-                "values": ["kube-system", SYSTEM_NAMESPACE, AGENTS_NAMESPACE],
-            }]},
-        }],
+        "webhooks": [pods, claims],
     });
     Ok(Document::new(
-        "Gives user pods their environment and the stamp. No caBundle: the controller writes it.",
+        "Gives user pods their environment and the stamp, and homes the size that they may have. No caBundle: the \
+         controller writes it.",
         object,
     ))
 }
 
-fn client_config(url: Option<&Url>) -> anyhow::Result<Value> {
+/// What both have in common.
+fn webhook(name: &str, resource: &str, called: Value) -> Value {
+    json!({
+        "name": name,
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": called,
+        // An operator that is down costs a pod its storage, never its start.
+        "failurePolicy": "Ignore",
+        // KubeSpawner waits 3 s for a pod or a claim to be created.
+        "timeoutSeconds": 1,
+        "matchPolicy": "Equivalent",
+        "sideEffects": "None",
+        "rules": [{
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": [resource],
+            "scope": "Namespaced",
+        }],
+        "namespaceSelector": {"matchExpressions": [{
+            "key": "kubernetes.io/metadata.name",
+            "operator": "NotIn",
+            "values": ["kube-system", SYSTEM_NAMESPACE, AGENTS_NAMESPACE],
+        }]},
+    })
+}
+
+fn client_config(url: Option<&Url>, path: &str) -> anyhow::Result<Value> {
     let Some(url) = url else {
         return Ok(json!({
-            "service": {"namespace": SYSTEM_NAMESPACE, "name": SERVE_SERVICE, "path": WEBHOOK_PATH, "port": 443},
+            "service": {"namespace": SYSTEM_NAMESPACE, "name": SERVE_SERVICE, "path": path, "port": 443},
         }));
     };
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -73,7 +92,7 @@ fn client_config(url: Option<&Url>) -> anyhow::Result<Value> {
         );
     }
     let mut endpoint = url.clone();
-    endpoint.set_path(WEBHOOK_PATH);
+    endpoint.set_path(path);
     Ok(json!({"url": endpoint.as_str()}))
 }
 
@@ -91,7 +110,7 @@ mod tests {
     use super::*;
 
     fn configured(url: &str) -> anyhow::Result<Value> {
-        client_config(Some(&url.parse().unwrap()))
+        client_config(Some(&url.parse().unwrap()), POD_PATH)
     }
 
     #[test]
@@ -105,7 +124,7 @@ mod tests {
     #[test]
     fn without_a_url_the_service_is_called() {
         assert_eq!(
-            client_config(None).unwrap()["service"]["name"],
+            client_config(None, POD_PATH).unwrap()["service"]["name"],
             "hubstorage-serve"
         );
     }

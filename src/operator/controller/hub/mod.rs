@@ -121,7 +121,10 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     };
     missed::tell(&hub, &missed, context).await;
     match is_no_news(&hub, &round, context) {
-        true => status::rewrite(&hub, &missed, context).await?,
+        true => {
+            let told = status::again(&hub, &missed, context);
+            status::rewrite(&hub, told, context).await?;
+        }
         false => status::write(&hub, &round, &missed, context).await?,
     }
 

@@ -1,5 +1,5 @@
 //! Tells anew what changes without the store: the guard, the webhook, the parts of the
-//! installation, the pods that were missed, the probe's verdicts. What the last check found in the
+//! installation, the pods that were missed, the probe's verdicts, users' homes. What the last check found in the
 //! store stays as status has it, so this costs no call to a store, however many hubs there are.
 
 use std::sync::Arc;
@@ -24,19 +24,23 @@ pub fn is_in_order(hub: &HubStorage) -> bool {
 }
 
 /// Brings the status of a hub that is in order up to date with what is in memory. One that is not
-/// is looked at soon anyway, and told as a whole then.
+/// is looked at soon anyway, and told as a whole then, but for what the store has no part in.
 ///
 /// # Errors
 /// [`HubError`] if the API server fails.
 pub async fn retell(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Requeue, HubError> {
-    if is_in_order(&hub) {
-        let missed = missed::pods(&hub, &context);
-        missed::tell(&hub, &missed, &context).await;
-        match status::rewrite(&hub, &missed, &context).await {
-            // Its newer version is on its way here, and is told then.
-            Err(HubError::ApiServer { source, .. }) if source.is_outdated() => {}
-            written => written?,
+    let told = match is_in_order(&hub) {
+        true => {
+            let missed = missed::pods(&hub, &context);
+            missed::tell(&hub, &missed, &context).await;
+            status::again(&hub, &missed, &context)
         }
+        false => status::apart(&hub),
+    };
+    match status::rewrite(&hub, told, &context).await {
+        // Its newer version is on its way here, and is told then.
+        Err(HubError::ApiServer { source, .. }) if source.is_outdated() => {}
+        written => written?,
     }
     Ok(Requeue::as_before())
 }

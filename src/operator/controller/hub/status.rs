@@ -2,6 +2,7 @@
 
 mod deletion;
 mod grants;
+mod homes;
 mod injection;
 mod isolation;
 mod paused;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 use hubstorage_core::api::{
     BucketStatus, ConditionType, CreationIntent, HubStorage, HubStorageStatus, Mode,
-    StorageProvider, check_request, update_conditions,
+    StorageProvider, Verdict, check_request, update_conditions,
 };
 use hubstorage_core::lifecycle::Effect;
 use hubstorage_core::names::BucketName;
@@ -174,8 +175,9 @@ pub async fn write(
             None if outcomes.is_empty() => before.role.clone(),
             None => None,
         },
-        // Written by others: the users' reconciler, and serve.
+        // Written by others: the reconcilers of users and of homes, and serve.
         users: None,
+        homes: None,
         vending: None,
     };
     status.buckets_ready = Some(ready_count(&status.buckets, hub));
@@ -225,6 +227,7 @@ async fn put(
     let before = hub.status.clone().unwrap_or_default();
     let ours = HubStorageStatus {
         users: before.users,
+        homes: before.homes.clone(),
         vending: before.vending.clone(),
         ..status.clone()
     };
@@ -242,17 +245,27 @@ async fn put(
     Ok(())
 }
 
-/// Writes what has changed in memory into the conditions of a hub that is in order.
+/// What has changed in memory of a hub that is in order.
+pub fn again(hub: &HubStorage, missed: &[MissedPod], context: &Context) -> Vec<Verdict> {
+    let known = hub.status.as_ref().map_or(&[][..], |s| &s.buckets);
+    verdicts::again(hub, known, missed, context)
+}
+
+/// What does not depend on the store, of any other hub.
+pub fn apart(hub: &HubStorage) -> Vec<Verdict> {
+    homes::verdict(hub).into_iter().collect()
+}
+
+/// Writes what is told anew into the conditions; the others stay.
 ///
 /// # Errors
 /// If the API server fails.
 pub async fn rewrite(
     hub: &HubStorage,
-    missed: &[MissedPod],
+    verdicts: Vec<Verdict>,
     context: &Context,
 ) -> Result<(), HubError> {
     let before = hub.status.clone().unwrap_or_default();
-    let verdicts = verdicts::again(hub, &before.buckets, missed, context);
     let generation = hub.metadata.generation.unwrap_or_default();
     let told = update_conditions(&before.conditions, verdicts, generation, (context.clock)());
     let (summary, parts): (Vec<_>, Vec<_>) =
@@ -260,7 +273,7 @@ pub async fn rewrite(
     let kept = before
         .conditions
         .iter()
-        .filter(|before| !is_summary(&before.type_))
+        .filter(|before| summary.is_empty() || !is_summary(&before.type_))
         .map(|before| condition_of(&parts, &before.type_).unwrap_or(before));
     let conditions: Vec<Condition> = summary.iter().chain(kept).cloned().collect();
     let status = HubStorageStatus {
@@ -357,6 +370,7 @@ async fn patch(
     let mut ours = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
     if let Value::Object(fields) = &mut ours {
         fields.remove("users");
+        fields.remove("homes");
         fields.remove("vending");
     }
     let api: Api<HubStorage> =

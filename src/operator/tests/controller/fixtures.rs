@@ -4,7 +4,8 @@ use hubstorage_core::api::{
     HubStorage, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use hubstorage_core::names::BucketName;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 
 /// The installation whose controller runs.
@@ -88,6 +89,29 @@ pub fn notebook(name: &str, username: &str, creator: &str) -> Pod {
             "name": name, "namespace": "earth",
             "labels": {"component": "singleuser-server", (USERNAME_LABEL): "slug"},
             "annotations": {(USERNAME_ANNOTATION): username, (STAMP_ANNOTATION): creator},
+        },
+    }))
+}
+
+/// A StorageClass.
+pub fn storage_class(name: &str) -> StorageClass {
+    parse(json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+        "provisioner": "volumes.example.org",
+    }))
+}
+
+/// A home in the namespace `earth`, of that size and of the StorageClass `growing`.
+pub fn home(name: &str, username: &str, size: &str) -> PersistentVolumeClaim {
+    parse(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name, "namespace": "earth", "labels": {"component": "singleuser-storage"},
+            "annotations": {(USERNAME_ANNOTATION): username},
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "growing",
+            "resources": {"requests": {"storage": size}},
         },
     }))
 }

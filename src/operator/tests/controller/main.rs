@@ -22,6 +22,7 @@ mod emptying;
 mod fault_injection;
 mod fixtures;
 mod grants;
+mod homes;
 mod isolation;
 mod missed;
 mod modes;

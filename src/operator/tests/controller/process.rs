@@ -5,10 +5,11 @@ use std::sync::Arc;
 use hubstorage::certificates::WebhookState;
 use hubstorage::clock::Clock;
 use hubstorage::controller::bypasses::Bypasses;
+use hubstorage::controller::homes::SeenClaim;
 use hubstorage::controller::{Backoff, Context, Events, Metrics, Parts, Stores, UserPod, hub};
 use hubstorage::guard::GuardState;
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::Resource;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
@@ -31,6 +32,7 @@ pub struct Controller {
     users: Writer<HubUser>,
     namespaces: Writer<PartialObjectMeta<Namespace>>,
     pods: Writer<UserPod>,
+    claims: Writer<SeenClaim>,
 }
 
 impl Controller {
@@ -44,6 +46,11 @@ impl Controller {
         fill(
             &mut self.pods,
             pods.into_iter().map(UserPod::from).collect(),
+        );
+        let claims = server.list::<PersistentVolumeClaim>();
+        fill(
+            &mut self.claims,
+            claims.into_iter().map(SeenClaim::from).collect(),
         );
     }
 
@@ -89,6 +96,7 @@ pub fn start(
     let (users, users_writer) = store();
     let (namespaces, namespaces_writer) = store();
     let (pods, pods_writer) = store();
+    let (claims, claims_writer) = store();
     let client = server.client();
     let cloud = connection.cloud.clone();
     let clock: Clock = Arc::new(move || cloud.now());
@@ -100,6 +108,7 @@ pub fn start(
             users,
             namespaces,
             pods,
+            claims,
         },
         guard: guard.subscribe(),
         webhook: webhook.subscribe(),
@@ -122,6 +131,7 @@ pub fn start(
         users: users_writer,
         namespaces: namespaces_writer,
         pods: pods_writer,
+        claims: claims_writer,
     };
     controller.see(server);
     controller

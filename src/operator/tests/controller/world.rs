@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hubstorage::certificates::{Address, WebhookState};
-use hubstorage::controller::{Parts, bypasses, hub, provider, users};
+use hubstorage::controller::{Parts, bypasses, homes, hub, provider, users};
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
 use hubstorage_cloud::memory::{Behaviour, Bucket, MemoryCloud};
@@ -185,6 +185,17 @@ impl World {
         ended.map(drop).map_err(|error| error.to_string())
     }
 
+    /// Reconciles the homes of one hub's users, and tells of them.
+    pub async fn reconcile_homes(&mut self, hub: &HubStorage) -> Result<(), String> {
+        self.controller.see(&self.server);
+        let context = self.controller.context.clone();
+        let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
+        let ended = homes::reconcile(seen.expect("the watch has seen it"), context).await;
+        self.judge();
+        ended.map_err(|error| error.to_string())?;
+        self.retell(hub).await
+    }
+
     /// Tells one hub anew from memory.
     pub async fn retell(&mut self, hub: &HubStorage) -> Result<(), String> {
         self.controller.see(&self.server);
@@ -217,6 +228,7 @@ impl World {
             failed.extend(self.reconcile_hub(&hub).await.err());
             if self.server.get(&hub).is_some() {
                 failed.extend(self.reconcile_users(&hub).await.err());
+                failed.extend(self.reconcile_homes(&hub).await.err());
             }
         }
         self.cloud.advance(Duration::from_secs(60));

@@ -8,14 +8,15 @@ use hubstorage_core::names::BucketName;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, injection, isolation};
+use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, homes, injection, isolation};
 use crate::controller::hub::missed as missed_pods;
 use crate::controller::step::{not_reached, not_ready};
 use crate::controller::{Context, Step, vending};
 
 use ConditionStatus::{False, True};
 use ConditionType::{
-    BucketsReady, IsolationReady, LifecycleApplied, Ready, Reconciling, RoleReady, Stalled,
+    BucketsReady, HomesWithinLimit, IsolationReady, LifecycleApplied, Ready, Reconciling,
+    RoleReady, Stalled,
 };
 
 /// How the whole hub stands, its buckets and its role: what waits goes before what stalls, since it is tried again sooner, and
@@ -181,6 +182,7 @@ fn from_memory(
         .into_iter()
         .chain(vending)
         .chain([injection])
+        .chain(homes::verdict(hub))
         .collect()
 }
 
@@ -202,12 +204,12 @@ fn summary(step: &Step, buckets: &[&str], parts: &[Verdict]) -> Vec<Verdict> {
     }
 }
 
-/// Whether `Ready` waits for this part. Nodes come and go, and servers that were missed run until
-/// somebody restarts them: what the hub declares stands meanwhile, and nobody's deployment is to
-/// wait for either.
+/// Whether `Ready` waits for this part. Nodes come and go, servers that were missed run until
+/// somebody restarts them, and one user's volume may be too large for good: what the hub declares
+/// stands meanwhile, and nobody's deployment is to wait for any of them.
 fn holds_back(part: &Verdict) -> bool {
     let passes = matches!(part.reason, Reason::AgentsUnavailable | Reason::NotInjected);
-    part.status == False && !passes
+    part.status == False && !passes && part.type_ != HomesWithinLimit
 }
 
 fn buckets(step: &Step, outcomes: &[BucketOutcome]) -> Verdict {

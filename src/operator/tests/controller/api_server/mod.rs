@@ -149,6 +149,11 @@ impl ApiServer {
         self.state().makes_pods_in.insert(namespace.to_owned());
     }
 
+    /// From here on a quota keeps this claim from asking for more.
+    pub fn limit_claim(&self, name: &str) {
+        self.state().quota.insert(name.to_owned());
+    }
+
     /// Every object, as bytes.
     pub fn dump(&self) -> String {
         self.state().dump()

@@ -66,6 +66,8 @@ pub struct State {
     pub allowed: BTreeSet<(String, String, String)>,
     /// Namespaces in which the controller may make pods.
     pub makes_pods_in: BTreeSet<String>,
+    /// Claims that a quota keeps from asking for more.
+    pub quota: BTreeSet<String>,
     pub writes: Vec<String>,
     pub misunderstood: Vec<String>,
 }
@@ -81,6 +83,7 @@ impl State {
             recorded: BTreeMap::new(),
             allowed: BTreeSet::new(),
             makes_pods_in: BTreeSet::new(),
+            quota: BTreeSet::new(),
             writes: Vec::new(),
             misunderstood: Vec::new(),
         }
@@ -140,6 +143,14 @@ impl State {
                 Some(object) => (200, object.clone()),
                 None => refuse(404, "NotFound", &format!("{} not found", asked.key)),
             },
+            (&Method::PATCH, Some(PatchType::Merge))
+                if asked.key.plural == "persistentvolumeclaims" =>
+            {
+                match self.quota.contains(&asked.key.name) {
+                    true => refuse(403, "Forbidden", "exceeded quota: homes"),
+                    false => self.merge(asked),
+                }
+            }
             (&Method::PATCH, Some(patch)) if OURS.contains(&asked.key.plural.as_str()) => {
                 match patch {
                     PatchType::Apply => self.apply(asked),
@@ -468,8 +479,10 @@ impl State {
                 after["metadata"][field] = object["metadata"][field].clone();
             }
         }
-        if !object["spec"].is_null() {
-            after["spec"] = object["spec"].clone();
+        for field in ["spec", "provisioner"] {
+            if !object[field].is_null() {
+                after[field] = object[field].clone();
+            }
         }
         self.store_by_hand(key, &before.unwrap_or_default(), after);
     }

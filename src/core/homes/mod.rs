@@ -1,0 +1,246 @@
+//! Homes: how large they are, may be, and what is done about it.
+//!
+//! A home is a PersistentVolumeClaim that KubeSpawner makes. Volumes grow and never shrink, so what is too large
+//! is told, and what is too small grows.
+
+mod admission;
+mod claim;
+mod size;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::{Home, HomeFinding, HomeOverride, HomesStatus, HubUser, OnOversize, Reason};
+
+pub use admission::{HomeAdmission, Resized};
+pub use claim::{CLAIM_LABEL, CLAIM_LABEL_VALUE, HomeClaim, Resize};
+pub use size::{SizeError, StorageSize};
+
+/// Entries of `status.homes.findings`, and of `status.homes.overrides`, as the schema bounds them.
+const FINDINGS: usize = 64;
+const OVERRIDES: usize = 512;
+
+/// What one user's homes have, and may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'h> {
+    size: &'h StorageSize,
+    max: &'h StorageSize,
+    on_oversize: OnOversize,
+}
+
+impl<'h> Limits<'h> {
+    /// Of a user for whom `overrides` may name another size.
+    pub fn of(home: &'h Home, overrides: &'h [HomeOverride], username: &str) -> Self {
+        let max = home.max_size.as_ref().unwrap_or(&home.size);
+        let own = overrides.iter().find(|own| own.username == username);
+        let size = own.map_or(&home.size, |own| &own.size);
+        Self {
+            size,
+            max: max.max(size),
+            on_oversize: home.on_oversize,
+        }
+    }
+
+    /// What a new claim is given instead of what it asks for, where that is something else. One that is to be
+    /// refused keeps what it asks for: the admission policy refuses it.
+    pub fn instead(&self, asked: &StorageSize) -> Option<&'h StorageSize> {
+        if asked < self.size {
+            return Some(self.size);
+        }
+        (asked > self.max && self.on_oversize == OnOversize::Clamp).then_some(self.max)
+    }
+}
+
+/// What HubUsers say of homes, one size for each user: the largest, where several name one.
+pub fn overrides<'u>(users: impl IntoIterator<Item = &'u HubUser>) -> Vec<HomeOverride> {
+    let mut largest: BTreeMap<&str, &StorageSize> = BTreeMap::new();
+    for user in users {
+        if let Some(home) = &user.spec.home {
+            let size = largest.entry(&user.spec.username).or_insert(&home.size);
+            *size = (*size).max(&home.size);
+        }
+    }
+    let overrides = largest.into_iter().map(|(username, size)| HomeOverride {
+        username: username.to_owned(),
+        size: size.clone(),
+    });
+    overrides.take(OVERRIDES).collect()
+}
+
+/// Whether a StorageClass lets its volumes grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expansion {
+    /// It does.
+    Allowed,
+    /// It does not.
+    Forbidden,
+    /// There is no such class.
+    NoClass,
+}
+
+/// A claim that is to ask for more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    /// Name of the claim.
+    pub claim: String,
+    /// What it asks for.
+    pub from: StorageSize,
+    /// What it is to ask for.
+    pub to: StorageSize,
+}
+
+/// What is to be done, and what is to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HomesPlan {
+    /// Claims that are to ask for more.
+    pub growths: Vec<Growth>,
+    /// How things are, before that.
+    pub status: HomesStatus,
+}
+
+/// Names of the StorageClasses that decide whether these claims grow.
+pub fn classes<'c>(
+    home: &Home,
+    overrides: &[HomeOverride],
+    claims: &[&'c HomeClaim],
+) -> BTreeSet<&'c str> {
+    let small = claims
+        .iter()
+        .filter(|claim| is_small(claim, &Limits::of(home, overrides, &claim.username)));
+    small.filter_map(|claim| claim.class.as_deref()).collect()
+}
+
+/// Whether a claim asks for less than it is to have. One that has no volume yet cannot ask for more (API server,
+/// `ValidatePersistentVolumeClaimUpdate`), and is looked at again when it has.
+fn is_small(claim: &HomeClaim, limits: &Limits) -> bool {
+    claim.capacity.is_some() && !claim.is_deleting && claim.requested < *limits.size
+}
+
+/// What is to be done about the claims of a hub, where `expansion` tells of each of their [`classes`].
+pub fn plan(
+    home: &Home,
+    overrides: Vec<HomeOverride>,
+    claims: &[&HomeClaim],
+    expansion: &BTreeMap<String, Expansion>,
+) -> HomesPlan {
+    let mut growths = Vec::new();
+    let mut findings = duplicates(claims);
+    let (mut growing, mut awaiting_server) = (0, 0);
+    for claim in claims {
+        let limits = Limits::of(home, &overrides, &claim.username);
+        let mut find = |reason, message| findings.push(finding(claim, reason, message));
+        if claim.requested > *limits.max {
+            let message = format!(
+                "asks for {}, and may have {}: volumes do not shrink",
+                claim.requested, limits.max
+            );
+            find(Reason::ClaimTooLarge, message);
+        }
+        if is_small(claim, &limits) {
+            match why_not(claim, expansion) {
+                None => growths.push(Growth {
+                    claim: claim.name.to_string(),
+                    from: claim.requested.clone(),
+                    to: limits.size.clone(),
+                }),
+                Some(why) => {
+                    let message =
+                        format!("has {} instead of {}: {why}", claim.requested, limits.size);
+                    find(Reason::ClaimNotExpandable, message);
+                }
+            }
+        }
+        match (&claim.resize, &claim.capacity) {
+            (Resize::Failed(why), _) => {
+                let message = format!("does not grow to {}: {why}", claim.requested);
+                find(Reason::ClaimGrowthFailed, message);
+            }
+            (Resize::AwaitsServer, _) => awaiting_server += 1,
+            (Resize::Idle, Some(capacity)) if *capacity < claim.requested => growing += 1,
+            (Resize::Idle, _) => {}
+        }
+    }
+    let claims = i32::try_from(claims.len()).unwrap_or(i32::MAX);
+    let status = HomesStatus {
+        claims,
+        growing,
+        awaiting_server,
+        overrides,
+        findings: Vec::new(),
+    };
+    let mut plan = HomesPlan { growths, status };
+    plan.tell(findings);
+    plan
+}
+
+impl HomesPlan {
+    /// Tells of these claims, too: those that were found at growing.
+    pub fn tell(&mut self, findings: impl IntoIterator<Item = HomeFinding>) {
+        let told = &mut self.status.findings;
+        told.extend(findings);
+        told.sort_by(|one, other| (&one.claim, &one.reason).cmp(&(&other.claim, &other.reason)));
+        told.truncate(FINDINGS);
+    }
+}
+
+/// A finding about a growth.
+pub fn of_growth(growth: &Growth, reason: Reason, why: &str) -> HomeFinding {
+    HomeFinding {
+        claim: growth.claim.clone(),
+        reason: reason.to_string(),
+        message: format!("has {} instead of {}: {why}", growth.from, growth.to),
+    }
+}
+
+fn finding(claim: &HomeClaim, reason: Reason, message: String) -> HomeFinding {
+    HomeFinding {
+        claim: claim.name.to_string(),
+        reason: reason.to_string(),
+        message,
+    }
+}
+
+fn why_not(claim: &HomeClaim, expansion: &BTreeMap<String, Expansion>) -> Option<String> {
+    let Some(class) = claim.class.as_deref() else {
+        return Some("it has no StorageClass, which would have to let it grow".to_owned());
+    };
+    match expansion.get(class) {
+        Some(Expansion::Allowed) => None,
+        Some(Expansion::Forbidden) => Some(format!(
+            "StorageClass {class} has no allowVolumeExpansion: true"
+        )),
+        Some(Expansion::NoClass) | None => Some(format!("StorageClass {class} does not exist")),
+    }
+}
+
+/// Claims of one user for one server: after an upgrade KubeSpawner may make a new, empty one beside the old
+/// (jupyterhub/kubespawner#937), or leave the old one behind (#924).
+fn duplicates(claims: &[&HomeClaim]) -> Vec<HomeFinding> {
+    let mut of_server: BTreeMap<(&str, &str), Vec<&HomeClaim>> = BTreeMap::new();
+    for claim in claims.iter().filter(|claim| !claim.is_deleting) {
+        let server = (&*claim.username, &*claim.server);
+        of_server.entry(server).or_default().push(claim);
+    }
+    let mut findings = Vec::new();
+    for ((username, server), claims) in of_server {
+        for claim in &claims {
+            let others = claims.iter().filter(|other| other.name != claim.name);
+            let others: Vec<&str> = others.map(|other| &*other.name).collect();
+            if others.is_empty() {
+                continue;
+            }
+            let server = match server {
+                "" => "the default server".to_owned(),
+                named => format!("server {named}"),
+            };
+            let message = format!(
+                "user {username} has another home for {server}: {}",
+                others.join(", ")
+            );
+            findings.push(finding(claim, Reason::ClaimDuplicate, message));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;

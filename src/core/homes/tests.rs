@@ -1,0 +1,333 @@
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::HubStorage;
+
+fn home(fields: Value) -> Home {
+    let mut home = json!({"type": "Claim", "size": "10Gi", "maxSize": "50Gi"});
+    json_patch::merge(&mut home, &fields);
+    serde_json::from_value(home).unwrap()
+}
+
+fn size(text: &str) -> StorageSize {
+    text.parse().unwrap()
+}
+
+fn own(username: &str, own: &str) -> HomeOverride {
+    HomeOverride {
+        username: username.to_owned(),
+        size: size(own),
+    }
+}
+
+/// A bound claim of bob's, as KubeSpawner 7 makes them.
+fn claim(name: &str, fields: Value) -> HomeClaim {
+    let mut claim = json!({
+        "metadata": {
+            "name": name, "namespace": "earth",
+            "annotations": {"hub.jupyter.org/username": "bob"},
+            "labels": {"component": "singleuser-storage"},
+        },
+        "spec": {
+            "storageClassName": "growing", "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "10Gi"}},
+        },
+        "status": {"phase": "Bound", "capacity": {"storage": "10Gi"}},
+    });
+    json_patch::merge(&mut claim, &fields);
+    let claim: PersistentVolumeClaim = serde_json::from_value(claim).unwrap();
+    HomeClaim::of(&claim).unwrap()
+}
+
+fn sized(name: &str, requested: &str, capacity: &str) -> HomeClaim {
+    let requests = json!({"requests": {"storage": requested}});
+    let status = json!({"capacity": {"storage": capacity}});
+    claim(
+        name,
+        json!({"spec": {"resources": requests}, "status": status}),
+    )
+}
+
+fn planned(home: &Home, overrides: &[HomeOverride], claims: &[HomeClaim]) -> HomesPlan {
+    let expansion = [
+        ("growing".to_owned(), Expansion::Allowed),
+        ("fixed".to_owned(), Expansion::Forbidden),
+        ("gone".to_owned(), Expansion::NoClass),
+    ];
+    let claims: Vec<&HomeClaim> = claims.iter().collect();
+    plan(home, overrides.to_vec(), &claims, &expansion.into())
+}
+
+fn found(plan: &HomesPlan) -> Vec<(&str, &str)> {
+    let findings = plan.status.findings.iter();
+    findings
+        .map(|finding| (finding.claim.as_str(), finding.reason.as_str()))
+        .collect()
+}
+
+#[test]
+fn a_new_claim_is_given_what_every_home_has_and_no_more_than_it_may() {
+    let home = home(json!({}));
+    let given = |asked: &str| {
+        let limits = Limits::of(&home, &[], "bob");
+        limits.instead(&size(asked)).map(ToString::to_string)
+    };
+    assert_eq!(given("1Gi").as_deref(), Some("10Gi"));
+    assert_eq!(given("10Gi"), None);
+    assert_eq!(given("10240Mi"), None, "the same in other words");
+    assert_eq!(given("50Gi"), None);
+    assert_eq!(given("51Gi").as_deref(), Some("50Gi"));
+}
+
+#[test]
+fn without_a_maximum_every_home_has_the_same() {
+    let home = home(json!({"maxSize": null}));
+    let limits = Limits::of(&home, &[], "bob");
+    assert_eq!(limits.instead(&size("11Gi")), Some(&size("10Gi")));
+}
+
+#[test]
+fn where_too_much_is_refused_nothing_is_given_instead() {
+    let home = home(json!({"onOversize": "Deny"}));
+    let limits = Limits::of(&home, &[], "bob");
+    assert_eq!(limits.instead(&size("51Gi")), None);
+    assert_eq!(limits.instead(&size("1Gi")), Some(&size("10Gi")));
+}
+
+#[test]
+fn a_users_own_size_goes_before_the_hubs_also_beyond_the_maximum() {
+    let home = home(json!({}));
+    let overrides = [own("bob", "80Gi"), own("eve", "5Gi")];
+    let given = |username, asked: &str| {
+        let limits = Limits::of(&home, &overrides, username);
+        limits.instead(&size(asked)).map(ToString::to_string)
+    };
+    assert_eq!(given("bob", "10Gi").as_deref(), Some("80Gi"));
+    assert_eq!(given("bob", "90Gi").as_deref(), Some("80Gi"));
+    assert_eq!(given("eve", "5Gi"), None);
+    assert_eq!(given("eve", "60Gi").as_deref(), Some("50Gi"));
+    assert_eq!(given("bobby", "10Gi"), None);
+}
+
+#[test]
+fn of_several_hubusers_of_one_user_the_largest_size_counts() {
+    let user = |name: &str, username: &str, home: Value| -> HubUser {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"hubRef": {"name": "earth"}, "username": username, "home": home},
+        }))
+        .unwrap()
+    };
+    let users = [
+        user("a", "bob", json!({"size": "20Gi"})),
+        user("b", "bob", json!({"size": "30Gi"})),
+        user("c", "bob", json!({"size": "25Gi"})),
+        user("d", "eve", Value::Null),
+    ];
+    assert_eq!(overrides(&users), [own("bob", "30Gi")]);
+}
+
+#[test]
+fn what_is_too_small_grows_and_nothing_shrinks() {
+    let claims = [
+        sized("small", "5Gi", "5Gi"),
+        sized("right", "10Gi", "10Gi"),
+        sized("large", "60Gi", "60Gi"),
+    ];
+    let claims = claims.map(|mut claim| {
+        claim.username = claim.name.clone();
+        claim
+    });
+    let plan = planned(&home(json!({})), &[own("right", "20Gi")], &claims);
+    let growths: Vec<_> = plan
+        .growths
+        .iter()
+        .map(|growth| (growth.claim.as_str(), growth.to.to_string()))
+        .collect();
+    assert_eq!(
+        growths,
+        [("small", "10Gi".to_owned()), ("right", "20Gi".to_owned())]
+    );
+    assert_eq!(found(&plan), [("large", "ClaimTooLarge")]);
+    assert_eq!(plan.status.claims, 3);
+}
+
+#[test]
+fn what_cannot_grow_is_told_with_why() {
+    let class = |class: Value| {
+        let requests = json!({"requests": {"storage": "5Gi"}});
+        claim(
+            "home",
+            json!({"spec": {"storageClassName": class, "resources": requests}}),
+        )
+    };
+    for (of, words) in [
+        (json!("fixed"), "allowVolumeExpansion: true"),
+        (json!("gone"), "StorageClass gone does not exist"),
+        (Value::Null, "no StorageClass"),
+    ] {
+        let plan = planned(&home(json!({})), &[], &[class(of)]);
+        assert_eq!(plan.growths, []);
+        assert_eq!(found(&plan), [("home", "ClaimNotExpandable")]);
+        let message = &plan.status.findings[0].message;
+        assert!(message.contains(words), "{message}");
+        assert!(message.contains("5Gi instead of 10Gi"), "{message}");
+    }
+}
+
+#[test]
+fn a_claim_without_a_volume_or_that_is_being_deleted_is_left_alone() {
+    let unbound = claim(
+        "unbound",
+        json!({"spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Pending", "capacity": null}}),
+    );
+    let deleting = claim(
+        "deleting",
+        json!({
+            "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+        }),
+    );
+    let plan = planned(&home(json!({})), &[], &[unbound, deleting]);
+    assert_eq!((plan.growths, plan.status.findings), (vec![], vec![]));
+}
+
+#[test]
+fn growth_is_told_as_far_as_it_is() {
+    let condition = |type_: &str, message: &str| json!({"status": {"conditions": [{"type": type_, "status": "True", "message": message}]}});
+    let grows = |fields: Value| {
+        let mut claim = json!({"spec": {"resources": {"requests": {"storage": "20Gi"}}}});
+        json_patch::merge(&mut claim, &fields);
+        let claim = self::claim("home", claim);
+        planned(&home(json!({})), &[], &[claim])
+    };
+    for started in [json!({}), condition("Resizing", "")] {
+        let plan = grows(started);
+        assert_eq!((plan.status.growing, plan.status.awaiting_server), (1, 0));
+    }
+    let waits = grows(condition("FileSystemResizePending", "waits for a pod"));
+    assert_eq!((waits.status.growing, waits.status.awaiting_server), (0, 1));
+    for failed in [
+        condition("ControllerResizeError", "the pool is full"),
+        condition("NodeResizeError", "the pool is full"),
+        json!({"status": {"allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"}}}),
+    ] {
+        let plan = grows(failed);
+        assert_eq!(found(&plan), [("home", "ClaimGrowthFailed")]);
+        assert_eq!(plan.status.growing, 0);
+    }
+}
+
+#[test]
+fn two_claims_of_one_user_for_one_server_are_told_and_named_servers_are_none() {
+    let of = |name: &str, username: &str, server: Option<&str>| {
+        let annotations =
+            json!({"hub.jupyter.org/username": username, "hub.jupyter.org/servername": server});
+        claim(name, json!({"metadata": {"annotations": annotations}}))
+    };
+    let claims = [
+        // By KubeSpawner 6 and by KubeSpawner 7.
+        of("claim-has-2dhyphen", "has-hyphen", None),
+        of("claim-has-hyphen", "has-hyphen", None),
+        of("claim-has-hyphen--gpu", "has-hyphen", Some("gpu")),
+        of("claim-bob", "bob", None),
+    ];
+    let plan = planned(&home(json!({})), &[], &claims);
+    assert_eq!(
+        found(&plan),
+        [
+            ("claim-has-2dhyphen", "ClaimDuplicate"),
+            ("claim-has-hyphen", "ClaimDuplicate"),
+        ]
+    );
+    let message = &plan.status.findings[0].message;
+    assert!(message.contains("user has-hyphen"), "{message}");
+    assert!(message.contains("claim-has-hyphen"), "{message}");
+    assert_eq!(plan.growths, []);
+}
+
+#[test]
+fn a_claim_that_names_nobody_is_no_home() {
+    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"name": "data", "labels": {"component": "singleuser-storage"}},
+        "spec": {"resources": {"requests": {"storage": "1Ti"}}},
+    }))
+    .unwrap();
+    assert_eq!(HomeClaim::of(&claim), None);
+    let claim = sent(json!({"metadata": {"labels": null}}));
+    assert_eq!(HomeClaim::of(&claim), None);
+}
+
+/// A claim of bob's that is just being created.
+fn sent(fields: Value) -> PersistentVolumeClaim {
+    let mut claim = json!({
+        "metadata": {
+            "name": "claim-bob",
+            "annotations": {"hub.jupyter.org/username": "bob"},
+            "labels": {"component": "singleuser-storage"},
+        },
+        "spec": {"resources": {"requests": {"storage": "500Gi"}}},
+    });
+    json_patch::merge(&mut claim, &fields);
+    serde_json::from_value(claim).unwrap()
+}
+
+fn hub(fields: Value) -> HubStorage {
+    let mut hub = json!({
+        "metadata": {"name": "earth"},
+        "spec": {
+            "providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}],
+            "home": {"type": "Claim", "size": "10Gi", "maxSize": "50Gi"},
+        },
+    });
+    json_patch::merge(&mut hub, &fields);
+    serde_json::from_value(hub).unwrap()
+}
+
+#[test]
+fn a_new_claim_that_asks_for_too_much_is_given_what_it_may_have() {
+    let admission = HomeAdmission::of(&hub(json!({}))).unwrap();
+    let mut claim = sent(json!({"spec": {"accessModes": ["ReadWriteMany"]}}));
+    let resized = admission.admit(&claim).unwrap();
+    let mut patched = json!(claim);
+    let patch: json_patch::Patch = serde_json::from_value(resized.patch()).unwrap();
+    json_patch::patch(&mut patched, &patch).unwrap();
+    let resources = json!({"requests": {"storage": "50Gi"}});
+    assert_eq!(patched["spec"]["resources"], resources);
+    assert_eq!(patched["spec"]["accessModes"], json!(["ReadWriteMany"]));
+    claim = serde_json::from_value(patched).unwrap();
+    assert_eq!(admission.admit(&claim), None, "once");
+}
+
+#[test]
+fn the_size_of_a_user_in_status_counts_at_admission() {
+    let overrides = json!([{"username": "bob", "size": "600Gi"}]);
+    let known = json!({"status": {"homes": {"claims": 0, "overrides": overrides}}});
+    let admission = HomeAdmission::of(&hub(known)).unwrap();
+    let resized = admission.admit(&sent(json!({}))).unwrap();
+    assert_eq!(resized.to, size("600Gi"));
+}
+
+#[test]
+fn a_hub_that_is_observed_or_goes_away_or_declares_no_homes_changes_no_claim() {
+    for fields in [
+        json!({"spec": {"mode": "Observe"}}),
+        json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+        json!({"spec": {"home": null}}),
+    ] {
+        assert_eq!(HomeAdmission::of(&hub(fields)), None);
+    }
+    let paused = hub(json!({"spec": {"mode": "Paused"}}));
+    assert!(HomeAdmission::of(&paused).is_some(), "as before");
+}
+
+#[test]
+fn findings_are_bounded_as_the_schema_is() {
+    let claims: Vec<HomeClaim> = (0..100)
+        .map(|number| sized(&format!("claim-{number:03}"), "60Gi", "60Gi"))
+        .collect();
+    let plan = planned(&home(json!({})), &[], &claims);
+    assert_eq!(plan.status.findings.len(), FINDINGS);
+    assert_eq!(plan.status.claims, 100);
+}

@@ -1,0 +1,94 @@
+//! The admission policy that refuses homes that ask for too much, where a HubStorage says `onOversize: Deny`.
+//!
+//! Its parameter is the HubStorage of the claim's namespace, so that it holds without the webhook. It is no part of
+//! the guard: a limit is a matter of cost, and whatever goes wrong with it lets the claim pass, and the server start.
+
+use hubstorage_core::api::{Reason, USERNAME_ANNOTATION};
+use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
+use serde_json::{Value, json};
+
+use super::document::Document;
+use super::namespaces::labels;
+use crate::guard::GuardKind;
+
+/// Name of the policy, and of its binding.
+const NAME: &str = "hubstorage-homes";
+
+pub(super) fn documents() -> Vec<Document> {
+    vec![
+        Document::new(
+            "Refuses homes that ask for more than spec.home of their HubStorage lets them, where it says onOversize: Deny.",
+            object(GuardKind::Policy, policy()),
+        ),
+        Document::new(
+            "Puts the policy above in force: by the HubStorages of the claim's own namespace.",
+            object(GuardKind::Binding, binding()),
+        ),
+    ]
+}
+
+fn object(kind: GuardKind, spec: Value) -> Value {
+    json!({
+        "apiVersion": GuardKind::API_VERSION,
+        "kind": kind.name(),
+        "metadata": {"name": NAME, "labels": labels()},
+        "spec": spec,
+    })
+}
+
+fn policy() -> Value {
+    let second = Reason::SecondHubStorage;
+    let conditions = "params.?status.conditions.orValue([])";
+    json!({
+        "failurePolicy": "Ignore",
+        "paramKind": {"apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage"},
+        "matchConstraints": {
+            "matchPolicy": "Equivalent",
+            "namespaceSelector": {},
+            "objectSelector": {"matchLabels": {(CLAIM_LABEL): CLAIM_LABEL_VALUE}},
+            "resourceRules": [{
+                "apiGroups": [""],
+                "apiVersions": ["v1"],
+                "operations": ["CREATE"],
+                "resources": ["persistentvolumeclaims"],
+                "scope": "*",
+            }],
+        },
+        "variables": [
+            {"name": "refuses", "expression": format!(
+                "has(params.spec.home) && params.spec.home.?onOversize.orValue('Clamp') == 'Deny' && \
+                 params.spec.?mode.orValue('Enforce') != 'Observe' && !has(params.metadata.deletionTimestamp) && \
+                 !{conditions}.exists(c, c.type == 'Stalled' && c.status == 'True' && c.reason == '{second}')"
+            )},
+            {"name": "user", "expression": format!(
+                "object.metadata.?annotations[?'{USERNAME_ANNOTATION}'].orValue('')"
+            )},
+            {"name": "asked", "expression": "object.spec.resources.requests['storage']"},
+            {"name": "most", "expression": "params.spec.home.?maxSize.orValue(params.spec.home.size)"},
+            {"name": "own", "expression":
+                "params.?status.homes.overrides.orValue([]).filter(o, o.username == variables.user)"},
+        ],
+        "validations": [{
+            "expression":
+                "!variables.refuses || variables.user == '' || \
+                 quantity(variables.asked).compareTo(quantity(variables.most)) <= 0 || \
+                 variables.own.exists(o, quantity(variables.asked).compareTo(quantity(o.size)) <= 0)",
+            "messageExpression":
+                "'a home directory may have ' + variables.most + ', and the one that the hub asks for has ' + \
+                 variables.asked + ': tell the administrators of the hub. They raise spec.home.maxSize of HubStorage ' + \
+                 params.metadata.name + ', give this user a size of their own (spec.home.size of the HubUser), or make the \
+                 hub ask for less (singleuser.storage.capacity)'",
+            "message": "a home directory asks for more than spec.home.maxSize of the HubStorage",
+            // KubeSpawner goes on with the claim that is there, if one is, after 403 only.
+            "reason": "Forbidden",
+        }],
+    })
+}
+
+fn binding() -> Value {
+    json!({
+        "policyName": NAME,
+        "paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"},
+        "validationActions": ["Deny"],
+    })
+}

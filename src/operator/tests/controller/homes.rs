@@ -1,0 +1,206 @@
+//! `spec.home`: volumes of users that grow, and those that do not.
+
+use hubstorage_cloud::memory::Behaviour;
+use hubstorage_core::api::{ConditionType, HubStorage, HubUser, Reason};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use serde_json::{Value, json};
+
+use crate::fixtures::{home, hub_with, storage_class};
+use crate::world::World;
+
+use ConditionType::{HomesWithinLimit, Ready};
+
+fn hub(fields: Value) -> HubStorage {
+    let mut home = json!({"type": "Claim", "size": "10Gi", "maxSize": "50Gi"});
+    json_patch::merge(&mut home, &fields);
+    hub_with("earth", "earth", json!({"home": home}))
+}
+
+/// A world with this hub, these claims, and a StorageClass that lets them grow.
+fn world(hub: &HubStorage, claims: &[&PersistentVolumeClaim]) -> World {
+    let world = World::new(Behaviour::aws()).with(hub);
+    class(&world, true);
+    for claim in claims {
+        world.server.apply(*claim);
+        grown(&world, claim);
+    }
+    world
+}
+
+/// Makes the StorageClass of all claims.
+fn class(world: &World, grows: bool) {
+    let class = storage_class("growing");
+    world.server.apply(&class);
+    world
+        .server
+        .edit(&class, |class| class["allowVolumeExpansion"] = json!(grows));
+}
+
+fn asks_for(world: &World, claim: &PersistentVolumeClaim) -> String {
+    let claim = world.server.get(claim).unwrap();
+    let resources = claim.spec.unwrap().resources.unwrap();
+    resources.requests.unwrap()["storage"].0.clone()
+}
+
+/// What the driver does: the volume has what was asked for.
+fn grown(world: &World, claim: &PersistentVolumeClaim) {
+    let asked = asks_for(world, claim);
+    world.server.edit(claim, |claim| {
+        claim["status"] = json!({"phase": "Bound", "capacity": {"storage": asked}})
+    });
+}
+
+#[tokio::test]
+async fn homes_grow_to_the_size_that_is_declared_and_then_nothing_is_written() {
+    let hub = hub(json!({}));
+    let (small, right) = (home("small", "bob", "5Gi"), home("right", "eve", "20Gi"));
+    let mut world = world(&hub, &[&small, &right]);
+    world.settle().await;
+    assert_eq!(asks_for(&world, &small), "10Gi");
+    assert_eq!(asks_for(&world, &right), "20Gi");
+    let reason = Reason::ClaimGrowing;
+    world.says(&hub, HomesWithinLimit, "False", reason, &["1 are growing"]);
+    assert!(
+        world.is_ready(&hub),
+        "nobody's deployment waits for a volume"
+    );
+    world.stays_as_it_is().await;
+
+    grown(&world, &small);
+    world.settle().await;
+    let words = ["homes of 10Gi, 50Gi at most: 2"];
+    world.says(&hub, HomesWithinLimit, "True", Reason::Applied, &words);
+    world.stays_as_it_is().await;
+}
+
+#[tokio::test]
+async fn a_larger_size_reaches_the_homes_that_are_there_and_a_smaller_one_does_not() {
+    let claim = home("claim-bob", "bob", "10Gi");
+    let mut world = world(&hub(json!({})), &[&claim]);
+    world.settle().await;
+    world.server.apply(&hub(json!({"size": "15Gi"})));
+    world.settle().await;
+    assert_eq!(asks_for(&world, &claim), "15Gi");
+    world.server.apply(&hub(json!({"size": "1Gi"})));
+    world.settle().await;
+    assert_eq!(asks_for(&world, &claim), "15Gi");
+}
+
+#[tokio::test]
+async fn a_users_own_size_is_in_status_for_admission_and_reaches_that_users_homes_alone() {
+    let hub = hub(json!({}));
+    let (bobs, eves) = (home("a", "bob", "10Gi"), home("b", "eve", "10Gi"));
+    let user: HubUser = serde_json::from_value(json!({
+        "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubUser",
+        "metadata": {"name": "bob-has-more", "namespace": "earth"},
+        "spec": {"hubRef": {"name": "earth"}, "username": "bob", "home": {"size": "80Gi"}},
+    }))
+    .unwrap();
+    let mut world = world(&hub, &[&bobs, &eves]).with(&user);
+    world.settle().await;
+    assert_eq!(asks_for(&world, &bobs), "80Gi");
+    assert_eq!(asks_for(&world, &eves), "10Gi");
+    grown(&world, &bobs);
+    world.settle().await;
+    world.says(&hub, HomesWithinLimit, "True", Reason::Applied, &[]);
+    let homes = world.hub(&hub).status.unwrap().homes.unwrap();
+    assert_eq!(
+        json!(homes.overrides),
+        json!([{"username": "bob", "size": "80Gi"}])
+    );
+
+    world.server.delete(&user);
+    world.settle().await;
+    let words = ["a asks for 80Gi, and may have 50Gi"];
+    let reason = Reason::ClaimTooLarge;
+    world.says(&hub, HomesWithinLimit, "False", reason, &words);
+    world.says(&hub, Ready, "True", Reason::Ready, &[]);
+}
+
+#[tokio::test]
+async fn a_home_that_cannot_grow_is_told_until_it_can() {
+    let hub = hub(json!({}));
+    let claim = home("claim-bob", "bob", "5Gi");
+    let mut world = world(&hub, &[&claim]);
+    world.server.delete(&storage_class("growing"));
+    world.settle().await;
+    let reason = Reason::ClaimNotExpandable;
+    let words = ["claim-bob", "StorageClass growing does not exist"];
+    world.says(&hub, HomesWithinLimit, "False", reason, &words);
+
+    class(&world, false);
+    world.settle().await;
+    let words = ["claim-bob", "allowVolumeExpansion"];
+    world.says(&hub, HomesWithinLimit, "False", reason, &words);
+    world.stays_as_it_is().await;
+
+    class(&world, true);
+    world.settle().await;
+    assert_eq!(asks_for(&world, &claim), "10Gi");
+}
+
+#[tokio::test]
+async fn what_a_quota_refuses_is_told_and_keeps_no_other_home_from_growing() {
+    let hub = hub(json!({}));
+    let (first, second) = (home("a", "bob", "5Gi"), home("b", "eve", "5Gi"));
+    let mut world = world(&hub, &[&first, &second]);
+    world.server.limit_claim("a");
+    world.rounds(3).await;
+    assert_eq!(asks_for(&world, &first), "5Gi");
+    assert_eq!(asks_for(&world, &second), "10Gi");
+    let words = [
+        "a has 5Gi instead of 10Gi",
+        "exceeded quota",
+        "1 are growing",
+    ];
+    let reason = Reason::ClaimGrowthFailed;
+    world.says(&hub, HomesWithinLimit, "False", reason, &words);
+}
+
+#[tokio::test]
+async fn mode_observe_tells_what_would_grow_and_mode_paused_leaves_everything_as_it_was() {
+    for (mode, told) in [("Observe", Some("mode Enforce would")), ("Paused", None)] {
+        let mut hub = hub(json!({}));
+        hub.spec.mode = serde_json::from_value(json!(mode)).unwrap();
+        let claim = home("claim-bob", "bob", "5Gi");
+        let mut world = world(&hub, &[&claim]);
+        world.settle().await;
+        assert_eq!(asks_for(&world, &claim), "5Gi", "{mode}");
+        match told {
+            Some(words) => {
+                let reason = Reason::Observing;
+                world.says(&hub, HomesWithinLimit, "False", reason, &[words]);
+            }
+            None => assert_eq!(world.hub(&hub).status.unwrap().homes, None),
+        }
+        world.stays_as_it_is().await;
+    }
+}
+
+#[tokio::test]
+async fn where_no_homes_are_declared_any_more_nothing_is_told_of_them() {
+    let with = hub(json!({}));
+    let mut world = world(&with, &[&home("claim-bob", "bob", "60Gi")]);
+    world.settle().await;
+    world.says(&with, HomesWithinLimit, "False", Reason::ClaimTooLarge, &[]);
+    world.server.apply(&hub_with("earth", "earth", json!({})));
+    world.settle().await;
+    let status = world.hub(&with).status.unwrap();
+    assert_eq!(status.homes, None);
+    let told = status.conditions.iter();
+    let told: Vec<&str> = told.map(|told| told.type_.as_str()).collect();
+    assert!(!told.contains(&"HomesWithinLimit"), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_second_hub_of_a_namespace_lets_nothing_grow() {
+    let first = hub_with("earth", "earth", json!({}));
+    let mut second = hub(json!({}));
+    second.metadata.name = Some("second".to_owned());
+    let claim = home("claim-bob", "bob", "5Gi");
+    let mut world = world(&first, &[&claim]);
+    world.cloud.advance(std::time::Duration::from_secs(60));
+    world.server.apply(&second);
+    world.settle().await;
+    assert_eq!(asks_for(&world, &claim), "5Gi");
+}
