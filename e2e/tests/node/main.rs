@@ -15,6 +15,7 @@ mod dask;
 mod environment;
 mod for_users;
 mod github;
+mod homes;
 mod metadata;
 mod outages;
 mod release;

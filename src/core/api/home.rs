@@ -52,14 +52,24 @@ pub enum OnOversize {
     Deny,
 }
 
-/// The home of one user, where it differs from those of the others.
+/// The homes of one user, where they differ from those of the others.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.size) || has(self.maxSize)")
+    .message("one of size and maxSize has to be set: size makes this user's homes grow, maxSize lets them be larger"))]
 pub struct UserHome {
-    /// What this user's homes have, instead of spec.home.size of the HubStorage; it may be more than maxSize there.
+    /// What every home of this user has, instead of spec.home.size of the HubStorage; each named server may have a
+    /// home of its own, and all of them grow. It may be more than maxSize.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
         .message("size is an amount of storage greater than 0, such as 100Gi"))]
-    pub size: StorageSize,
+    pub size: Option<StorageSize>,
+
+    /// The most that a home of this user may have, instead of spec.home.maxSize of the HubStorage; none grows by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+        .message("maxSize is an amount of storage greater than 0, such as 100Gi"))]
+    pub max_size: Option<StorageSize>,
 }
 
 /// What is known of users' homes.
@@ -83,7 +93,11 @@ pub struct HomesStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["username".into()]))]
     pub overrides: Vec<HomeOverride>,
 
-    /// Claims that somebody should look at, the first by name.
+    /// Number of users with sizes of their own who are not in overrides, because it is full: theirs do not count.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub overrides_left_out: i32,
+
+    /// Claims that somebody should look at, what is worst first; at most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into(), "reason".into()]))]
@@ -94,13 +108,18 @@ fn is_none(number: &i32) -> bool {
     *number == 0
 }
 
-/// The size of one user's homes.
+/// The sizes of one user's homes.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
 pub struct HomeOverride {
     /// The username as JupyterHub knows it.
     pub username: String,
-    /// What each home of this user has, and the most that a new one may ask for where that is more than maxSize.
-    pub size: StorageSize,
+    /// What each home of this user has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<StorageSize>,
+    /// The most that a home of this user may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<StorageSize>,
 }
 
 /// A claim that somebody should look at.

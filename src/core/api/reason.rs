@@ -455,7 +455,7 @@ impl Reason {
                 "`kubectl get pods -n hubstorage-agents -o wide` shows where and why. Credentials come by themselves when the agent is back; no server needs a restart."
             }
             Self::ClaimTooLarge => {
-                "Volumes do not shrink. If the user is to have that much, say so: spec.home.size of the user's HubUser. Otherwise move the data to a smaller claim."
+                "Volumes do not shrink. If the user is to have that much, say so: spec.home.maxSize of a HubUser, by which nothing grows. Otherwise move the data to a smaller claim."
             }
             Self::ClaimNotExpandable => {
                 "Set allowVolumeExpansion: true in the StorageClass, if its driver can do that; the claim grows within five minutes. Otherwise move the data to a claim of another class."
@@ -464,7 +464,7 @@ impl Reason {
                 "See the message: a quota of the namespace, or the events of the claim (`kubectl describe pvc -n NAMESPACE NAME`), where the driver says what is wrong."
             }
             Self::ClaimDuplicate => {
-                "Compare the two, move what is missing into the one that the user's server mounts, and delete the other. HubStorage deletes none."
+                "`kubectl get pods -n NAMESPACE -o yaml` shows which one the user's server mounts. Make the volume of the other `persistentVolumeReclaimPolicy: Retain`, move what is missing, and then delete that claim. HubStorage deletes none. If both are meant to be, give them a server of their own each, or take the label from one."
             }
             Self::NotInjected => {
                 "Stop these servers and start them again: what a pod lacks cannot be added later. If new ones are missed too, see that `hubstorage serve` runs, and that the API server reaches it: network policies, and its certificate."

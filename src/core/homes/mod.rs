@@ -19,6 +19,16 @@ pub use size::{SizeError, StorageSize};
 const FINDINGS: usize = 64;
 const OVERRIDES: usize = 512;
 
+/// What may be found of a claim. Data that a user does not see is worst, then what keeps a home from being as large
+/// as declared.
+pub const WORST_FIRST: [Reason; 5] = [
+    Reason::ClaimDuplicate,
+    Reason::ClaimGrowthFailed,
+    Reason::ClaimNotExpandable,
+    Reason::ClaimTooLarge,
+    Reason::Observing,
+];
+
 /// What one user's homes have, and may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits<'h> {
@@ -30,9 +40,10 @@ pub struct Limits<'h> {
 impl<'h> Limits<'h> {
     /// Of a user for whom `overrides` may name another size.
     pub fn of(home: &'h Home, overrides: &'h [HomeOverride], username: &str) -> Self {
-        let max = home.max_size.as_ref().unwrap_or(&home.size);
         let own = overrides.iter().find(|own| own.username == username);
-        let size = own.map_or(&home.size, |own| &own.size);
+        let size = own.and_then(|own| own.size.as_ref()).unwrap_or(&home.size);
+        let max = own.and_then(|own| own.max_size.as_ref());
+        let max = max.or(home.max_size.as_ref()).unwrap_or(&home.size);
         Self {
             size,
             max: max.max(size),
@@ -50,20 +61,24 @@ impl<'h> Limits<'h> {
     }
 }
 
-/// What HubUsers say of homes, one size for each user: the largest, where several name one.
+/// What HubUsers say of homes, once for each user: of several the largest sizes.
 pub fn overrides<'u>(users: impl IntoIterator<Item = &'u HubUser>) -> Vec<HomeOverride> {
-    let mut largest: BTreeMap<&str, &StorageSize> = BTreeMap::new();
+    let mut overrides: BTreeMap<&str, HomeOverride> = BTreeMap::new();
     for user in users {
-        if let Some(home) = &user.spec.home {
-            let size = largest.entry(&user.spec.username).or_insert(&home.size);
-            *size = (*size).max(&home.size);
-        }
+        let Some(home) = &user.spec.home else {
+            continue;
+        };
+        let username = &user.spec.username;
+        let own = overrides.entry(username).or_insert_with(|| HomeOverride {
+            username: username.clone(),
+            size: None,
+            max_size: None,
+        });
+        // None is less than any.
+        own.size = own.size.take().max(home.size.clone());
+        own.max_size = own.max_size.take().max(home.max_size.clone());
     }
-    let overrides = largest.into_iter().map(|(username, size)| HomeOverride {
-        username: username.to_owned(),
-        size: size.clone(),
-    });
-    overrides.take(OVERRIDES).collect()
+    overrides.into_values().collect()
 }
 
 /// Whether a StorageClass lets its volumes grow.
@@ -118,10 +133,13 @@ fn is_small(claim: &HomeClaim, limits: &Limits) -> bool {
 /// What is to be done about the claims of a hub, where `expansion` tells of each of their [`classes`].
 pub fn plan(
     home: &Home,
-    overrides: Vec<HomeOverride>,
+    mut overrides: Vec<HomeOverride>,
     claims: &[&HomeClaim],
     expansion: &BTreeMap<String, Expansion>,
 ) -> HomesPlan {
+    // What admission does not go by does not make a claim grow, either.
+    let left_out = overrides.len().saturating_sub(OVERRIDES);
+    overrides.truncate(OVERRIDES);
     let mut growths = Vec::new();
     let mut findings = duplicates(claims);
     let (mut growing, mut awaiting_server) = (0, 0);
@@ -159,12 +177,13 @@ pub fn plan(
             (Resize::Idle, _) => {}
         }
     }
-    let claims = i32::try_from(claims.len()).unwrap_or(i32::MAX);
+    let number = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let status = HomesStatus {
-        claims,
+        claims: number(claims.len()),
         growing,
         awaiting_server,
         overrides,
+        overrides_left_out: number(left_out),
         findings: Vec::new(),
     };
     let mut plan = HomesPlan { growths, status };
@@ -177,7 +196,11 @@ impl HomesPlan {
     pub fn tell(&mut self, findings: impl IntoIterator<Item = HomeFinding>) {
         let told = &mut self.status.findings;
         told.extend(findings);
-        told.sort_by(|one, other| (&one.claim, &one.reason).cmp(&(&other.claim, &other.reason)));
+        told.sort_by_key(|finding| {
+            let worst = WORST_FIRST.map(|reason| reason.to_string());
+            let rank = worst.iter().position(|reason| *reason == finding.reason);
+            (rank.unwrap_or(worst.len()), finding.claim.clone())
+        });
         told.truncate(FINDINGS);
     }
 }

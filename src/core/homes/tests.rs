@@ -17,7 +17,8 @@ fn size(text: &str) -> StorageSize {
 fn own(username: &str, own: &str) -> HomeOverride {
     HomeOverride {
         username: username.to_owned(),
-        size: size(own),
+        size: Some(size(own)),
+        max_size: None,
     }
 }
 
@@ -111,6 +112,39 @@ fn a_users_own_size_goes_before_the_hubs_also_beyond_the_maximum() {
 }
 
 #[test]
+fn a_user_may_have_more_without_being_given_it() {
+    let home = home(json!({}));
+    let allowed = HomeOverride {
+        size: None,
+        max_size: Some(size("80Gi")),
+        ..own("bob", "1Gi")
+    };
+    let plan = planned(&home, &[allowed.clone()], &[sized("home", "70Gi", "70Gi")]);
+    assert_eq!((plan.growths, plan.status.findings), (vec![], vec![]));
+    let overrides = [allowed];
+    let limits = Limits::of(&home, &overrides, "bob");
+    assert_eq!(limits.instead(&size("5Gi")), Some(&size("10Gi")));
+    assert_eq!(limits.instead(&size("90Gi")), Some(&size("80Gi")));
+}
+
+#[test]
+fn users_beyond_what_status_can_hold_are_counted_and_have_what_the_others_have() {
+    let overrides: Vec<HomeOverride> = (0..=OVERRIDES)
+        .map(|number| own(&format!("user-{number:04}"), "20Gi"))
+        .collect();
+    let mut last = sized("home", "10Gi", "10Gi");
+    last.username = overrides[OVERRIDES].username.as_str().into();
+    let plan = planned(&home(json!({})), &overrides, &[last]);
+    assert_eq!(plan.growths, []);
+    let HomesStatus {
+        overrides,
+        overrides_left_out,
+        ..
+    } = plan.status;
+    assert_eq!((overrides.len(), overrides_left_out), (OVERRIDES, 1));
+}
+
+#[test]
 fn of_several_hubusers_of_one_user_the_largest_size_counts() {
     let user = |name: &str, username: &str, home: Value| -> HubUser {
         serde_json::from_value(json!({
@@ -122,10 +156,14 @@ fn of_several_hubusers_of_one_user_the_largest_size_counts() {
     let users = [
         user("a", "bob", json!({"size": "20Gi"})),
         user("b", "bob", json!({"size": "30Gi"})),
-        user("c", "bob", json!({"size": "25Gi"})),
+        user("c", "bob", json!({"maxSize": "100Gi"})),
         user("d", "eve", Value::Null),
     ];
-    assert_eq!(overrides(&users), [own("bob", "30Gi")]);
+    let both = HomeOverride {
+        max_size: Some(size("100Gi")),
+        ..own("bob", "30Gi")
+    };
+    assert_eq!(overrides(&users), [both]);
 }
 
 #[test]
@@ -325,9 +363,24 @@ fn a_hub_that_is_observed_or_goes_away_or_declares_no_homes_changes_no_claim() {
 #[test]
 fn findings_are_bounded_as_the_schema_is() {
     let claims: Vec<HomeClaim> = (0..100)
-        .map(|number| sized(&format!("claim-{number:03}"), "60Gi", "60Gi"))
+        .map(|number| {
+            let mut claim = sized(&format!("claim-{number:03}"), "60Gi", "60Gi");
+            claim.username = claim.name.clone();
+            claim
+        })
         .collect();
-    let plan = planned(&home(json!({})), &[], &claims);
+    let mut plan = planned(&home(json!({})), &[], &claims);
+    let growth = Growth {
+        claim: "claim-zoe".to_owned(),
+        from: size("5Gi"),
+        to: size("10Gi"),
+    };
+    plan.tell([of_growth(&growth, Reason::ClaimGrowthFailed, "quota")]);
     assert_eq!(plan.status.findings.len(), FINDINGS);
     assert_eq!(plan.status.claims, 100);
+    let reasons: Vec<&str> = found(&plan).into_iter().map(|(_, reason)| reason).collect();
+    assert!(
+        reasons.contains(&"ClaimGrowthFailed"),
+        "what is worse is not cut off"
+    );
 }

@@ -1,11 +1,11 @@
-//! Events: one for each thing that was done, one when `Ready`, `VendingReady` or `InjectionReady` changes, and one
+//! Events: one for each thing that was done, one when `Ready` changes or a part that does not always move it, and one
 //! on each user pod that was missed; none while nothing does.
 //!
 //! An event is named by what it says of what: told again, by whichever replica and after whatever
 //! restart, it is the same event and counts on, and two notes never hide behind one of them. (The
 //! library's recorder tells repetitions by reason and object, and keeps the first note.)
 
-use hubstorage_core::api::{ConditionType, HubStorage, Reason, condition};
+use hubstorage_core::api::{ConditionType, HomeFinding, HubStorage, Reason, condition};
 use hubstorage_core::names::fingerprint;
 use hubstorage_core::plan::Deed;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -99,17 +99,17 @@ impl Events {
         self.tell(about, told).await;
     }
 
-    /// Tells of `Ready`, if its status or reason is not what it was, and of `VendingReady` and `InjectionReady`,
-    /// which do not always move it, unless that would say the same again.
+    /// Tells of `Ready`, if its status or reason is not what it was, and of the parts that do not always move it,
+    /// unless that would say the same again.
     pub async fn transition(
         &self,
         about: &ObjectReference,
         before: &[Condition],
         after: &[Condition],
     ) {
-        use ConditionType::{InjectionReady, Ready, VendingReady};
+        use ConditionType::{HomesWithinLimit, InjectionReady, Ready, VendingReady};
         let mut told_reason = None;
-        for type_ in [Ready, VendingReady, InjectionReady] {
+        for type_ in [Ready, VendingReady, InjectionReady, HomesWithinLimit] {
             let Some(is) = condition(after, type_) else {
                 continue;
             };
@@ -126,7 +126,9 @@ impl Events {
                 continue;
             }
             // That what was asked for is under way is no cause for alarm.
-            let is_trouble = is.status == "False" && is.reason != Reason::Deleting.to_string();
+            let under_way =
+                [Reason::Deleting, Reason::ClaimGrowing].map(|reason| reason.to_string());
+            let is_trouble = is.status == "False" && !under_way.contains(&is.reason);
             let told = Told {
                 kind: if is_trouble { WARNING } else { NORMAL },
                 reason: is.reason.clone(),
@@ -137,6 +139,18 @@ impl Events {
             self.tell(about, told).await;
             told_reason = Some(&is.reason);
         }
+    }
+
+    /// Tells of a home that somebody should look at soon, though no condition moves.
+    pub async fn home(&self, hub: &HubStorage, finding: &HomeFinding) {
+        let told = Told {
+            kind: WARNING,
+            reason: finding.reason.clone(),
+            action: "Reconcile",
+            note: format!("claim {}: {}", finding.claim, finding.message),
+            related: Some(object(("PersistentVolumeClaim", &finding.claim))),
+        };
+        self.tell(&hub.object_ref(&()), told).await;
     }
 
     /// Tells on a user's pod that the webhook did not see it; whether the event is there now. It is

@@ -65,18 +65,21 @@ fn policy() -> Value {
             )},
             {"name": "asked", "expression": "object.spec.resources.requests['storage']"},
             {"name": "most", "expression": "params.spec.home.?maxSize.orValue(params.spec.home.size)"},
+            // At most one: the list is a map by username.
             {"name": "own", "expression":
                 "params.?status.homes.overrides.orValue([]).filter(o, o.username == variables.user)"},
         ],
         "validations": [{
             "expression":
                 "!variables.refuses || variables.user == '' || \
-                 quantity(variables.asked).compareTo(quantity(variables.most)) <= 0 || \
-                 variables.own.exists(o, quantity(variables.asked).compareTo(quantity(o.size)) <= 0)",
+                 (variables.own.all(o, !has(o.maxSize)) && \
+                 quantity(variables.asked).compareTo(quantity(variables.most)) <= 0) || \
+                 variables.own.exists(o, (has(o.size) && quantity(variables.asked).compareTo(quantity(o.size)) <= 0) || \
+                 (has(o.maxSize) && quantity(variables.asked).compareTo(quantity(o.maxSize)) <= 0))",
             "messageExpression":
                 "'a home directory may have ' + variables.most + ', and the one that the hub asks for has ' + \
                  variables.asked + ': tell the administrators of the hub. They raise spec.home.maxSize of HubStorage ' + \
-                 params.metadata.name + ', give this user a size of their own (spec.home.size of the HubUser), or make the \
+                 params.metadata.name + ', let this user have more (spec.home of a HubUser), or make the \
                  hub ask for less (singleuser.storage.capacity)'",
             "message": "a home directory asks for more than spec.home.maxSize of the HubStorage",
             // KubeSpawner goes on with the claim that is there, if one is, after 403 only.

@@ -185,7 +185,8 @@ async fn ask_for_more(
         .map(drop)
 }
 
-/// Writes `status.homes`, if it is not what stands there; nothing, where no homes are declared.
+/// Writes `status.homes`, if it is not what stands there, and tells of users who do not see all of their data;
+/// nothing, where no homes are declared.
 async fn tell(
     hub: &HubStorage,
     namespace: &str,
@@ -197,7 +198,7 @@ async fn tell(
         return Ok(());
     }
     let mut status = json!({});
-    if let Some(homes) = homes {
+    if let Some(homes) = &homes {
         status["homes"] = json!(homes);
     }
     let document = json!({
@@ -213,6 +214,14 @@ async fn tell(
     );
     api.patch_status(&hub.name_any(), &params, &Patch::Apply(document))
         .await
-        .map(drop)
-        .map_err(failed(what))
+        .map_err(failed(what))?;
+    let known = before.map_or(&[][..], |before| &before.findings);
+    let found = homes.iter().flat_map(|homes| &homes.findings);
+    let is_duplicate = |found: &&HomeFinding| found.reason == Reason::ClaimDuplicate.to_string();
+    for found in found.filter(is_duplicate) {
+        if !known.contains(found) {
+            context.events.home(hub, found).await;
+        }
+    }
+    Ok(())
 }

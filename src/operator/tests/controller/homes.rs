@@ -71,6 +71,9 @@ async fn homes_grow_to_the_size_that_is_declared_and_then_nothing_is_written() {
     let words = ["homes of 10Gi, 50Gi at most: 2"];
     world.says(&hub, HomesWithinLimit, "True", Reason::Applied, &words);
     world.stays_as_it_is().await;
+    let told = world.server.events_of("ClaimGrowing");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].type_, "Normal");
 }
 
 #[tokio::test]
@@ -190,6 +193,28 @@ async fn where_no_homes_are_declared_any_more_nothing_is_told_of_them() {
     let told = status.conditions.iter();
     let told: Vec<&str> = told.map(|told| told.type_.as_str()).collect();
     assert!(!told.contains(&"HomesWithinLimit"), "{told:?}");
+}
+
+#[tokio::test]
+async fn two_homes_of_one_user_are_an_event_once_and_no_matter_of_size() {
+    let hub = hub(json!({}));
+    let old = home("claim-has-2dhyphen", "has-hyphen", "10Gi");
+    let new = home("claim-has-hyphen", "has-hyphen", "10Gi");
+    let mut world = world(&hub, &[&old, &new]);
+    world.settle().await;
+    let words = ["claim-has-2dhyphen user has-hyphen has another home"];
+    world.says(&hub, HomesWithinLimit, "True", Reason::Applied, &words);
+    world.stays_as_it_is().await;
+    let told = world.server.events_of("ClaimDuplicate");
+    let told: Vec<_> = told
+        .iter()
+        .map(|event| (event.type_.as_str(), event.times))
+        .collect();
+    assert_eq!(told, [("Warning", 1), ("Warning", 1)]);
+    world.server.delete(&old);
+    world.settle().await;
+    let words = ["homes of 10Gi, 50Gi at most: 1"];
+    world.says(&hub, HomesWithinLimit, "True", Reason::Applied, &words);
 }
 
 #[tokio::test]

@@ -4,17 +4,10 @@ use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
 use hubstorage_core::api::{ConditionStatus, ConditionType, HubStorage, Mode, Reason, Verdict};
+use hubstorage_core::homes::WORST_FIRST;
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::HomesWithinLimit;
-
-/// What says most about what is to be done, first.
-const TROUBLES: [Reason; 4] = [
-    Reason::ClaimGrowthFailed,
-    Reason::ClaimNotExpandable,
-    Reason::ClaimTooLarge,
-    Reason::Observing,
-];
 
 /// Claims of one trouble that are told; `status.homes` has more of them.
 const TOLD: usize = 3;
@@ -38,17 +31,25 @@ pub(super) fn verdict(hub: &HubStorage) -> Option<Verdict> {
         let claim = format!("{} {}", finding.claim, finding.message);
         found.entry(reason).or_default().push(claim);
     }
-    let told = |reason: &Reason| found.get(reason).map(|claims| some_of(claims));
     let waits = |number: i32, what: &str| (number > 0).then(|| format!("{number} {what}"));
     let progress = [
         waits(homes.growing, "are growing"),
         waits(homes.awaiting_server, "grow when a server mounts them"),
     ];
-    let progress = progress.into_iter().flatten();
-    let duplicates = told(&Reason::ClaimDuplicate);
-    if let Some(reason) = TROUBLES.iter().find(|reason| found.contains_key(reason)) {
-        let troubles = TROUBLES.iter().filter_map(told);
-        let words: Vec<String> = troubles.chain(progress).chain(duplicates).collect();
+    let left_out = waits(
+        homes.overrides_left_out,
+        "users have sizes of their own that do not count: status.homes.overrides is full",
+    );
+    let besides = progress.into_iter().flatten().chain(left_out);
+    let told = WORST_FIRST.iter().filter_map(|reason| {
+        let claims = found.get(reason)?;
+        Some(some_of(claims))
+    });
+    // Two homes for one server are as large as declared.
+    let is_of_size = |reason: &&Reason| **reason != Reason::ClaimDuplicate;
+    let mut of_size = WORST_FIRST.iter().filter(is_of_size);
+    if let Some(reason) = of_size.find(|reason| found.contains_key(reason)) {
+        let words: Vec<String> = told.chain(besides).collect();
         return tell(False, *reason, words.join("; "));
     }
     let reason = match homes.growing {
@@ -60,11 +61,7 @@ pub(super) fn verdict(hub: &HubStorage) -> Option<Verdict> {
         .map(|max| format!(", {max} at most"))
         .unwrap_or_default();
     let all = format!("homes of {}{most}: {}", home.size, homes.claims);
-    let words: Vec<String> = [all]
-        .into_iter()
-        .chain(progress)
-        .chain(duplicates)
-        .collect();
+    let words: Vec<String> = [all].into_iter().chain(besides).chain(told).collect();
     let status = if homes.growing == 0 { True } else { False };
     tell(status, reason, words.join("; "))
 }

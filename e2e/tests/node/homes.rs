@@ -1,0 +1,216 @@
+//! Homes that KubeSpawner makes: the size that they are given, that they grow under a running server, and what a user
+//! is told to whom one is refused.
+
+use hubstorage_e2e::components::csi::{FIXED, LOCAL};
+use hubstorage_e2e::components::hub::{self, HUB, OLD_HUB};
+use hubstorage_e2e::jupyterhub::ServerOptions;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, storage};
+
+/// The size in MiB of the file system that the home is on, and what is in it.
+const TELL: &str = "
+import os
+home = os.statvfs('/home/jovyan')
+with open('/home/jovyan/notes', 'a') as notes:
+    notes.write('kept ')
+print(home.f_blocks * home.f_frsize >> 20, open('/home/jovyan/notes').read(), end='')
+";
+
+/// A server as a hub configures it whose users have homes of that size.
+fn with_home(user: &str, class: &str, size: &str) -> ServerOptions {
+    let claim = json!({"claimName": format!("claim-{user}")});
+    ServerOptions::default()
+        .with("storage_pvc_ensure", true)
+        .with("storage_class", class)
+        .with("storage_capacity", size)
+        .with(
+            "volumes",
+            json!([{"name": "home", "persistentVolumeClaim": claim}]),
+        )
+        .with(
+            "volume_mounts",
+            json!([{"name": "home", "mountPath": "/home/jovyan"}]),
+        )
+}
+
+impl Cluster {
+    async fn declare_homes(&self, hub: &hub::Hub, home: Value) {
+        let mut declared = storage(hub.namespace);
+        declared["spec"]["home"] = home;
+        self.apply(&declared).await;
+    }
+
+    /// Waits until status tells of homes like this, of the spec as it is now; the message.
+    async fn until_homes(&self, hub: &hub::Hub, status: &str, reason: &str) -> String {
+        let told = std::sync::Mutex::new(String::new());
+        let what = format!("HomesWithinLimit to be {status} ({reason})");
+        self.until(&what, async || {
+            let hub = self
+                .get(&["hs", "node", "-n", hub.namespace, "-o=json"])
+                .await;
+            let hub: Value = serde_json::from_str(&hub).unwrap();
+            let conditions = hub["status"]["conditions"].as_array().cloned();
+            let mut conditions = conditions.unwrap_or_default().into_iter();
+            let homes = conditions.find(|told| told["type"] == "HomesWithinLimit");
+            let Some(homes) = homes else { return false };
+            *told.lock().unwrap() = homes["message"].as_str().unwrap().to_owned();
+            hub["metadata"]["generation"] == hub["status"]["observedGeneration"]
+                && homes["status"] == status
+                && homes["reason"] == reason
+        })
+        .await;
+        told.into_inner().unwrap()
+    }
+
+    async fn size_of(&self, hub: &hub::Hub, user: &str) -> String {
+        let path = "-o=jsonpath={.spec.resources.requests.storage}";
+        let claim = format!("claim-{user}");
+        self.get(&["pvc", &claim, "-n", hub.namespace, path]).await
+    }
+
+    /// The size in MiB of the home in the user's running server, and what is in it.
+    async fn home_in_server(&self, hub: &hub::Hub, user: &str) -> (u64, String) {
+        let told = self.hub(hub).run(user, TELL).await.unwrap().ok().unwrap();
+        let (size, notes) = told.split_once(' ').unwrap();
+        (size.parse().unwrap(), notes.to_owned())
+    }
+
+    /// Stops the servers of these users, and takes all homes away.
+    async fn remove_homes(&self, hub: &hub::Hub, users: &[&str]) {
+        self.apply(&storage(hub.namespace)).await;
+        for user in users {
+            self.hub(hub).stop(user).await.unwrap();
+        }
+        let homes = [
+            "delete",
+            "pvc",
+            "-n",
+            hub.namespace,
+            "-l",
+            "component=singleuser-storage",
+        ];
+        self.kubectl(&homes).await;
+    }
+}
+
+#[tokio::test]
+async fn a_home_is_made_as_large_as_it_may_be_and_grows_under_a_running_server() {
+    let cluster = Cluster::enter().await;
+    for (hub, large, small) in [(&HUB, "homer", "marge"), (&OLD_HUB, "bart", "lisa")] {
+        let spawner = cluster.hub(hub);
+        let declared = async {
+            let home = json!({"type": "Claim", "size": "300Mi", "maxSize": "600Mi"});
+            cluster.declare_homes(hub, home).await;
+            cluster.until_homes(hub, "True", "Applied").await;
+        };
+        let shown = async {
+            let asks = with_home(large, LOCAL, "900Mi");
+            spawner.start(large, &asks).await.unwrap();
+            assert_eq!(cluster.size_of(hub, large).await, "600Mi");
+
+            let asks = with_home(small, LOCAL, "300Mi");
+            spawner.start(small, &asks).await.unwrap();
+            let (before, notes) = cluster.home_in_server(hub, small).await;
+            assert!(before < 400, "{before} MiB");
+            assert_eq!(notes, "kept ");
+
+            let home = json!({"type": "Claim", "size": "500Mi", "maxSize": "600Mi"});
+            cluster.declare_homes(hub, home).await;
+            cluster
+                .until("the home in the running server to have grown", async || {
+                    cluster.home_in_server(hub, small).await.0 > 400
+                })
+                .await;
+            assert_eq!(cluster.size_of(hub, small).await, "500Mi");
+            assert_eq!(cluster.size_of(hub, large).await, "600Mi");
+            let told = cluster.until_homes(hub, "True", "Applied").await;
+            assert!(told.contains("homes of 500Mi, 600Mi at most"), "{told}");
+            let (_, notes) = cluster.home_in_server(hub, small).await;
+            assert!(notes.starts_with("kept kept "), "nothing is lost: {notes}");
+        };
+        let users = [large, small];
+        let removed = cluster.remove_homes(hub, &users);
+        cluster.without(declared, shown, removed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_told_why_a_home_is_refused_and_one_who_has_a_home_starts_as_ever() {
+    let cluster = Cluster::enter().await;
+    let hub = &HUB;
+    let spawner = cluster.hub(hub);
+    let declared = async {
+        let home =
+            json!({"type": "Claim", "size": "300Mi", "maxSize": "400Mi", "onOversize": "Deny"});
+        cluster.declare_homes(hub, home).await;
+        cluster.until_homes(hub, "True", "Applied").await;
+    };
+    let shown = async {
+        let asks = with_home("ned", LOCAL, "300Mi");
+        spawner.start("ned", &asks).await.unwrap();
+        spawner.stop("ned").await.unwrap();
+        // The hub asks for more by now, and finds the claim that there is.
+        let asks = with_home("ned", LOCAL, "900Mi");
+        spawner.start("ned", &asks).await.unwrap();
+        assert_eq!(cluster.size_of(hub, "ned").await, "300Mi");
+
+        let asks = with_home("moe", LOCAL, "900Mi");
+        let refused = spawner.start("moe", &asks).await.unwrap_err().to_string();
+        for words in ["a home directory may have 400Mi", "tell the administrators"] {
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert_eq!(cluster.size_of(hub, "moe").await, "");
+    };
+    let removed = cluster.remove_homes(hub, &["ned", "moe"]);
+    cluster.without(declared, shown, removed).await;
+}
+
+#[tokio::test]
+async fn homes_that_cannot_grow_and_homes_that_there_are_two_of_are_told_and_left_alone() {
+    let cluster = Cluster::enter().await;
+    let hub = &HUB;
+    let spawner = cluster.hub(hub);
+    let old = "claim-has-2dhyphen";
+    let declared = async {
+        let home = json!({"type": "Claim", "size": "300Mi", "maxSize": "600Mi"});
+        cluster.declare_homes(hub, home).await;
+        cluster.until_homes(hub, "True", "Applied").await;
+    };
+    let shown = async {
+        let asks = with_home("has-hyphen", FIXED, "300Mi");
+        spawner.start("has-hyphen", &asks).await.unwrap();
+        // What KubeSpawner 6 called the home of this user.
+        cluster
+            .apply(&json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {
+                    "name": old, "namespace": hub.namespace,
+                    "labels": {"component": "singleuser-storage", "hub.jupyter.org/username": "has-2dhyphen"},
+                    "annotations": {"hub.jupyter.org/username": "has-hyphen"},
+                },
+                "spec": {
+                    "storageClassName": FIXED, "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "300Mi"}},
+                },
+            }))
+            .await;
+        let home = json!({"type": "Claim", "size": "500Mi", "maxSize": "600Mi"});
+        cluster.declare_homes(hub, home).await;
+        let told = cluster
+            .until_homes(hub, "False", "ClaimNotExpandable")
+            .await;
+        for words in [
+            "claim-has-hyphen has 300Mi instead of 500Mi",
+            "allowVolumeExpansion: true",
+            "user has-hyphen has another home for the default server",
+        ] {
+            assert!(told.contains(words), "{told}");
+        }
+        cluster.is_ready(hub.namespace).await;
+        assert_eq!(cluster.size_of(hub, "has-hyphen").await, "300Mi");
+        assert_eq!(cluster.size_of(hub, "has-2dhyphen").await, "300Mi");
+    };
+    let removed = cluster.remove_homes(hub, &["has-hyphen"]);
+    cluster.without(declared, shown, removed).await;
+}
