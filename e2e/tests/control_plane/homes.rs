@@ -113,6 +113,21 @@ async fn a_new_home_is_given_the_size_that_it_may_have() {
     until_overrides(&hub, "80Gi").await;
     until_given(&hub, &claim(&hub, "claim-bob", "bob", "10Gi"), "80Gi").await;
 
+    // A second HubStorage of the namespace changes nothing, not even before anybody has looked at it.
+    let mut second = storage(
+        &hub,
+        &json!({"type": "Claim", "size": "1Gi", "onOversize": "Deny"}),
+    );
+    second["metadata"]["name"] = json!("second");
+    second["spec"]["mode"] = json!("Paused");
+    hub.apply(&second).await;
+    until_given(&hub, &claim(&hub, "claim-eve", "eve", "500Gi"), "50Gi").await;
+
+    // Restored to a volume that is there: with another size it would find none.
+    let mut restored = claim(&hub, "claim-restored", "jane", "5Gi");
+    restored["spec"]["volumeName"] = json!("pv-of-jane");
+    until_given(&hub, &restored, "5Gi").await;
+
     let mut others = claim(&hub, "data", "bob", "500Gi");
     others["metadata"]["labels"]["component"] = json!("data");
     until_given(&hub, &others, "500Gi").await;
@@ -155,8 +170,14 @@ async fn a_home_that_asks_for_too_much_is_refused_with_what_to_do_and_one_that_i
     assert!(told.contains("(Forbidden)"), "{told}");
     assert_eq!(size_of(&hub, "claim-max").await, "50Gi");
 
+    // Less than everybody has is no reason to refuse what everybody has.
+    let mut little = user_with_home(&hub, "ann", "5Gi");
+    little["spec"]["home"] = json!({"maxSize": "5Gi"});
+    hub.apply(&little).await;
     hub.apply(&user_with_home(&hub, "eve", "600Gi")).await;
     until_overrides(&hub, "600Gi").await;
+    hub.apply(&claim(&hub, "claim-ann", "ann", "5Gi")).await;
+    assert_eq!(size_of(&hub, "claim-ann").await, "10Gi");
     hub.until("the user's own size to count", async || {
         hub.try_apply(&large).await.is_ok()
     })

@@ -76,6 +76,10 @@ pub struct UserHome {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HomesStatus {
+    /// Generation of the spec that this describes; -1 before the first look.
+    #[serde(default = "super::never_observed")]
+    pub observed_generation: i64,
+
     /// Number of claims that are homes.
     pub claims: i32,
 
@@ -97,7 +101,13 @@ pub struct HomesStatus {
     #[serde(default, skip_serializing_if = "is_none")]
     pub overrides_left_out: i32,
 
-    /// Claims that somebody should look at, what is worst first; at most 64.
+    /// What was found of claims, and of how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["reason".into()]))]
+    pub found: Vec<HomeCount>,
+
+    /// Claims that somebody should look at; of more than 64 those that keep homes from being as declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into(), "reason".into()]))]
@@ -120,6 +130,15 @@ pub struct HomeOverride {
     /// The most that a home of this user may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<StorageSize>,
+}
+
+/// How many claims somebody should look at for one reason.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+pub struct HomeCount {
+    /// Why, for machines.
+    pub reason: String,
+    /// How many.
+    pub claims: i32,
 }
 
 /// A claim that somebody should look at.

@@ -39,7 +39,9 @@ pub use env::{
     VariableSource,
 };
 pub use github::GitHub;
-pub use home::{Home, HomeFinding, HomeOverride, HomeType, HomesStatus, OnOversize, UserHome};
+pub use home::{
+    Home, HomeCount, HomeFinding, HomeOverride, HomeType, HomesStatus, OnOversize, UserHome,
+};
 pub use hub_status::{
     BucketStatus, BucketVending, CreationIntent, Emptying, HubStorageStatus, HubVendingStatus,
     IsolationVerdict, Origin, PolicyTrial, PolicyVerdict, RoleStatus,

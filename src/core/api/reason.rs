@@ -334,7 +334,6 @@ impl Reason {
             | Self::Applied
             | Self::NotDeclared
             | Self::Progressing
-            | Self::ClaimGrowing
             | Self::Deleting
             | Self::BucketCreated
             | Self::BucketTagged
@@ -457,11 +456,14 @@ impl Reason {
             Self::ClaimTooLarge => {
                 "Volumes do not shrink. If the user is to have that much, say so: spec.home.maxSize of a HubUser, by which nothing grows. Otherwise move the data to a smaller claim."
             }
+            Self::ClaimGrowing => {
+                "Wait: drivers take seconds to minutes. Where the number does not fall, the driver has no resizer, or enforces no size, as many for NFS: take allowVolumeExpansion out of the StorageClass."
+            }
             Self::ClaimNotExpandable => {
                 "Set allowVolumeExpansion: true in the StorageClass, if its driver can do that; the claim grows within five minutes. Otherwise move the data to a claim of another class."
             }
             Self::ClaimGrowthFailed => {
-                "See the message: a quota of the namespace, or the events of the claim (`kubectl describe pvc -n NAMESPACE NAME`), where the driver says what is wrong."
+                "See the message: a quota or a LimitRange of the namespace, another webhook, or the events of the claim (`kubectl describe pvc -n NAMESPACE NAME`), where the driver says what is wrong."
             }
             Self::ClaimDuplicate => {
                 "`kubectl get pods -n NAMESPACE -o yaml` shows which one the user's server mounts. Make the volume of the other `persistentVolumeReclaimPolicy: Retain`, move what is missing, and then delete that claim. HubStorage deletes none. If both are meant to be, give them a server of their own each, or take the label from one."

@@ -44,6 +44,9 @@ impl HomeAdmission {
     /// What is changed of a claim that somebody asks the API server to create; nothing, where it is no home, or
     /// asks for what it may have.
     pub fn admit(&self, claim: &PersistentVolumeClaim) -> Option<Resized> {
+        if is_for_a_volume_that_is_there(claim) {
+            return None;
+        }
         let claim = HomeClaim::of(claim)?;
         let limits = Limits::of(&self.home, &self.overrides, &claim.username);
         let to = limits.instead(&claim.requested)?.clone();
@@ -53,6 +56,17 @@ impl HomeAdmission {
             hub: self.hub.clone(),
         })
     }
+}
+
+/// Whether a claim is for a volume that somebody has made, or for a copy of one: with another size it would find
+/// none, and its server would wait for good.
+fn is_for_a_volume_that_is_there(claim: &PersistentVolumeClaim) -> bool {
+    claim.spec.as_ref().is_some_and(|spec| {
+        spec.volume_name.is_some()
+            || spec.data_source.is_some()
+            || spec.data_source_ref.is_some()
+            || spec.storage_class_name.as_deref() == Some("")
+    })
 }
 
 impl Resized {

@@ -24,15 +24,19 @@ const STORAGE: &str = "storage";
 pub struct HomeClaim {
     /// Name of the claim.
     pub name: Box<str>,
+    /// UID and resource version with which it was seen: what is decided about it is done to it as it was.
+    pub uid: Box<str>,
+    /// See `uid`.
+    pub version: Box<str>,
     /// The username as JupyterHub knows it.
     pub username: Box<str>,
     /// Name of the user's server that it is for; empty for the default one.
     pub server: Box<str>,
     /// What it asks for.
     pub requested: StorageSize,
-    /// What its volume has, as far as the API server knows; none before there is one.
+    /// What its volume has, as far as the API server knows; none where it is not bound to one.
     pub capacity: Option<StorageSize>,
-    /// Name of its StorageClass.
+    /// Name of its StorageClass; none also where the claim says that it wants none.
     pub class: Option<Box<str>>,
     /// Where the growth of its volume is.
     pub resize: Resize,
@@ -66,11 +70,19 @@ impl HomeClaim {
         let capacity = status.capacity.as_ref().and_then(|all| all.get(STORAGE));
         Some(Self {
             name: claim.name_any().into(),
+            uid: claim.uid().unwrap_or_default().into(),
+            version: claim.resource_version().unwrap_or_default().into(),
             username: username.as_str().into(),
             server: server.map(String::as_str).unwrap_or_default().into(),
             requested: requests.get(STORAGE)?.0.parse().ok()?,
-            capacity: capacity.and_then(|capacity| capacity.0.parse().ok()),
-            class: spec.storage_class_name.as_deref().map(Into::into),
+            capacity: capacity
+                .filter(|_| status.phase.as_deref() == Some("Bound"))
+                .and_then(|capacity| capacity.0.parse().ok()),
+            class: spec
+                .storage_class_name
+                .as_deref()
+                .filter(|class| !class.is_empty())
+                .map(Into::into),
             resize: resize(&status),
             is_deleting: claim.metadata.deletion_timestamp.is_some(),
         })

@@ -9,7 +9,9 @@ mod size;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::{Home, HomeFinding, HomeOverride, HomesStatus, HubUser, OnOversize, Reason};
+use crate::api::{
+    Home, HomeCount, HomeFinding, HomeOverride, HomesStatus, HubUser, OnOversize, Reason,
+};
 
 pub use admission::{HomeAdmission, Resized};
 pub use claim::{CLAIM_LABEL, CLAIM_LABEL_VALUE, HomeClaim, Resize};
@@ -19,15 +21,18 @@ pub use size::{SizeError, StorageSize};
 const FINDINGS: usize = 64;
 const OVERRIDES: usize = 512;
 
-/// What may be found of a claim. Data that a user does not see is worst, then what keeps a home from being as large
-/// as declared.
-pub const WORST_FIRST: [Reason; 5] = [
-    Reason::ClaimDuplicate,
+/// What may be found of a claim, what says most about what is to be done first. The last is no matter of size, and an
+/// event tells it as well.
+pub const FINDINGS_IN_ORDER: [Reason; 5] = [
     Reason::ClaimGrowthFailed,
     Reason::ClaimNotExpandable,
     Reason::ClaimTooLarge,
     Reason::Observing,
+    Reason::ClaimDuplicate,
 ];
+
+/// Characters of what others say that go into a finding.
+const WORDS: usize = 500;
 
 /// What one user's homes have, and may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +102,10 @@ pub enum Expansion {
 pub struct Growth {
     /// Name of the claim.
     pub claim: String,
+    /// UID and resource version of the claim as it was seen.
+    pub uid: String,
+    /// See `uid`.
+    pub version: String,
     /// What it asks for.
     pub from: StorageSize,
     /// What it is to ask for.
@@ -108,8 +117,9 @@ pub struct Growth {
 pub struct HomesPlan {
     /// Claims that are to ask for more.
     pub growths: Vec<Growth>,
-    /// How things are, before that.
-    pub status: HomesStatus,
+    /// What status tells, but for what was found.
+    status: HomesStatus,
+    findings: Vec<HomeFinding>,
 }
 
 /// Names of the StorageClasses that decide whether these claims grow.
@@ -130,9 +140,11 @@ fn is_small(claim: &HomeClaim, limits: &Limits) -> bool {
     claim.capacity.is_some() && !claim.is_deleting && claim.requested < *limits.size
 }
 
-/// What is to be done about the claims of a hub, where `expansion` tells of each of their [`classes`].
+/// What is to be done about the claims of a hub whose spec is of this `generation`, where `expansion` tells of each
+/// of their [`classes`].
 pub fn plan(
     home: &Home,
+    generation: i64,
     mut overrides: Vec<HomeOverride>,
     claims: &[&HomeClaim],
     expansion: &BTreeMap<String, Expansion>,
@@ -157,6 +169,8 @@ pub fn plan(
             match why_not(claim, expansion) {
                 None => growths.push(Growth {
                     claim: claim.name.to_string(),
+                    uid: claim.uid.to_string(),
+                    version: claim.version.to_string(),
                     from: claim.requested.clone(),
                     to: limits.size.clone(),
                 }),
@@ -169,6 +183,7 @@ pub fn plan(
         }
         match (&claim.resize, &claim.capacity) {
             (Resize::Failed(why), _) => {
+                let why: String = why.chars().take(WORDS).collect();
                 let message = format!("does not grow to {}: {why}", claim.requested);
                 find(Reason::ClaimGrowthFailed, message);
             }
@@ -177,36 +192,53 @@ pub fn plan(
             (Resize::Idle, _) => {}
         }
     }
-    let number = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let status = HomesStatus {
+        observed_generation: generation,
         claims: number(claims.len()),
         growing,
         awaiting_server,
         overrides,
         overrides_left_out: number(left_out),
+        found: Vec::new(),
         findings: Vec::new(),
     };
-    let mut plan = HomesPlan { growths, status };
-    plan.tell(findings);
-    plan
-}
-
-impl HomesPlan {
-    /// Tells of these claims, too: those that were found at growing.
-    pub fn tell(&mut self, findings: impl IntoIterator<Item = HomeFinding>) {
-        let told = &mut self.status.findings;
-        told.extend(findings);
-        told.sort_by_key(|finding| {
-            let worst = WORST_FIRST.map(|reason| reason.to_string());
-            let rank = worst.iter().position(|reason| *reason == finding.reason);
-            (rank.unwrap_or(worst.len()), finding.claim.clone())
-        });
-        told.truncate(FINDINGS);
+    HomesPlan {
+        growths,
+        status,
+        findings,
     }
 }
 
-/// A finding about a growth.
+fn number(length: usize) -> i32 {
+    i32::try_from(length).unwrap_or(i32::MAX)
+}
+
+impl HomesPlan {
+    /// What status tells when so many of the claims were made to ask for more, and that was found at others.
+    pub fn status(&self, asked: usize, found: &[HomeFinding]) -> HomesStatus {
+        let rank = |reason: &str| {
+            let mut known = FINDINGS_IN_ORDER.iter();
+            known.position(|known| <&str>::from(known) == reason)
+        };
+        let mut findings: Vec<&HomeFinding> = self.findings.iter().chain(found).collect();
+        findings.sort_by_key(|finding| (rank(&finding.reason), &finding.claim));
+        let found = findings.chunk_by(|one, other| one.reason == other.reason);
+        let found = found.map(|of_reason| HomeCount {
+            reason: of_reason[0].reason.clone(),
+            claims: number(of_reason.len()),
+        });
+        HomesStatus {
+            growing: self.status.growing.saturating_add(number(asked)),
+            found: found.collect(),
+            findings: findings.iter().take(FINDINGS).copied().cloned().collect(),
+            ..self.status.clone()
+        }
+    }
+}
+
+/// A finding about a growth, and why it did not come about.
 pub fn of_growth(growth: &Growth, reason: Reason, why: &str) -> HomeFinding {
+    let why: String = why.chars().take(WORDS).collect();
     HomeFinding {
         claim: growth.claim.clone(),
         reason: reason.to_string(),
@@ -244,23 +276,24 @@ fn duplicates(claims: &[&HomeClaim]) -> Vec<HomeFinding> {
         of_server.entry(server).or_default().push(claim);
     }
     let mut findings = Vec::new();
-    for ((username, server), claims) in of_server {
-        for claim in &claims {
-            let others = claims.iter().filter(|other| other.name != claim.name);
-            let others: Vec<&str> = others.map(|other| &*other.name).collect();
-            if others.is_empty() {
-                continue;
-            }
-            let server = match server {
-                "" => "the default server".to_owned(),
-                named => format!("server {named}"),
-            };
-            let message = format!(
-                "user {username} has another home for {server}: {}",
-                others.join(", ")
-            );
-            findings.push(finding(claim, Reason::ClaimDuplicate, message));
+    for ((username, server), mut claims) in of_server {
+        claims.sort_by(|one, other| one.name.cmp(&other.name));
+        let [first, others @ ..] = &*claims else {
+            continue;
+        };
+        if others.is_empty() {
+            continue;
         }
+        let others: Vec<&str> = others.iter().map(|other| &*other.name).collect();
+        let server = match server {
+            "" => "the default server".to_owned(),
+            named => format!("server {named}"),
+        };
+        let message = format!(
+            "user {username} has another home for {server}: {}",
+            others.join(", ")
+        );
+        findings.push(finding(first, Reason::ClaimDuplicate, message));
     }
     findings
 }

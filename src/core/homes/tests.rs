@@ -57,14 +57,26 @@ fn planned(home: &Home, overrides: &[HomeOverride], claims: &[HomeClaim]) -> Hom
         ("gone".to_owned(), Expansion::NoClass),
     ];
     let claims: Vec<&HomeClaim> = claims.iter().collect();
-    plan(home, overrides.to_vec(), &claims, &expansion.into())
+    plan(home, 7, overrides.to_vec(), &claims, &expansion.into())
 }
 
-fn found(plan: &HomesPlan) -> Vec<(&str, &str)> {
-    let findings = plan.status.findings.iter();
+fn status(plan: &HomesPlan) -> HomesStatus {
+    plan.status(0, &[])
+}
+
+fn found(plan: &HomesPlan) -> Vec<(String, String)> {
+    let findings = status(plan).findings.into_iter();
     findings
-        .map(|finding| (finding.claim.as_str(), finding.reason.as_str()))
+        .map(|finding| (finding.claim, finding.reason))
         .collect()
+}
+
+fn is_found(plan: &HomesPlan, expected: &[(&str, &str)]) {
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(claim, reason)| ((*claim).to_owned(), (*reason).to_owned()))
+        .collect();
+    assert_eq!(found(plan), expected);
 }
 
 #[test]
@@ -119,8 +131,13 @@ fn a_user_may_have_more_without_being_given_it() {
         max_size: Some(size("80Gi")),
         ..own("bob", "1Gi")
     };
-    let plan = planned(&home, &[allowed.clone()], &[sized("home", "70Gi", "70Gi")]);
-    assert_eq!((plan.growths, plan.status.findings), (vec![], vec![]));
+    let plan = planned(
+        &home,
+        std::slice::from_ref(&allowed),
+        &[sized("home", "70Gi", "70Gi")],
+    );
+    assert_eq!(plan.growths, []);
+    is_found(&plan, &[]);
     let overrides = [allowed];
     let limits = Limits::of(&home, &overrides, "bob");
     assert_eq!(limits.instead(&size("5Gi")), Some(&size("10Gi")));
@@ -140,7 +157,7 @@ fn users_beyond_what_status_can_hold_are_counted_and_have_what_the_others_have()
         overrides,
         overrides_left_out,
         ..
-    } = plan.status;
+    } = status(&plan);
     assert_eq!((overrides.len(), overrides_left_out), (OVERRIDES, 1));
 }
 
@@ -187,8 +204,9 @@ fn what_is_too_small_grows_and_nothing_shrinks() {
         growths,
         [("small", "10Gi".to_owned()), ("right", "20Gi".to_owned())]
     );
-    assert_eq!(found(&plan), [("large", "ClaimTooLarge")]);
-    assert_eq!(plan.status.claims, 3);
+    is_found(&plan, &[("large", "ClaimTooLarge")]);
+    assert_eq!(status(&plan).claims, 3);
+    assert_eq!(plan.status(2, &[]).growing, 2, "once they were asked");
 }
 
 #[test]
@@ -204,11 +222,12 @@ fn what_cannot_grow_is_told_with_why() {
         (json!("fixed"), "allowVolumeExpansion: true"),
         (json!("gone"), "StorageClass gone does not exist"),
         (Value::Null, "no StorageClass"),
+        (json!(""), "no StorageClass"),
     ] {
         let plan = planned(&home(json!({})), &[], &[class(of)]);
         assert_eq!(plan.growths, []);
-        assert_eq!(found(&plan), [("home", "ClaimNotExpandable")]);
-        let message = &plan.status.findings[0].message;
+        is_found(&plan, &[("home", "ClaimNotExpandable")]);
+        let message = &status(&plan).findings[0].message;
         assert!(message.contains(words), "{message}");
         assert!(message.contains("5Gi instead of 10Gi"), "{message}");
     }
@@ -228,7 +247,8 @@ fn a_claim_without_a_volume_or_that_is_being_deleted_is_left_alone() {
         }),
     );
     let plan = planned(&home(json!({})), &[], &[unbound, deleting]);
-    assert_eq!((plan.growths, plan.status.findings), (vec![], vec![]));
+    assert_eq!(plan.growths, []);
+    is_found(&plan, &[]);
 }
 
 #[test]
@@ -242,18 +262,24 @@ fn growth_is_told_as_far_as_it_is() {
     };
     for started in [json!({}), condition("Resizing", "")] {
         let plan = grows(started);
-        assert_eq!((plan.status.growing, plan.status.awaiting_server), (1, 0));
+        assert_eq!(
+            (status(&plan).growing, status(&plan).awaiting_server),
+            (1, 0)
+        );
     }
     let waits = grows(condition("FileSystemResizePending", "waits for a pod"));
-    assert_eq!((waits.status.growing, waits.status.awaiting_server), (0, 1));
+    assert_eq!(
+        (status(&waits).growing, status(&waits).awaiting_server),
+        (0, 1)
+    );
     for failed in [
         condition("ControllerResizeError", "the pool is full"),
         condition("NodeResizeError", "the pool is full"),
         json!({"status": {"allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"}}}),
     ] {
         let plan = grows(failed);
-        assert_eq!(found(&plan), [("home", "ClaimGrowthFailed")]);
-        assert_eq!(plan.status.growing, 0);
+        is_found(&plan, &[("home", "ClaimGrowthFailed")]);
+        assert_eq!(status(&plan).growing, 0);
     }
 }
 
@@ -272,14 +298,8 @@ fn two_claims_of_one_user_for_one_server_are_told_and_named_servers_are_none() {
         of("claim-bob", "bob", None),
     ];
     let plan = planned(&home(json!({})), &[], &claims);
-    assert_eq!(
-        found(&plan),
-        [
-            ("claim-has-2dhyphen", "ClaimDuplicate"),
-            ("claim-has-hyphen", "ClaimDuplicate"),
-        ]
-    );
-    let message = &plan.status.findings[0].message;
+    is_found(&plan, &[("claim-has-2dhyphen", "ClaimDuplicate")]);
+    let message = &status(&plan).findings[0].message;
     assert!(message.contains("user has-hyphen"), "{message}");
     assert!(message.contains("claim-has-hyphen"), "{message}");
     assert_eq!(plan.growths, []);
@@ -339,6 +359,20 @@ fn a_new_claim_that_asks_for_too_much_is_given_what_it_may_have() {
 }
 
 #[test]
+fn a_claim_for_a_volume_that_somebody_made_keeps_the_size_that_finds_it() {
+    let admission = HomeAdmission::of(&hub(json!({}))).unwrap();
+    let copy = json!({"kind": "VolumeSnapshot", "name": "bob"});
+    for fields in [
+        json!({"volumeName": "pv-of-bob"}),
+        json!({"storageClassName": ""}),
+        json!({"dataSource": copy}),
+        json!({"dataSourceRef": copy}),
+    ] {
+        assert_eq!(admission.admit(&sent(json!({"spec": fields}))), None);
+    }
+}
+
+#[test]
 fn the_size_of_a_user_in_status_counts_at_admission() {
     let overrides = json!([{"username": "bob", "size": "600Gi"}]);
     let known = json!({"status": {"homes": {"claims": 0, "overrides": overrides}}});
@@ -369,18 +403,27 @@ fn findings_are_bounded_as_the_schema_is() {
             claim
         })
         .collect();
-    let mut plan = planned(&home(json!({})), &[], &claims);
+    let plan = planned(&home(json!({})), &[], &claims);
     let growth = Growth {
         claim: "claim-zoe".to_owned(),
+        uid: "1".to_owned(),
+        version: "2".to_owned(),
         from: size("5Gi"),
         to: size("10Gi"),
     };
-    plan.tell([of_growth(&growth, Reason::ClaimGrowthFailed, "quota")]);
-    assert_eq!(plan.status.findings.len(), FINDINGS);
-    assert_eq!(plan.status.claims, 100);
-    let reasons: Vec<&str> = found(&plan).into_iter().map(|(_, reason)| reason).collect();
+    let refused = of_growth(&growth, Reason::ClaimGrowthFailed, &"quota ".repeat(1000));
     assert!(
-        reasons.contains(&"ClaimGrowthFailed"),
-        "what is worse is not cut off"
+        refused.message.len() < 600,
+        "the words of others are bounded"
     );
+    let status = plan.status(0, &[refused]);
+    assert_eq!(status.findings.len(), FINDINGS);
+    assert_eq!(status.findings[0].claim, "claim-zoe");
+    assert_eq!((status.claims, status.observed_generation), (100, 7));
+    let count = |reason: &str, claims| HomeCount {
+        reason: reason.to_owned(),
+        claims,
+    };
+    let counts = [count("ClaimGrowthFailed", 1), count("ClaimTooLarge", 100)];
+    assert_eq!(status.found, counts, "all of them are counted");
 }

@@ -198,6 +198,7 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
             "HubStorage.status.buckets",
             "HubStorage.status.conditions",
             "HubStorage.status.homes.findings",
+            "HubStorage.status.homes.found",
             "HubStorage.status.homes.overrides",
             "HubStorage.status.vending.buckets",
             "HubUser.status.conditions",

@@ -20,13 +20,14 @@ pub(super) fn answer(body: &[u8], homes: &Homes) -> Result<Answer, String> {
         return Ok(Answer { body, outcome });
     };
     let (from, to, hub) = (&resized.from, &resized.to, &resized.hub);
-    tracing::info!(
+    // Not louder: KubeSpawner asks for a claim that is there at every start.
+    tracing::debug!(
         namespace = request.namespace.as_ref(),
         claim = request.object.metadata.name,
         hub,
         %from,
         %to,
-        "a home is given another size than it asks for"
+        "a home would be given another size than it asks for"
     );
     let warning = format!(
         "HubStorage {hub} gives this home {to} instead of {from}: spec.home says how large homes are"

@@ -18,7 +18,7 @@ pub enum Outcome {
     StampedOnly,
     /// The pod is nobody's.
     NotAUser,
-    /// The claim asks for another size now.
+    /// The claim asks for another size now, if it is not there already.
     ClaimResized,
     /// The claim is let in as it is.
     ClaimKept,

@@ -4,8 +4,8 @@
 //! `POST /admit/pods` and `/admit/claims`, called by the API server for every new pod that names a hub
 //! user, and for every new claim that KubeSpawner makes. They answer from memory: [`injections`] is
 //! built whenever a HubStorage or StorageProvider changes, [`review`] and [`claims`] read the question
-//! and write the answer. They never refuse: whatever goes wrong costs the pod its storage, never its
-//! start.
+//! and write the answer. They never refuse: whatever goes wrong with them costs the pod its storage,
+//! never its start.
 
 mod claims;
 pub mod injections;

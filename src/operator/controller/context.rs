@@ -11,7 +11,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
 use super::bypasses::Bypasses;
-use super::homes::SeenClaim;
+use super::homes::{RefusedGrowths, SeenClaim};
 use super::hub::Told;
 use super::{Backoff, Events, Metrics, Parts, UserPod};
 use crate::certificates::WebhookState;
@@ -58,6 +58,8 @@ pub struct Context {
     pub told: Told,
     /// What users' pods have besides what is vended.
     pub bypasses: Bypasses,
+    /// Which homes were kept from growing a short while ago.
+    pub refused_growths: RefusedGrowths,
     /// The image of trial pods; none are made without.
     pub trial_image: Option<String>,
     /// Counts.

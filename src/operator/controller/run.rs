@@ -190,6 +190,7 @@ async fn reconcile_all(
         events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),
         bypasses,
+        refused_growths: homes::RefusedGrowths::default(),
         trial_image: settings.trial_image,
         metrics,
         clock,

@@ -105,7 +105,9 @@ impl Watches {
         let (pods, pod_changes) = reflected::<UserPod>(pods.events().map_ok(packed), list());
         let claims = Informer::of(client, &(), cadence, pulses)
             .labelled(&format!("{CLAIM_LABEL}={CLAIM_LABEL_VALUE}"));
-        let (claims, claim_changes) = reflected::<SeenClaim>(claims.events().map_ok(seen), list());
+        // Not among those that everybody waits for: without the right to list claims, buckets are still made.
+        let (claims, claim_changes) =
+            reflected::<SeenClaim>(claims.events().map_ok(seen), CancellationToken::new());
         let secrets = SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses);
         let (secrets, secret_changes) = reflected(secrets.events(), list());
 

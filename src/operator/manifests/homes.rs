@@ -3,7 +3,7 @@
 //! Its parameter is the HubStorage of the claim's namespace, so that it holds without the webhook. It is no part of
 //! the guard: a limit is a matter of cost, and whatever goes wrong with it lets the claim pass, and the server start.
 
-use hubstorage_core::api::{Reason, USERNAME_ANNOTATION};
+use hubstorage_core::api::USERNAME_ANNOTATION;
 use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
 use serde_json::{Value, json};
 
@@ -37,8 +37,6 @@ fn object(kind: GuardKind, spec: Value) -> Value {
 }
 
 fn policy() -> Value {
-    let second = Reason::SecondHubStorage;
-    let conditions = "params.?status.conditions.orValue([])";
     json!({
         "failurePolicy": "Ignore",
         "paramKind": {"apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage"},
@@ -55,27 +53,33 @@ fn policy() -> Value {
             }],
         },
         "variables": [
-            {"name": "refuses", "expression": format!(
+            // Only the HubStorage that counts in its namespace has such a status.
+            {"name": "refuses", "expression":
                 "has(params.spec.home) && params.spec.home.?onOversize.orValue('Clamp') == 'Deny' && \
-                 params.spec.?mode.orValue('Enforce') != 'Observe' && !has(params.metadata.deletionTimestamp) && \
-                 !{conditions}.exists(c, c.type == 'Stalled' && c.status == 'True' && c.reason == '{second}')"
-            )},
+                 params.?status.homes.hasValue() && params.spec.?mode.orValue('Enforce') != 'Observe' && \
+                 !has(params.metadata.deletionTimestamp)"},
+            // A claim for a volume that is there, or a copy of one, has to be as large as that.
+            {"name": "isNew", "expression":
+                "!has(object.spec.volumeName) && !has(object.spec.dataSource) && !has(object.spec.dataSourceRef)"},
             {"name": "user", "expression": format!(
                 "object.metadata.?annotations[?'{USERNAME_ANNOTATION}'].orValue('')"
             )},
             {"name": "asked", "expression": "object.spec.resources.requests['storage']"},
-            {"name": "most", "expression": "params.spec.home.?maxSize.orValue(params.spec.home.size)"},
             // At most one: the list is a map by username.
             {"name": "own", "expression":
                 "params.?status.homes.overrides.orValue([]).filter(o, o.username == variables.user)"},
+            {"name": "size", "expression":
+                "variables.own.exists(o, has(o.size)) ? variables.own[0].size : params.spec.home.size"},
+            {"name": "max", "expression":
+                "variables.own.exists(o, has(o.maxSize)) ? variables.own[0].maxSize : \
+                 params.spec.home.?maxSize.orValue(params.spec.home.size)"},
+            {"name": "most", "expression":
+                "quantity(variables.max).compareTo(quantity(variables.size)) >= 0 ? variables.max : variables.size"},
         ],
         "validations": [{
             "expression":
-                "!variables.refuses || variables.user == '' || \
-                 (variables.own.all(o, !has(o.maxSize)) && \
-                 quantity(variables.asked).compareTo(quantity(variables.most)) <= 0) || \
-                 variables.own.exists(o, (has(o.size) && quantity(variables.asked).compareTo(quantity(o.size)) <= 0) || \
-                 (has(o.maxSize) && quantity(variables.asked).compareTo(quantity(o.maxSize)) <= 0))",
+                "!variables.refuses || !variables.isNew || variables.user == '' || \
+                 quantity(variables.asked).compareTo(quantity(variables.most)) <= 0",
             "messageExpression":
                 "'a home directory may have ' + variables.most + ', and the one that the hub asks for has ' + \
                  variables.asked + ': tell the administrators of the hub. They raise spec.home.maxSize of HubStorage ' + \

@@ -4,13 +4,15 @@
 //! admitted; this one sees to those that are there, and writes `status.homes`, from which the hub's
 //! `HomesWithinLimit` and the admission of new claims go.
 
+mod refused;
 mod seen;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubstorage_core::api::{HomeFinding, HomesStatus, HubStorage, Mode, Reason};
+use futures::FutureExt as _;
+use hubstorage_core::api::{Home, HomeFinding, HomesStatus, HubStorage, Mode, Reason};
 use hubstorage_core::homes::{self, Expansion, Growth, HomeClaim, HomesPlan};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -19,8 +21,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::{ApiFailure, Context, OUTDATED, Requeue};
+use super::{ApiFailure, Context, Requeue};
 
+pub use refused::RefusedGrowths;
 pub use seen::{SeenClaim, seen};
 
 /// The field manager of `status.homes`: it changes on another beat than the rest.
@@ -29,8 +32,11 @@ const HOMES_MANAGER: &str = "hubstorage-controller-homes";
 /// A look now and then, in case something was missed.
 const RECHECK: Duration = Duration::from_secs(3600);
 
-/// What keeps a claim from growing (a StorageClass, a quota, a driver) is not watched.
+/// What keeps a claim from growing (a StorageClass, a quota, a driver) is not watched, and tried again after this.
 const STUCK: Duration = Duration::from_secs(300);
+
+/// Until the claims of all namespaces are in memory.
+const UNTIL_LISTED: Duration = Duration::from_secs(5);
 
 /// The API server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -56,56 +62,63 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
     let namespace = hub.namespace().unwrap_or_default();
     let first = context.hub_of(&namespace);
     let counts = first.is_some_and(|first| first.uid() == hub.uid());
-    if hub.metadata.deletion_timestamp.is_some() || !counts || hub.spec.mode == Mode::Paused {
+    if hub.metadata.deletion_timestamp.is_some() || (counts && hub.spec.mode == Mode::Paused) {
         return Ok(Requeue::await_change());
     }
+    let mut told = hub.status.as_ref().and_then(|status| status.homes.clone());
+    let Some(home) = hub.spec.home.as_ref().filter(|_| counts) else {
+        tell(&hub, told.as_ref(), None, &context).await?;
+        return Ok(Requeue::await_change());
+    };
+    let is_listed = context.stores.claims.wait_until_ready().now_or_never();
+    if is_listed.is_none_or(|listed| listed.is_err()) {
+        return Ok(Requeue::after(UNTIL_LISTED));
+    }
+    let plan = look(&hub, home, &namespace, &context).await?;
+    // By these new claims are admitted: no growth that fails is to keep them from that.
+    let now = plan.status(0, &[]);
+    let overrides = told.as_ref().map(|told| &told.overrides);
+    if overrides != Some(&now.overrides) {
+        tell(&hub, told.as_ref(), Some(&now), &context).await?;
+        told = Some(now);
+    }
+    let (asked, found) = grow(&hub, &namespace, &plan, &context).await;
+    let now = plan.status(asked, &found);
+    let is_stuck = !now.found.is_empty();
+    tell(&hub, told.as_ref(), Some(&now), &context).await?;
+    context
+        .metrics
+        .reconciled("PersistentVolumeClaim", Reason::Applied, started.elapsed());
+    Ok(Requeue::after(match is_stuck {
+        true => STUCK,
+        false => RECHECK,
+    }))
+}
+
+/// What is to be done.
+async fn look(
+    hub: &HubStorage,
+    home: &Home,
+    namespace: &str,
+    context: &Context,
+) -> Result<HomesPlan, HomesError> {
     let seen = context
         .stores
         .claims
         .state_filter(|claim| claim.namespace() == namespace);
     let claims: Vec<&HomeClaim> = seen.iter().filter_map(|claim| claim.home()).collect();
-    let looked = look(&hub, &namespace, &claims, &context).await?;
-    let mut requeue = Requeue::after(RECHECK);
-    let mut status = None;
-    if let Some(mut plan) = looked {
-        match grow(&hub, &namespace, &mut plan, &context).await {
-            Err(error) if error.source.is_outdated() => return Ok(Requeue::after(OUTDATED)),
-            grown => grown?,
-        }
-        if !plan.status.findings.is_empty() {
-            requeue = Requeue::after(STUCK);
-        }
-        status = Some(plan.status);
-    }
-    match tell(&hub, &namespace, status, &context).await {
-        Err(error) if error.source.is_outdated() => return Ok(Requeue::after(OUTDATED)),
-        told => told?,
-    }
-    context
-        .metrics
-        .reconciled("PersistentVolumeClaim", Reason::Applied, started.elapsed());
-    Ok(requeue)
-}
-
-/// What is to be done, if homes are declared.
-async fn look(
-    hub: &HubStorage,
-    namespace: &str,
-    claims: &[&HomeClaim],
-    context: &Context,
-) -> Result<Option<HomesPlan>, HomesError> {
-    let Some(home) = &hub.spec.home else {
-        return Ok(None);
-    };
     let users = context.stores.users.state_filter(|user| {
         user.namespace().as_deref() == Some(namespace) && user.spec.hub_ref.name == hub.name_any()
     });
     let overrides = homes::overrides(users.iter().map(Arc::as_ref));
     let mut expansion = BTreeMap::new();
-    for class in homes::classes(home, &overrides, claims) {
+    for class in homes::classes(home, &overrides, &claims) {
         expansion.insert(class.to_owned(), expansion_of(class, context).await?);
     }
-    Ok(Some(homes::plan(home, overrides, claims, &expansion)))
+    let generation = hub.metadata.generation.unwrap_or_default();
+    Ok(homes::plan(
+        home, generation, overrides, &claims, &expansion,
+    ))
 }
 
 async fn expansion_of(class: &str, context: &Context) -> Result<Expansion, HomesError> {
@@ -121,43 +134,66 @@ async fn expansion_of(class: &str, context: &Context) -> Result<Expansion, Homes
     })
 }
 
-/// Makes the claims of `plan` ask for more, and adds to it what the API server refused; in mode Observe, what
-/// would be asked.
+/// Makes the claims of `plan` ask for more; how many did, and what kept others from it: what the API server refused, or,
+/// in mode Observe, the mode.
 async fn grow(
     hub: &HubStorage,
     namespace: &str,
-    plan: &mut HomesPlan,
+    plan: &HomesPlan,
     context: &Context,
-) -> Result<(), HomesError> {
-    let mut found: Vec<HomeFinding> = Vec::new();
+) -> (usize, Vec<HomeFinding>) {
+    let (mut asked, mut found) = (0, Vec::new());
     for growth in &plan.growths {
         if hub.spec.mode == Mode::Observe {
             let would = "mode Enforce would make it grow";
             found.push(homes::of_growth(growth, Reason::Observing, would));
             continue;
         }
+        // Whoever has made a mistake takes it back: what has not grown yet is not to.
+        if !is_as_it_was(hub, context) {
+            break;
+        }
+        let now = (context.clock)();
+        if let Some(why) = context.refused_growths.of(growth, now) {
+            found.push(homes::of_growth(growth, Reason::ClaimGrowthFailed, &why));
+            continue;
+        }
         match ask_for_more(namespace, growth, context).await {
-            Ok(()) => tracing::info!(
-                namespace,
-                hub = hub.name_any(),
-                claim = growth.claim,
-                from = %growth.from,
-                to = %growth.to,
-                "a home grows"
-            ),
-            // A quota, or a webhook of somebody else: the others go on.
-            Err(kube::Error::Api(refusal)) if refusal.code == 403 || refusal.code == 422 => {
-                let why = &refusal.message;
-                found.push(homes::of_growth(growth, Reason::ClaimGrowthFailed, why));
+            Ok(()) => {
+                asked += 1;
+                tracing::info!(
+                    namespace,
+                    hub = hub.name_any(),
+                    claim = growth.claim,
+                    from = %growth.from,
+                    to = %growth.to,
+                    "a home grows"
+                );
             }
+            // It has changed since it was seen, or is gone: its watch brings it here again.
+            Err(kube::Error::Api(refusal)) if refusal.code == 409 || refusal.code == 404 => {}
+            // A quota, another webhook, an API server that is not there: the others go on.
             Err(error) => {
-                let what = format!("growing PersistentVolumeClaim {namespace}/{}", growth.claim);
-                return Err(failed(what)(error));
+                let why = match error {
+                    kube::Error::Api(refusal) => refusal.message.clone(),
+                    error => error.to_string(),
+                };
+                tracing::warn!(namespace, claim = growth.claim, why, "a home does not grow");
+                found.push(homes::of_growth(growth, Reason::ClaimGrowthFailed, &why));
+                context.refused_growths.remember(growth, why, now);
             }
         }
     }
-    plan.tell(found);
-    Ok(())
+    (asked, found)
+}
+
+/// Whether a hub still declares what it did.
+fn is_as_it_was(hub: &HubStorage, context: &Context) -> bool {
+    let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
+    seen.is_some_and(|seen| {
+        seen.metadata.generation == hub.metadata.generation
+            && seen.metadata.deletion_timestamp.is_none()
+    })
 }
 
 /// A claim is changed as it was seen: what somebody else asks for meanwhile is not taken back.
@@ -166,12 +202,8 @@ async fn ask_for_more(
     growth: &Growth,
     context: &Context,
 ) -> Result<(), kube::Error> {
-    let key = ObjectRef::new(&growth.claim).within(namespace);
-    let Some(seen) = context.stores.claims.get(&key) else {
-        return Ok(());
-    };
     let document = json!({
-        "metadata": {"resourceVersion": seen.resource_version},
+        "metadata": {"uid": growth.uid, "resourceVersion": growth.version},
         "spec": {"resources": {"requests": {"storage": growth.to}}},
     });
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
@@ -185,28 +217,29 @@ async fn ask_for_more(
         .map(drop)
 }
 
-/// Writes `status.homes`, if it is not what stands there, and tells of users who do not see all of their data;
-/// nothing, where no homes are declared.
+/// Writes `status.homes`, if it is not as it was `told` last, and tells of users who do not see all of their data;
+/// none, where no homes are declared.
 async fn tell(
     hub: &HubStorage,
-    namespace: &str,
-    homes: Option<HomesStatus>,
+    told: Option<&HomesStatus>,
+    homes: Option<&HomesStatus>,
     context: &Context,
 ) -> Result<(), HomesError> {
-    let before = hub.status.as_ref().and_then(|status| status.homes.as_ref());
-    if before == homes.as_ref() {
+    if told == homes {
         return Ok(());
     }
     let mut status = json!({});
-    if let Some(homes) = &homes {
+    if let Some(homes) = homes {
         status["homes"] = json!(homes);
     }
+    let namespace = hub.namespace().unwrap_or_default();
     let document = json!({
         "apiVersion": HubStorage::api_version(&()), "kind": HubStorage::kind(&()),
-        "metadata": {"uid": hub.metadata.uid, "resourceVersion": hub.metadata.resource_version},
+        // Without its version: nobody else writes this field, and it may have taken minutes to find out.
+        "metadata": {"uid": hub.metadata.uid},
         "status": status,
     });
-    let api: Api<HubStorage> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<HubStorage> = Api::namespaced(context.client.clone(), &namespace);
     let params = PatchParams::apply(HOMES_MANAGER).force();
     let what = format!(
         "writing status.homes of HubStorage {namespace}/{}",
@@ -215,7 +248,7 @@ async fn tell(
     api.patch_status(&hub.name_any(), &params, &Patch::Apply(document))
         .await
         .map_err(failed(what))?;
-    let known = before.map_or(&[][..], |before| &before.findings);
+    let known = told.map_or(&[][..], |told| &told.findings);
     let found = homes.iter().flat_map(|homes| &homes.findings);
     let is_duplicate = |found: &&HomeFinding| found.reason == Reason::ClaimDuplicate.to_string();
     for found in found.filter(is_duplicate) {

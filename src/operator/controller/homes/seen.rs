@@ -13,8 +13,6 @@ use kube::runtime::watcher::Event;
 pub struct SeenClaim {
     namespace: Box<str>,
     name: Box<str>,
-    /// With which it is changed.
-    pub(super) resource_version: Box<str>,
     /// None, where it is nobody's home.
     home: Option<HomeClaim>,
 }
@@ -33,7 +31,6 @@ impl SeenClaim {
 
 impl From<PersistentVolumeClaim> for SeenClaim {
     fn from(claim: PersistentVolumeClaim) -> Self {
-        let version = claim.metadata.resource_version.as_deref();
         Self {
             namespace: claim
                 .metadata
@@ -42,7 +39,6 @@ impl From<PersistentVolumeClaim> for SeenClaim {
                 .unwrap_or_default()
                 .into(),
             name: claim.name_any().into(),
-            resource_version: version.unwrap_or_default().into(),
             home: HomeClaim::of(&claim),
         }
     }

@@ -168,6 +168,19 @@ fn policies_fit(
     }
 }
 
+/// Why a hub counts for nothing, whatever its mode: another one was first, or its namespace may not use the
+/// provider. From memory.
+pub fn refusal(hub: &HubStorage, context: &Context) -> Option<Step> {
+    let found = only_one_in_namespace(hub, context).and_then(|()| provider(hub, context).map(drop));
+    let refuses = |step: &Step| {
+        matches!(
+            step.reason(),
+            Reason::SecondHubStorage | Reason::NamespaceNotAllowed
+        )
+    };
+    found.err().filter(refuses)
+}
+
 fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step> {
     let namespace = hub.namespace().unwrap_or_default();
     match context.hub_of(&namespace) {

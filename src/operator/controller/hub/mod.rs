@@ -13,7 +13,8 @@
 //!
 //! A hub that is being deleted goes another way ([`delete`]).
 //!
-//! Mode Observe leaves out 2 and 5, and writes the plan to status; mode Paused does nothing but say so.
+//! Mode Observe leaves out 2 and 5, and writes the plan to status; mode Paused does nothing but say so, or why the
+//! hub counts for nothing.
 
 mod apply;
 mod begun;
@@ -101,7 +102,11 @@ async fn attempt(mut hub: HubStorage, context: &Context) -> Result<Requeue, HubE
     }
 
     if hub.spec.mode == Mode::Paused {
-        status::pause(&hub, context).await?;
+        // Whom others refuse is refused in every mode: the broker goes by what is told here.
+        match dereference::refusal(&hub, context) {
+            Some(step) => status::write(&hub, &Round::ended_early(step), &[], context).await?,
+            None => status::pause(&hub, context).await?,
+        }
         context.hub_backoff.succeeded(&key);
         return Ok(Requeue::await_change());
     }

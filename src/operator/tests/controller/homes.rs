@@ -148,7 +148,7 @@ async fn what_a_quota_refuses_is_told_and_keeps_no_other_home_from_growing() {
     let (first, second) = (home("a", "bob", "5Gi"), home("b", "eve", "5Gi"));
     let mut world = world(&hub, &[&first, &second]);
     world.server.limit_claim("a");
-    world.rounds(3).await;
+    world.rounds(4).await;
     assert_eq!(asks_for(&world, &first), "5Gi");
     assert_eq!(asks_for(&world, &second), "10Gi");
     let words = [
@@ -158,6 +158,55 @@ async fn what_a_quota_refuses_is_told_and_keeps_no_other_home_from_growing() {
     ];
     let reason = Reason::ClaimGrowthFailed;
     world.says(&hub, HomesWithinLimit, "False", reason, &words);
+    let asked = |world: &World| {
+        let writes = world.server.write_requests();
+        let of_claims = |write: &&String| write.contains("persistentvolumeclaims");
+        writes.iter().filter(of_claims).count()
+    };
+    assert_eq!(asked(&world), 2, "one of each: not again at every wake");
+    world.cloud.advance(std::time::Duration::from_secs(300));
+    world.rounds(2).await;
+    assert_eq!(asked(&world), 3, "but now and then");
+}
+
+#[tokio::test]
+async fn what_somebody_else_asks_for_meanwhile_is_not_taken_back() {
+    let hub = hub(json!({}));
+    let claim = home("claim-bob", "bob", "5Gi");
+    let mut world = world(&hub, &[&claim]);
+    world.reconcile_hub(&hub).await.unwrap();
+    world.controller.see(&world.server);
+    world.server.edit(&claim, |claim| {
+        claim["spec"]["resources"]["requests"]["storage"] = json!("30Gi")
+    });
+    world.reconcile_homes_as_seen(&hub).await.unwrap();
+    assert_eq!(asks_for(&world, &claim), "30Gi");
+    world.settle().await;
+    assert_eq!(asks_for(&world, &claim), "30Gi");
+    let homes = world.hub(&hub).status.unwrap().homes.unwrap();
+    assert_eq!(homes.findings, []);
+}
+
+#[tokio::test]
+async fn an_edit_of_the_spec_that_nobody_has_looked_at_is_not_taken_for_done() {
+    let claim = home("claim-bob", "bob", "10Gi");
+    let mut world = world(&hub(json!({})), &[&claim]);
+    world.settle().await;
+    let larger = hub(json!({"size": "20Gi"}));
+    world.says(&larger, HomesWithinLimit, "True", Reason::Applied, &[]);
+    world.server.apply(&larger);
+    world.reconcile_hub(&larger).await.unwrap();
+    let reason = Reason::Progressing;
+    world.says(&larger, HomesWithinLimit, "Unknown", reason, &[]);
+    world.reconcile_homes(&larger).await.unwrap();
+    let reason = Reason::ClaimGrowing;
+    world.says(
+        &larger,
+        HomesWithinLimit,
+        "False",
+        reason,
+        &["1 are growing"],
+    );
 }
 
 #[tokio::test]
@@ -210,7 +259,7 @@ async fn two_homes_of_one_user_are_an_event_once_and_no_matter_of_size() {
         .iter()
         .map(|event| (event.type_.as_str(), event.times))
         .collect();
-    assert_eq!(told, [("Warning", 1), ("Warning", 1)]);
+    assert_eq!(told, [("Warning", 1)]);
     world.server.delete(&old);
     world.settle().await;
     let words = ["homes of 10Gi, 50Gi at most: 1"];
@@ -228,4 +277,12 @@ async fn the_second_hub_of_a_namespace_lets_nothing_grow() {
     world.server.apply(&second);
     world.settle().await;
     assert_eq!(asks_for(&world, &claim), "5Gi");
+    let homes = |world: &World| world.hub(&second).status.unwrap().homes;
+    assert_eq!(homes(&world), None);
+
+    // It counts while the other is away, and no longer than that.
+    world.server.delete(&first);
+    world.settle().await;
+    assert_eq!(asks_for(&world, &claim), "10Gi");
+    assert!(homes(&world).is_some());
 }

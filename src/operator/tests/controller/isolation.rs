@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::fixtures::{hub, hub_with, namespace, persistent, provider, scratch};
 use crate::world::World;
 
-use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling, VendingReady};
+use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling, Stalled, VendingReady};
 
 pub async fn settled() -> World {
     let mut world = World::new(Behaviour::aws()).with(&hub());
@@ -133,6 +133,21 @@ async fn a_verdict_on_known_buckets_stands_while_nobody_gets_as_far_as_the_store
     world.says(&hub(), Ready, "False", Reason::NamespaceNotAllowed, &[]);
     let reason = Reason::MetadataServiceUntried;
     world.says(&hub(), IsolationReady, "Unknown", reason, &[]);
+}
+
+#[tokio::test]
+async fn a_hub_that_is_paused_after_its_namespace_was_taken_away_stays_refused() {
+    let mut world = settled().await;
+    probed(&world, [ISOLATED, ISOLATED]);
+    forbid_namespace(&world);
+    world.settle().await;
+    world
+        .server
+        .edit(&hub(), |hub| hub["spec"]["mode"] = json!("Paused"));
+    world.settle().await;
+    let reason = Reason::NamespaceNotAllowed;
+    world.says(&hub(), Stalled, "True", reason, &["spec.namespaces"]);
+    world.stays_as_it_is().await;
 }
 
 #[tokio::test]

@@ -188,6 +188,11 @@ impl World {
     /// Reconciles the homes of one hub's users, and tells of them.
     pub async fn reconcile_homes(&mut self, hub: &HubStorage) -> Result<(), String> {
         self.controller.see(&self.server);
+        self.reconcile_homes_as_seen(hub).await
+    }
+
+    /// The same by what the watches have seen so far.
+    pub async fn reconcile_homes_as_seen(&mut self, hub: &HubStorage) -> Result<(), String> {
         let context = self.controller.context.clone();
         let seen = context.stores.hubs.get(&ObjectRef::from_obj(hub));
         let ended = homes::reconcile(seen.expect("the watch has seen it"), context).await;

@@ -1,10 +1,11 @@
 //! `HomesWithinLimit`: whether users' homes are as large as declared. Pure.
 
-use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
-use hubstorage_core::api::{ConditionStatus, ConditionType, HubStorage, Mode, Reason, Verdict};
-use hubstorage_core::homes::WORST_FIRST;
+use hubstorage_core::api::{
+    ConditionStatus, ConditionType, HomeCount, HomesStatus, HubStorage, Mode, Reason, Verdict,
+};
+use hubstorage_core::homes::FINDINGS_IN_ORDER;
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::HomesWithinLimit;
@@ -18,19 +19,18 @@ pub(super) fn verdict(hub: &HubStorage) -> Option<Verdict> {
     let tell = |status, reason, message: String| {
         Some(Verdict::new(HomesWithinLimit, status, reason, message))
     };
-    let Some(homes) = hub.status.as_ref().and_then(|status| status.homes.as_ref()) else {
-        return match hub.spec.mode {
-            Mode::Paused => None,
-            _ => tell(Unknown, Reason::Progressing, "not looked at yet".to_owned()),
-        };
-    };
-    let mut found: BTreeMap<Reason, Vec<String>> = BTreeMap::new();
-    for finding in &homes.findings {
-        // One that another version knows is one more claim to look at.
-        let reason = Reason::from_str(&finding.reason).unwrap_or(Reason::ClaimGrowthFailed);
-        let claim = format!("{} {}", finding.claim, finding.message);
-        found.entry(reason).or_default().push(claim);
+    if hub.spec.mode == Mode::Paused {
+        return None;
     }
+    let homes = hub.status.as_ref().and_then(|status| status.homes.as_ref());
+    // What was found for an earlier spec says nothing of this one.
+    let homes = homes.filter(|homes| Some(homes.observed_generation) == hub.metadata.generation);
+    let Some(homes) = homes else {
+        return tell(Unknown, Reason::Progressing, "not looked at yet".to_owned());
+    };
+    let told = FINDINGS_IN_ORDER
+        .iter()
+        .filter_map(|reason| some_of(*reason, homes));
     let waits = |number: i32, what: &str| (number > 0).then(|| format!("{number} {what}"));
     let progress = [
         waits(homes.growing, "are growing"),
@@ -41,16 +41,13 @@ pub(super) fn verdict(hub: &HubStorage) -> Option<Verdict> {
         "users have sizes of their own that do not count: status.homes.overrides is full",
     );
     let besides = progress.into_iter().flatten().chain(left_out);
-    let told = WORST_FIRST.iter().filter_map(|reason| {
-        let claims = found.get(reason)?;
-        Some(some_of(claims))
-    });
     // Two homes for one server are as large as declared.
-    let is_of_size = |reason: &&Reason| **reason != Reason::ClaimDuplicate;
-    let mut of_size = WORST_FIRST.iter().filter(is_of_size);
-    if let Some(reason) = of_size.find(|reason| found.contains_key(reason)) {
+    let is_of_size = |found: &&HomeCount| found.reason != Reason::ClaimDuplicate.to_string();
+    if let Some(worst) = homes.found.iter().find(is_of_size) {
+        // One that another version knows is a claim to look at, too.
+        let reason = Reason::from_str(&worst.reason).unwrap_or(Reason::ClaimGrowthFailed);
         let words: Vec<String> = told.chain(besides).collect();
-        return tell(False, *reason, words.join("; "));
+        return tell(False, reason, words.join("; "));
     }
     let reason = match homes.growing {
         0 => Reason::Applied,
@@ -66,13 +63,23 @@ pub(super) fn verdict(hub: &HubStorage) -> Option<Verdict> {
     tell(status, reason, words.join("; "))
 }
 
-/// The first of them, and how many more there are.
-fn some_of(claims: &[String]) -> String {
-    let told = claims[..claims.len().min(TOLD)].join("; ");
-    match claims.len().saturating_sub(TOLD) {
-        0 => told,
-        more => format!("{told}; and {more} more, in status.homes.findings"),
+/// The first claims of which this was found, and how many more there are.
+fn some_of(reason: Reason, homes: &HomesStatus) -> Option<String> {
+    let reason = reason.to_string();
+    let count = homes.found.iter().find(|found| found.reason == reason)?;
+    let of_it = homes.findings.iter().filter(|found| found.reason == reason);
+    let mut told: Vec<String> = of_it
+        .take(TOLD)
+        .map(|found| format!("{} {}", found.claim, found.message))
+        .collect();
+    let more = usize::try_from(count.claims).unwrap_or_default();
+    let more = more.saturating_sub(told.len());
+    if more > 0 {
+        told.push(format!(
+            "and {more} more with {reason}, in status.homes.findings"
+        ));
     }
+    Some(told.join("; "))
 }
 
 #[cfg(test)]
@@ -82,7 +89,7 @@ mod tests {
 
     fn said(homes: Value) -> (ConditionStatus, Reason, String) {
         let hub: HubStorage = serde_json::from_value(json!({
-            "metadata": {"name": "earth"},
+            "metadata": {"name": "earth", "generation": 4},
             "spec": {
                 "providerRef": {"name": "minio"}, "buckets": [{"name": "scratch"}],
                 "home": {"type": "Claim", "size": "10Gi", "maxSize": "50Gi"},
@@ -99,25 +106,47 @@ mod tests {
         (status, reason, message)
     }
 
+    fn known(mut homes: Value, findings: Vec<Value>) -> Value {
+        homes["observedGeneration"] = json!(4);
+        let reasons = findings
+            .iter()
+            .map(|found| found["reason"].as_str().unwrap());
+        let mut counts: Vec<(&str, i32)> = Vec::new();
+        for reason in reasons {
+            match counts.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason, 1)),
+            }
+        }
+        let counts = counts.into_iter();
+        let counts = counts.map(|(reason, claims)| json!({"reason": reason, "claims": claims}));
+        homes["found"] = counts.collect();
+        homes["findings"] = findings.into();
+        homes
+    }
+
     fn finding(claim: &str, reason: &str) -> Value {
         json!({"claim": claim, "reason": reason, "message": "has a problem"})
     }
 
     #[test]
-    fn before_anybody_has_looked_nobody_knows() {
-        let (status, reason, _) = said(Value::Null);
-        assert_eq!((status, reason), (Unknown, Reason::Progressing));
+    fn before_anybody_has_looked_at_this_spec_nobody_knows() {
+        for homes in [Value::Null, json!({"claims": 7, "observedGeneration": 3})] {
+            let (status, reason, _) = said(homes);
+            assert_eq!((status, reason), (Unknown, Reason::Progressing));
+        }
     }
 
     #[test]
     fn homes_that_wait_for_their_server_are_as_declared_and_those_that_grow_are_not_yet() {
-        let (status, reason, message) = said(json!({"claims": 7, "awaitingServer": 2}));
+        let (status, reason, message) =
+            said(known(json!({"claims": 7, "awaitingServer": 2}), vec![]));
         assert_eq!((status, reason), (True, Reason::Applied));
         assert_eq!(
             message,
             "homes of 10Gi, 50Gi at most: 7; 2 grow when a server mounts them"
         );
-        let (status, reason, message) = said(json!({"claims": 7, "growing": 3}));
+        let (status, reason, message) = said(known(json!({"claims": 7, "growing": 3}), vec![]));
         assert_eq!((status, reason), (False, Reason::ClaimGrowing));
         assert!(message.contains("3 are growing"), "{message}");
     }
@@ -125,15 +154,13 @@ mod tests {
     #[test]
     fn what_somebody_has_to_do_something_about_is_told_and_duplicates_are_no_matter_of_size() {
         let duplicate = finding("claim-a", "ClaimDuplicate");
-        let (status, reason, message) = said(json!({"claims": 2, "findings": [duplicate]}));
+        let (status, reason, message) = said(known(json!({"claims": 2}), vec![duplicate]));
         assert_eq!((status, reason), (True, Reason::Applied));
         assert!(message.contains("claim-a has a problem"), "{message}");
 
-        let mut findings: Vec<Value> = (1..=5)
-            .map(|number| finding(&format!("claim-{number}"), "ClaimTooLarge"))
-            .collect();
-        findings.push(finding("claim-6", "ClaimNotExpandable"));
-        let (status, reason, message) = said(json!({"claims": 9, "findings": findings}));
+        let mut findings = vec![finding("claim-6", "ClaimNotExpandable")];
+        findings.extend((1..=5).map(|number| finding(&format!("claim-{number}"), "ClaimTooLarge")));
+        let (status, reason, message) = said(known(json!({"claims": 9}), findings));
         assert_eq!((status, reason), (False, Reason::ClaimNotExpandable));
         for words in ["claim-6 has a problem", "claim-3", "and 2 more"] {
             assert!(message.contains(words), "{message}");
