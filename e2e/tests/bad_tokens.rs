@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use forge::{Forge, claims};
-use hub::{Hub, said};
-use hubstorage_e2e::{HostPod, Platform};
+use hub::{Hub, said, token_of};
+use hubstorage_e2e::Platform;
 use replicas::{POD, Replica, replicas, tcp};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,11 +39,6 @@ const ASK: &str = "import boto3; boto3.Session().get_credentials().get_frozen_cr
 
 /// As many addresses flood in each of the two ways.
 const SOURCES: u8 = 2;
-
-fn token_of(pod: &HostPod) -> String {
-    let path = pod.token_path("hubstorage.io").unwrap();
-    std::fs::read_to_string(path).unwrap().trim().to_owned()
-}
 
 /// How many tokens the API server was asked about since it started.
 async fn reviews(platform: &Platform) -> u64 {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -39,10 +40,20 @@ const TOKEN_IDENTITIES: [(&str, &str); 5] = [
 const API_SERVER: &str = "https://kubernetes.default.svc";
 
 /// Variables by which SDKs find keys or a role before they ask our agent.
-const KEY_VARIABLES: [&str; 3] = [
+const KEY_VARIABLES: [&str; 4] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_ROLE_ARN",
+    "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
+
+/// Where a node keeps the tokens and volumes of all its pods, and where its container runtimes answer.
+const OF_ALL_PODS: [&str; 5] = [
+    "/var/lib/kubelet",
+    "/run/containerd",
+    "/run/docker.sock",
+    "/run/crio",
+    "/proc",
 ];
 
 /// The init container by which Zero to JupyterHub keeps a pod from the metadata service
@@ -55,6 +66,8 @@ const BLOCKS_METADATA: &str = "block-cloud-metadata";
 pub struct SeenPod {
     service_account_name: String,
     host_network: bool,
+    #[serde(rename = "hostPID")]
+    host_pid: bool,
     containers: Vec<SeenContainer>,
     init_containers: Vec<SeenContainer>,
     volumes: Vec<SeenVolume>,
@@ -72,10 +85,17 @@ struct SeenAffinity {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct SeenContainer {
     name: String,
     env: Vec<SeenVariable>,
+    security_context: SeenSecurityContext,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct SeenSecurityContext {
+    privileged: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -85,9 +105,32 @@ struct SeenVariable {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct SeenVolume {
+    name: String,
     projected: Option<SeenProjection>,
+    host_path: Option<SeenHostPath>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct SeenHostPath {
+    path: String,
+}
+
+impl SeenHostPath {
+    /// Whether what all pods have on the node is in it, or it is a part of that.
+    fn reaches_all_pods(&self) -> bool {
+        // As on every node with systemd.
+        let path = Path::new(&self.path);
+        let path = match path.strip_prefix("/var/run") {
+            Ok(rest) => Path::new("/run").join(rest),
+            Err(_) => path.to_owned(),
+        };
+        let of_all = OF_ALL_PODS.map(Path::new);
+        let mut of_all = of_all.iter();
+        of_all.any(|of_all| of_all.starts_with(&path) || path.starts_with(of_all))
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -153,7 +196,24 @@ impl SeenPod {
             })
         });
         let host = self.host_network.then_some(Bypass::HostNetwork);
-        tokens.chain(variables).chain(host).collect()
+        let all = tokens.chain(variables).chain(host);
+        all.chain(self.ways_to_the_node()).collect()
+    }
+
+    /// What the user's code may do on the node. Init containers are none of it: they end before it runs.
+    fn ways_to_the_node(&self) -> impl Iterator<Item = Bypass> {
+        let privileged = self.containers.iter();
+        let privileged = privileged.filter(|container| container.security_context.privileged);
+        let privileged =
+            privileged.map(|container| format!("privileged container {}", container.name));
+        let paths = self.volumes.iter().filter_map(|volume| {
+            let path = volume.host_path.as_ref()?;
+            let words = format!("volume {}, hostPath {}", volume.name, path.path);
+            path.reaches_all_pods().then_some(words)
+        });
+        let processes = self.host_pid.then(|| "hostPID".to_owned());
+        let ways = privileged.chain(paths).chain(processes);
+        ways.map(|by| Bypass::Node { by })
     }
 
     fn tokens(&self) -> impl Iterator<Item = &SeenToken> {
@@ -196,6 +256,11 @@ pub enum Bypass {
     },
     /// Pods are in the network of their node.
     HostNetwork,
+    /// Pods reach what their node has of other pods.
+    Node {
+        /// By what of their spec.
+        by: String,
+    },
 }
 
 impl Bypass {
@@ -217,7 +282,9 @@ impl Bypass {
     /// Whether pods have it by their own specs, so that it is gone with them.
     pub fn is_of_pods(&self) -> bool {
         match self {
-            Self::Token { .. } | Self::Variable { .. } | Self::HostNetwork => true,
+            Self::Token { .. } | Self::Variable { .. } | Self::HostNetwork | Self::Node { .. } => {
+                true
+            }
             Self::Account { .. } | Self::Rights { .. } => false,
         }
     }
@@ -230,6 +297,7 @@ impl Bypass {
             }
             Self::Rights { .. } => Reason::ServiceAccountPrivileged,
             Self::HostNetwork => Reason::MetadataServiceReachable,
+            Self::Node { .. } => Reason::NodeReachable,
         }
     }
 }
@@ -262,6 +330,10 @@ impl fmt::Display for Bypass {
             ),
             Self::HostNetwork => f.write_str(
                 "users' pods are in the network of their node (hostNetwork), and reach what the node reaches",
+            ),
+            Self::Node { by } => write!(
+                f,
+                "users' pods reach their node ({by}), and with it the tokens of other users' pods there"
             ),
         }
     }
@@ -343,6 +415,47 @@ mod tests {
             Bypass::HostNetwork.reason(),
             Reason::MetadataServiceReachable
         );
+    }
+
+    #[test]
+    fn a_pod_that_reaches_its_node_reaches_the_tokens_of_others() {
+        for (spec, by) in [
+            (
+                json!({"containers": [{"name": "dind", "securityContext": {"privileged": true}}]}),
+                "container dind",
+            ),
+            (json!({"hostPID": true}), "hostPID"),
+            (host_path("/"), "hostPath /"),
+            (host_path("/var/lib"), "hostPath /var/lib"),
+            (host_path("/var/lib/kubelet/pods"), "kubelet"),
+            (host_path("/var/run/docker.sock"), "docker.sock"),
+            (host_path("/run/containerd/containerd.sock"), "containerd"),
+        ] {
+            let found = pod(spec).bypasses();
+            let [bypass] = &*found.into_iter().collect::<Vec<_>>() else {
+                panic!("one, by {by}");
+            };
+            assert_eq!(bypass.reason(), Reason::NodeReachable);
+            assert!(bypass.is_of_pods());
+            assert!(bypass.to_string().contains(by), "{bypass}");
+        }
+        for harmless in [
+            json!({"containers": [{"name": "notebook", "securityContext": {"privileged": false}}]}),
+            json!({"initContainers": [{"name": "block-cloud-metadata", "securityContext": {"privileged": true}}]}),
+            host_path("/mnt/shared"),
+            host_path("/var/lib/kubelet-data"),
+            host_path("/run/user"),
+        ] {
+            assert_eq!(
+                pod(harmless.clone()).bypasses(),
+                BTreeSet::new(),
+                "{harmless}"
+            );
+        }
+    }
+
+    fn host_path(path: &str) -> Value {
+        json!({"volumes": [{"name": "data", "hostPath": {"path": path}}]})
     }
 
     #[test]

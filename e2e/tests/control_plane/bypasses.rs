@@ -66,6 +66,27 @@ async fn an_identity_of_a_cloud_on_users_pods_is_told_with_its_place_until_it_is
 }
 
 #[tokio::test]
+async fn a_pod_that_reaches_its_node_is_told_by_what_until_it_is_gone() {
+    let hub = Hub::ready("node").await;
+    let mut pod = hub.notebook("alice", "alice");
+    pod["spec"]["volumes"] =
+        json!([{"name": "docker", "hostPath": {"path": "/var/run/docker.sock"}}]);
+    pod["spec"]["hostPID"] = json!(true);
+    let alice = hub.pod_by(CREATOR, pod).await.unwrap();
+    let told = hub
+        .until_condition("hs/hub", "IsolationReady", "False", "NodeReachable")
+        .await;
+    for by in ["hostPID", "/var/run/docker.sock"] {
+        assert!(told.contains(by), "{told}");
+    }
+    alice.delete().await.unwrap();
+    // Without its privileges the same server is as any other.
+    hub.pod("alice", "alice").await;
+    hub.until_ready().await;
+    hub.remove().await;
+}
+
+#[tokio::test]
 async fn a_service_account_that_may_get_at_others_data_is_told_with_its_rights() {
     let hub = Hub::ready("rights").await;
     make_account(&hub, json!({})).await;

@@ -29,7 +29,6 @@ mod permissions;
 mod prefixes;
 mod public_data;
 mod refresh;
-#[allow(dead_code, reason = "other test binaries use more of it")]
 mod refusals;
 mod replicas;
 mod revocation;

@@ -4,7 +4,7 @@ use hubstorage_e2e::HostPod;
 use serde_json::{Value, json};
 
 use crate::forge::{Forge, claims};
-use crate::hub::{CREATOR, Hub, said};
+use crate::hub::{CREATOR, Hub, said, token_of};
 
 /// Asks as boto3 does, once for each of CASES: a name, a path at the agent, and the file with the token.
 /// Prints the texts of the exceptions. botocore asks three times, a second apart: all at once here.
@@ -27,18 +27,19 @@ cases = CASES
 with concurrent.futures.ThreadPoolExecutor(len(cases)) as threads:
     print(json.dumps(dict(threads.map(ask, cases))))";
 
-/// The pod's own token, and its file.
-fn token_of(pod: &HostPod) -> (String, String) {
-    let path = pod.token_path("hubstorage.io").unwrap();
-    let token = std::fs::read_to_string(&path).unwrap().trim().to_owned();
-    (token, path.display().to_string())
+/// The file of the pod's own token.
+fn file_of(pod: &HostPod) -> String {
+    pod.token_path("hubstorage.io")
+        .unwrap()
+        .display()
+        .to_string()
 }
 
 #[tokio::test]
 async fn every_refusal_stands_in_one_line_in_the_users_traceback_with_the_way_out() {
     let hub = Hub::ready("refusals").await;
     let alice = hub.pod("alice", "alice").await;
-    let (token, file) = token_of(&alice);
+    let (token, file) = (token_of(&alice), file_of(&alice));
     let forge = Forge::of_the_api_server(&hub.platform).await;
     let expired = {
         let mut claims = claims(&token);
@@ -47,7 +48,7 @@ async fn every_refusal_stands_in_one_line_in_the_users_traceback_with_the_way_ou
     };
     // A server of hers that was deleted, one that somebody else made, and one that is nobody's.
     let gone = hub.pod("gone", "alice").await;
-    let (gone_token, _) = token_of(&gone);
+    let gone_token = token_of(&gone);
     gone.delete().await.unwrap();
     let mut strangers = hub.notebook("strangers", "alice");
     strangers["spec"]["volumes"] = json!([{"name": "t", "projected": {"sources": [
@@ -111,13 +112,13 @@ async fn every_refusal_stands_in_one_line_in_the_users_traceback_with_the_way_ou
         (
             "StampUntrusted",
             credentials,
-            token_of(&strangers).1,
+            file_of(&strangers),
             "start the server through the hub",
         ),
         (
             "UsernameMissing",
             credentials,
-            token_of(&nobodys).1,
+            file_of(&nobodys),
             "KubeSpawner sets it",
         ),
     ];

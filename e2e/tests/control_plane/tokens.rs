@@ -3,7 +3,7 @@
 use hubstorage_e2e::Python;
 use serde_json::{Value, json};
 
-use crate::hub::{CREATOR, Hub, failed, said};
+use crate::hub::{CREATOR, Hub, failed, said, token_of};
 
 /// Asks for credentials and prints where they end; the traceback shows the agent's answer.
 const ASK: &str =
@@ -103,7 +103,7 @@ async fn a_token_from_a_namespace_without_a_hub_opens_nothing() {
     manifest["spec"]["volumes"] = json!([{"name": "t", "projected": {"sources": [
         {"serviceAccountToken": {"audience": "hubstorage.io", "path": "token", "expirationSeconds": 3600}}]}}]);
     let pod = other.pod_by("hub", manifest).await.unwrap();
-    let token = std::fs::read_to_string(pod.token_path("hubstorage.io").unwrap()).unwrap();
+    let token = token_of(&pod);
 
     let (status, answer) = ask_agent(&hub, &token).await;
 

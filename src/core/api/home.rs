@@ -83,11 +83,11 @@ pub struct HomesStatus {
     /// Number of claims that are homes.
     pub claims: i32,
 
-    /// Number of those whose volume is being made larger.
+    /// Number of those whose volume is being made larger; above 10 in steps of 10, above 100 of 100.
     #[serde(default, skip_serializing_if = "is_none")]
     pub growing: i32,
 
-    /// Number of those that are as large as they should be once a server mounts them.
+    /// Number of those that are as large as they should be once a server mounts them; in the same steps.
     #[serde(default, skip_serializing_if = "is_none")]
     pub awaiting_server: i32,
 

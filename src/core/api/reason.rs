@@ -103,6 +103,8 @@ pub enum Reason {
     CloudIdentityOnPods,
     /// Users' pods have the token of a service account that reaches others' data.
     ServiceAccountPrivileged,
+    /// Users' pods reach what their node has of other pods.
+    NodeReachable,
     /// Users' pods reach a metadata service that gives the node's credentials.
     MetadataServiceReachable,
     /// Users' pods run that nobody vouches for.
@@ -262,6 +264,9 @@ impl Reason {
             }
             Self::ServiceAccountPrivileged => {
                 "Users' pods have a token of a service account that may do what leads to others' data; the message names account and rights. Vending goes on."
+            }
+            Self::NodeReachable => {
+                "Users' pods reach files or processes of their node, and with them the tokens of other users' pods."
             }
             Self::MetadataServiceReachable => {
                 "A user's pod reaches the cloud's metadata service, and gets credentials of its node there, which every user shares; the message says whose. Vending goes on."
@@ -435,6 +440,9 @@ impl Reason {
             }
             Self::ServiceAccountPrivileged => {
                 "Take the rights from the account, or the token from the pods: automountServiceAccountToken: false, which is KubeSpawner's default. Then restart the servers."
+            }
+            Self::NodeReachable => {
+                "Run users' code without privileged containers, hostPID, and host paths that lead to other pods; the message names which. What needs a node's rights goes into an init container, which ends before users' code runs."
             }
             Self::MetadataServiceReachable => {
                 "Keep users' pods from 169.254.169.254 by a NetworkPolicy that your network plugin enforces (Zero to JupyterHub's does so by default), or on Amazon allow IMDSv2 only, with a hop limit of 1. Then ask for a check: docs/security.md has the command."

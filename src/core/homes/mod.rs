@@ -209,6 +209,16 @@ pub fn plan(
     }
 }
 
+/// Ten exactly, and more rounded up: status is not written for each of a thousand volumes that grow.
+fn in_steps(number: i32) -> i32 {
+    let step = match number {
+        ..=10 => 1,
+        11..=100 => 10,
+        _ => 100,
+    };
+    number.saturating_add(step - 1) / step * step
+}
+
 fn number(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }
@@ -228,7 +238,8 @@ impl HomesPlan {
             claims: number(of_reason.len()),
         });
         HomesStatus {
-            growing: self.status.growing.saturating_add(number(asked)),
+            growing: in_steps(self.status.growing.saturating_add(number(asked))),
+            awaiting_server: in_steps(self.status.awaiting_server),
             found: found.collect(),
             findings: findings.iter().take(FINDINGS).copied().cloned().collect(),
             ..self.status.clone()

@@ -284,6 +284,12 @@ fn growth_is_told_as_far_as_it_is() {
 }
 
 #[test]
+fn progress_is_told_in_steps() {
+    let steps = [0, 1, 10, 11, 99, 101, 450].map(in_steps);
+    assert_eq!(steps, [0, 1, 10, 20, 100, 200, 500]);
+}
+
+#[test]
 fn two_claims_of_one_user_for_one_server_are_told_and_named_servers_are_none() {
     let of = |name: &str, username: &str, server: Option<&str>| {
         let annotations =

@@ -318,6 +318,27 @@ mod tests {
     }
 
     #[test]
+    fn homes_are_those_of_the_hub_that_counts_and_need_no_bucket_and_no_provider() {
+        let with_home = |name: &str, created: &str, size: &str| {
+            let mut hub: HubStorage = hub("earth", name, created, json!({})).0.clone().unwrap();
+            let home = json!({"type": "Claim", "size": size});
+            hub.spec.home = Some(serde_json::from_value(home).unwrap());
+            Arc::new(DeserializeGuard(Ok(hub)))
+        };
+        let first = with_home("b", "2026-01-01T00:00:00Z", "10Gi");
+        let second = with_home("a", "2026-01-02T00:00:00Z", "1Gi");
+        let agent = AGENT_URL.parse().unwrap();
+        let given = build(&[second.clone(), first.clone()], &[], &agent);
+        assert_eq!(given.pods.len(), 0);
+        let of_first = HomeAdmission::of(first.0.as_ref().unwrap());
+        assert_eq!(given.homes.get("earth").map(Arc::as_ref), of_first.as_ref());
+
+        let unread = unreadable_hub("earth", "2026-01-03T00:00:00Z");
+        let given = build(&[second, first, unread], &[], &agent);
+        assert_eq!(given.homes.len(), 0, "that one may be the one that counts");
+    }
+
+    #[test]
     fn an_unreadable_hub_costs_its_own_namespace_everything_and_others_nothing() {
         let created = "2026-01-01T00:00:00Z";
         let earth = hub("earth", "earth", created, with_bucket("earth-scratch"));

@@ -220,7 +220,11 @@ mod tests {
     }
 
     async fn post(webhook: Webhook, body: impl Into<Body>) -> (StatusCode, String) {
-        let request = Request::post(POD_PATH).body(body.into()).unwrap();
+        post_to(POD_PATH, webhook, body).await
+    }
+
+    async fn post_to(path: &str, webhook: Webhook, body: impl Into<Body>) -> (StatusCode, String) {
+        let request = Request::post(path).body(body.into()).unwrap();
         let response = webhook.router().oneshot(request).await.unwrap();
         let status = response.status();
         let body = to_bytes(response.into_body(), BODY_LIMIT).await.unwrap();
@@ -243,6 +247,33 @@ mod tests {
             body.contains("apiVersion") || body.contains("request"),
             "{body}"
         );
+    }
+
+    #[tokio::test]
+    async fn pods_and_claims_have_a_path_each() {
+        let review = |resource: &str| {
+            let request = serde_json::json!({
+                "uid": "1", "operation": "CREATE", "namespace": "earth",
+                "resource": {"group": "", "version": "v1", "resource": resource},
+                "userInfo": {"username": "hub"}, "object": {"metadata": {}, "spec": {}},
+            });
+            let review =
+                serde_json::json!({"apiVersion": "admission.k8s.io/v1", "request": request});
+            review.to_string()
+        };
+        for (path, resource, other) in [
+            (POD_PATH, "pods", "persistentvolumeclaims"),
+            (CLAIM_PATH, "persistentvolumeclaims", "pods"),
+        ] {
+            for (resource, expected) in
+                [(resource, StatusCode::OK), (other, StatusCode::BAD_REQUEST)]
+            {
+                let injections = Injections::default();
+                injections.replace(Given::default());
+                let (status, body) = post_to(path, webhook(injections), review(resource)).await;
+                assert_eq!(status, expected, "{path} {resource}: {body}");
+            }
+        }
     }
 
     #[tokio::test]

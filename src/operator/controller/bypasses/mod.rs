@@ -205,11 +205,12 @@ fn is_told(hub: &HubStorage) -> bool {
 pub fn told_by_looking(hub: &HubStorage) -> Option<(&Condition, Reason)> {
     use Reason::{
         CloudIdentityOnPods, Isolated, MetadataServiceReachable, MetadataServiceUntried,
-        ServiceAccountPrivileged,
+        NodeReachable, ServiceAccountPrivileged,
     };
     let found_by_looking = [
         CloudIdentityOnPods,
         ServiceAccountPrivileged,
+        NodeReachable,
         MetadataServiceReachable,
         MetadataServiceUntried,
         Isolated,

@@ -21,7 +21,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::{ApiFailure, Context, Requeue};
+use super::{ApiFailure, Context, OUTDATED, Requeue};
 
 pub use refused::RefusedGrowths;
 pub use seen::{SeenClaim, seen};
@@ -82,16 +82,21 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         tell(&hub, told.as_ref(), Some(&now), &context).await?;
         told = Some(now);
     }
-    let (asked, found) = grow(&hub, &namespace, &plan, &context).await;
+    let Grown {
+        asked,
+        found,
+        is_outdated,
+    } = grow(&hub, &namespace, &plan, &context).await;
     let now = plan.status(asked, &found);
     let is_stuck = !now.found.is_empty();
     tell(&hub, told.as_ref(), Some(&now), &context).await?;
     context
         .metrics
         .reconciled("PersistentVolumeClaim", Reason::Applied, started.elapsed());
-    Ok(Requeue::after(match is_stuck {
-        true => STUCK,
-        false => RECHECK,
+    Ok(Requeue::after(match (is_outdated, is_stuck) {
+        (true, _) => OUTDATED,
+        (false, true) => STUCK,
+        (false, false) => RECHECK,
     }))
 }
 
@@ -134,19 +139,25 @@ async fn expansion_of(class: &str, context: &Context) -> Result<Expansion, Homes
     })
 }
 
-/// Makes the claims of `plan` ask for more; how many did, and what kept others from it: what the API server refused, or,
-/// in mode Observe, the mode.
-async fn grow(
-    hub: &HubStorage,
-    namespace: &str,
-    plan: &HomesPlan,
-    context: &Context,
-) -> (usize, Vec<HomeFinding>) {
-    let (mut asked, mut found) = (0, Vec::new());
+/// What came of growing.
+#[derive(Default)]
+struct Grown {
+    /// How many claims ask for more now.
+    asked: usize,
+    /// What kept others from it: what the API server refused, or, in mode Observe, the mode.
+    found: Vec<HomeFinding>,
+    /// Whether something had changed since it was seen.
+    is_outdated: bool,
+}
+
+/// Makes the claims of `plan` ask for more.
+async fn grow(hub: &HubStorage, namespace: &str, plan: &HomesPlan, context: &Context) -> Grown {
+    let mut grown = Grown::default();
     for growth in &plan.growths {
         if hub.spec.mode == Mode::Observe {
             let would = "mode Enforce would make it grow";
-            found.push(homes::of_growth(growth, Reason::Observing, would));
+            let finding = homes::of_growth(growth, Reason::Observing, would);
+            grown.found.push(finding);
             continue;
         }
         // Whoever has made a mistake takes it back: what has not grown yet is not to.
@@ -155,12 +166,13 @@ async fn grow(
         }
         let now = (context.clock)();
         if let Some(why) = context.refused_growths.of(growth, now) {
-            found.push(homes::of_growth(growth, Reason::ClaimGrowthFailed, &why));
+            let finding = homes::of_growth(growth, Reason::ClaimGrowthFailed, &why);
+            grown.found.push(finding);
             continue;
         }
         match ask_for_more(namespace, growth, context).await {
             Ok(()) => {
-                asked += 1;
+                grown.asked += 1;
                 tracing::info!(
                     namespace,
                     hub = hub.name_any(),
@@ -170,8 +182,10 @@ async fn grow(
                     "a home grows"
                 );
             }
-            // It has changed since it was seen, or is gone: its watch brings it here again.
-            Err(kube::Error::Api(refusal)) if refusal.code == 409 || refusal.code == 404 => {}
+            // The claim, or a quota that it counts for.
+            Err(kube::Error::Api(refusal)) if refusal.code == 409 || refusal.code == 404 => {
+                grown.is_outdated = true;
+            }
             // A quota, another webhook, an API server that is not there: the others go on.
             Err(error) => {
                 let why = match error {
@@ -179,12 +193,13 @@ async fn grow(
                     error => error.to_string(),
                 };
                 tracing::warn!(namespace, claim = growth.claim, why, "a home does not grow");
-                found.push(homes::of_growth(growth, Reason::ClaimGrowthFailed, &why));
+                let finding = homes::of_growth(growth, Reason::ClaimGrowthFailed, &why);
+                grown.found.push(finding);
                 context.refused_growths.remember(growth, why, now);
             }
         }
     }
-    (asked, found)
+    grown
 }
 
 /// Whether a hub still declares what it did.

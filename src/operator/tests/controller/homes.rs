@@ -277,6 +277,8 @@ async fn the_second_hub_of_a_namespace_lets_nothing_grow() {
     world.server.apply(&second);
     world.settle().await;
     assert_eq!(asks_for(&world, &claim), "5Gi");
+    let reason = Reason::SecondHubStorage;
+    world.says(&second, HomesWithinLimit, "Unknown", reason, &[]);
     let homes = |world: &World| world.hub(&second).status.unwrap().homes;
     assert_eq!(homes(&world), None);
 

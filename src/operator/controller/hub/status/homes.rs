@@ -7,26 +7,43 @@ use hubstorage_core::api::{
 };
 use hubstorage_core::homes::FINDINGS_IN_ORDER;
 
+use crate::controller::Step;
+use crate::controller::step::not_reached;
+
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::HomesWithinLimit;
 
 /// Claims of one trouble that are told; `status.homes` has more of them.
 const TOLD: usize = 3;
 
-/// The verdict, from what `status.homes` tells; nothing, where no homes are declared.
-pub(super) fn verdict(hub: &HubStorage) -> Option<Verdict> {
-    let home = hub.spec.home.as_ref()?;
-    let tell = |status, reason, message: String| {
-        Some(Verdict::new(HomesWithinLimit, status, reason, message))
-    };
-    if hub.spec.mode == Mode::Paused {
+/// The verdict on a hub whose reconcile ended in `step`, from what `status.homes` tells; nothing, where no homes are
+/// declared.
+pub(super) fn verdict(hub: &HubStorage, step: &Step) -> Option<Verdict> {
+    if hub.spec.home.is_none() || hub.spec.mode == Mode::Paused {
         return None;
     }
-    let homes = hub.status.as_ref().and_then(|status| status.homes.as_ref());
-    // What was found for an earlier spec says nothing of this one.
-    let homes = homes.filter(|homes| Some(homes.observed_generation) == hub.metadata.generation);
-    let Some(homes) = homes else {
-        return tell(Unknown, Reason::Progressing, "not looked at yet".to_owned());
+    if let Some(known) = again(hub) {
+        return Some(known);
+    }
+    Some(match step {
+        Step::Done => {
+            let message = "not looked at yet";
+            Verdict::new(HomesWithinLimit, Unknown, Reason::Progressing, message)
+        }
+        _ => not_reached(HomesWithinLimit, step),
+    })
+}
+
+/// The same where somebody has looked at the spec as it is: what was found for an earlier one says nothing of this.
+pub(super) fn again(hub: &HubStorage) -> Option<Verdict> {
+    let home = hub.spec.home.as_ref()?;
+    let homes = hub.status.as_ref()?.homes.as_ref()?;
+    let is_of_now = Some(homes.observed_generation) == hub.metadata.generation;
+    if !is_of_now || hub.spec.mode == Mode::Paused {
+        return None;
+    }
+    let tell = |status, reason, message: String| {
+        Some(Verdict::new(HomesWithinLimit, status, reason, message))
     };
     let told = FINDINGS_IN_ORDER
         .iter()
@@ -102,7 +119,7 @@ mod tests {
             reason,
             message,
             ..
-        } = verdict(&hub).unwrap();
+        } = verdict(&hub, &Step::Done).unwrap();
         (status, reason, message)
     }
 

@@ -182,7 +182,7 @@ fn from_memory(
         .into_iter()
         .chain(vending)
         .chain([injection])
-        .chain(homes::verdict(hub))
+        .chain(homes::verdict(hub, step))
         .collect()
 }
 
