@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::bad_input::refused;
 use crate::hub::Hub;
 
 /// A hub that is ready, with homes of 10Gi to 50Gi, and a StorageClass of its own whose claims may grow.
@@ -235,4 +236,55 @@ async fn homes_that_are_there_grow_where_their_class_lets_them_and_what_does_not
     );
     assert_eq!(size_of(&hub, "claim-bob").await, "20Gi");
     remove(hub).await;
+}
+
+#[tokio::test]
+async fn sizes_of_homes_are_amounts_of_storage_and_in_order() {
+    let hub = Hub::namespace("homes").await;
+    let home = |fields: Value| {
+        let mut home = json!({"type": "Claim", "size": "10Gi"});
+        home.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        home
+    };
+    let amount = "amount of storage greater than 0, such as";
+    let cases = [
+        (home(json!({"size": "ten"})), "spec.home.size", amount),
+        (home(json!({"size": "10 Gi"})), "spec.home.size", amount),
+        (home(json!({"size": "10GB"})), "spec.home.size", amount),
+        (home(json!({"size": "0"})), "spec.home.size", amount),
+        (home(json!({"size": "-1Gi"})), "spec.home.size", amount),
+        (home(json!({"maxSize": "x"})), "spec.home.maxSize", amount),
+        (
+            home(json!({"maxSize": "9Gi"})),
+            "spec.home",
+            "maxSize is less than size",
+        ),
+        (
+            home(json!({"type": "Floppy"})),
+            "spec.home.type",
+            "supported values: \"Claim\"",
+        ),
+        (
+            home(json!({"onOversize": "Shrug"})),
+            "spec.home.onOversize",
+            "\"Clamp\", \"Deny\"",
+        ),
+    ];
+    for (home, field, message) in cases {
+        let mut storage = hub.storage();
+        storage["spec"]["home"] = home;
+        refused(&hub, storage, field, message).await;
+    }
+    let user = json!({
+        "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubUser",
+        "metadata": {"name": "bob", "namespace": hub.namespace},
+        "spec": {"hubRef": {"name": "hub"}, "username": "bob", "home": {"size": "much"}},
+    });
+    refused(&hub, user, "spec.home.size", amount).await;
+    let mut storage = hub.storage();
+    storage["spec"]["home"] = home(json!({"size": "0.5Ti", "maxSize": "1e12"}));
+    hub.apply(&storage).await;
+    hub.remove().await;
 }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::homes::StorageSize;
 
+/// The rule of every size.
+const IS_AMOUNT: &str = "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))";
+
 /// Users' home directories.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -19,13 +22,13 @@ pub struct Home {
 
     /// What every home has, such as 10Gi. New claims ask for as much, and claims that have less grow to it where
     /// their StorageClass lets them. None ever shrinks.
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+    #[x_kube(validation = Rule::new(IS_AMOUNT)
         .message("size is an amount of storage greater than 0, such as 10Gi"))]
     pub size: StorageSize,
 
     /// The most that a new claim may ask for. Not set: as much as size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+    #[x_kube(validation = Rule::new(IS_AMOUNT)
         .message("maxSize is an amount of storage greater than 0, such as 50Gi"))]
     pub max_size: Option<StorageSize>,
 
@@ -61,13 +64,13 @@ pub struct UserHome {
     /// What every home of this user has, instead of spec.home.size of the HubStorage; each named server may have a
     /// home of its own, and all of them grow. It may be more than maxSize.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+    #[x_kube(validation = Rule::new(IS_AMOUNT)
         .message("size is an amount of storage greater than 0, such as 100Gi"))]
     pub size: Option<StorageSize>,
 
     /// The most that a home of this user may have, instead of spec.home.maxSize of the HubStorage; none grows by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+    #[x_kube(validation = Rule::new(IS_AMOUNT)
         .message("maxSize is an amount of storage greater than 0, such as 100Gi"))]
     pub max_size: Option<StorageSize>,
 }

@@ -183,7 +183,7 @@ pub fn plan(
         }
         match (&claim.resize, &claim.capacity) {
             (Resize::Failed(why), _) => {
-                let why: String = why.chars().take(WORDS).collect();
+                let why = shortened(why);
                 let message = format!("does not grow to {}: {why}", claim.requested);
                 find(Reason::ClaimGrowthFailed, message);
             }
@@ -249,12 +249,16 @@ impl HomesPlan {
 
 /// A finding about a growth, and why it did not come about.
 pub fn of_growth(growth: &Growth, reason: Reason, why: &str) -> HomeFinding {
-    let why: String = why.chars().take(WORDS).collect();
+    let why = shortened(why);
     HomeFinding {
         claim: growth.claim.clone(),
         reason: reason.to_string(),
         message: format!("has {} instead of {}: {why}", growth.from, growth.to),
     }
+}
+
+fn shortened(words: &str) -> String {
+    words.chars().take(WORDS).collect()
 }
 
 fn finding(claim: &HomeClaim, reason: Reason, message: String) -> HomeFinding {

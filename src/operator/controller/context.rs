@@ -5,9 +5,9 @@ use std::sync::Arc;
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
 use hubstorage_core::hubs::hub_of_namespace;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
 
 use super::bypasses::Bypasses;
@@ -76,6 +76,12 @@ impl Context {
     /// The provider of this name, as the watch has seen it.
     pub fn provider(&self, name: &str) -> Option<Arc<StorageProvider>> {
         self.stores.providers.get(&ObjectRef::new(name))
+    }
+
+    /// Whether a hub is the one that counts in its namespace.
+    pub fn counts(&self, hub: &HubStorage) -> bool {
+        let first = self.hub_of(&hub.namespace().unwrap_or_default());
+        first.is_some_and(|first| first.uid() == hub.uid())
     }
 
     /// The HubStorage that counts in a namespace, as the watch has seen it.

@@ -15,6 +15,7 @@ pub mod hub;
 mod kinds;
 mod leadership;
 mod metrics;
+mod packed;
 mod parts;
 pub mod provider;
 mod queue;

@@ -10,6 +10,9 @@ use super::Backoff;
 use super::backoff::{LONGEST, jittered};
 use crate::providers::{ConnectError, reason_of};
 
+/// Why a hub counts for nothing: the broker refuses its users, in every mode and whatever was found before.
+pub(super) const REFUSED: [Reason; 2] = [Reason::NamespaceNotAllowed, Reason::SecondHubStorage];
+
 /// The end of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {

@@ -2,21 +2,20 @@
 //! reads, and parsed when it is looked at: some microseconds for each pod of a hub, when one of them comes
 //! or goes.
 
-use std::borrow::Cow;
-
 use hubstorage_core::injection::is_stamped;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::Lookup;
-use kube::runtime::watcher::Event;
+
+use super::packed::Packed;
 
 /// The metadata of a user's pod, packed: name, namespace, UID, times, labels and annotations.
+pub type UserPod = Packed<Pod, PodMetadata>;
+
+/// What is kept of the metadata of a user's pod.
 #[derive(Debug, Clone)]
-pub struct UserPod {
-    namespace: Box<str>,
-    name: Box<str>,
+pub struct PodMetadata {
     is_stamped: bool,
     /// A pod without a time is older than anything.
     created: Timestamp,
@@ -24,20 +23,15 @@ pub struct UserPod {
 }
 
 impl UserPod {
-    /// The namespace that it is in.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
     /// Whether the webhook has seen it.
     pub fn is_stamped(&self) -> bool {
-        self.is_stamped
+        self.kept.is_stamped
     }
 
     /// Whether it was created before `time`. The API server has whole seconds: one of the same second
     /// counts as older, unless `time` is whole as well.
     pub fn is_older_than(&self, time: Timestamp) -> bool {
-        self.created < time
+        self.kept.created < time
     }
 
     /// Its metadata.
@@ -45,7 +39,7 @@ impl UserPod {
         PartialObjectMeta {
             types: None,
             // It was written from such metadata.
-            metadata: serde_json::from_slice(&self.metadata).unwrap_or_default(),
+            metadata: serde_json::from_slice(&self.kept.metadata).unwrap_or_default(),
             _phantom: std::marker::PhantomData,
         }
     }
@@ -64,9 +58,7 @@ impl From<PartialObjectMeta<Pod>> for UserPod {
             annotations: metadata.annotations,
             ..ObjectMeta::default()
         };
-        Self {
-            namespace: kept.namespace.as_deref().unwrap_or_default().into(),
-            name: kept.name.as_deref().unwrap_or_default().into(),
+        let packed = PodMetadata {
             is_stamped: is_stamped(&kept),
             created: kept
                 .creation_timestamp
@@ -74,55 +66,8 @@ impl From<PartialObjectMeta<Pod>> for UserPod {
                 .map_or(Timestamp::MIN, |created| created.0),
             // Text and times: all of it can be written.
             metadata: serde_json::to_vec(&kept).unwrap_or_default().into(),
-        }
-    }
-}
-
-/// The same event, of the pod packed.
-pub fn packed(event: Event<PartialObjectMeta<Pod>>) -> Event<UserPod> {
-    match event {
-        Event::Apply(pod) => Event::Apply(pod.into()),
-        Event::Delete(pod) => Event::Delete(pod.into()),
-        Event::Init => Event::Init,
-        Event::InitApply(pod) => Event::InitApply(pod.into()),
-        Event::InitDone => Event::InitDone,
-    }
-}
-
-impl Lookup for UserPod {
-    type DynamicType = ();
-
-    fn kind((): &()) -> Cow<'_, str> {
-        <Pod as Lookup>::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        <Pod as Lookup>::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        <Pod as Lookup>::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        <Pod as Lookup>::plural(&())
-    }
-
-    fn name(&self) -> Option<Cow<'_, str>> {
-        Some(Cow::Borrowed(&self.name))
-    }
-
-    fn namespace(&self) -> Option<Cow<'_, str>> {
-        Some(Cow::Borrowed(&self.namespace))
-    }
-
-    // Of no use in the key of a memory, where both would stand a second time.
-    fn resource_version(&self) -> Option<Cow<'_, str>> {
-        None
-    }
-
-    fn uid(&self) -> Option<Cow<'_, str>> {
-        None
+        };
+        Self::of(&kept, packed)
     }
 }
 

@@ -50,8 +50,7 @@ pub struct UsersError {
 pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Requeue, UsersError> {
     let started = Instant::now();
     let namespace = hub.namespace().unwrap_or_default();
-    let first = context.hub_of(&namespace);
-    let counts = first.is_some_and(|first| first.uid() == hub.uid());
+    let counts = context.counts(&hub);
     if hub.metadata.deletion_timestamp.is_some() || !counts {
         return Ok(Requeue::await_change());
     }

@@ -15,14 +15,11 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 
 use super::Step;
-use super::step::not_reached;
+use super::step::{REFUSED, not_reached};
 use crate::guard::GuardState;
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::VendingReady;
-
-/// Why a hub does not count: the broker refuses its users whatever was found before.
-const REFUSED: [Reason; 2] = [Reason::NamespaceNotAllowed, Reason::SecondHubStorage];
 
 /// What serve found out about the provider, the hub's role and its grants as they are now, not as they once were: a
 /// bucket that grants nothing any more is tried no more.

@@ -15,7 +15,7 @@ use hubstorage_core::api::{
     USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event};
@@ -25,10 +25,10 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::homes::{SeenClaim, seen};
+use super::homes::SeenClaim;
+use super::packed::packed;
 use super::queue::Ask;
 use super::runner::{Awaited, Wake};
-use super::user_pod::packed;
 use super::{Stores, UserPod};
 use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
@@ -99,15 +99,15 @@ impl Watches {
         let namespaces = Informer::of(client, &(), cadence, pulses).pruned(prune_namespace);
         let (namespaces, namespace_changes) =
             reflected::<PartialObjectMeta<Namespace>>(namespaces.events(), list());
-        let pods = Informer::of(client, &(), cadence, pulses)
+        let pods = Informer::<PartialObjectMeta<Pod>>::of(client, &(), cadence, pulses)
             .labelled(USERNAME_LABEL)
             .pruned(|pod| prune_user_pod(pod, &[STAMP_ANNOTATION, USERNAME_ANNOTATION]));
         let (pods, pod_changes) = reflected::<UserPod>(pods.events().map_ok(packed), list());
-        let claims = Informer::of(client, &(), cadence, pulses)
+        let claims = Informer::<PersistentVolumeClaim>::of(client, &(), cadence, pulses)
             .labelled(&format!("{CLAIM_LABEL}={CLAIM_LABEL_VALUE}"));
         // Not among those that everybody waits for: without the right to list claims, buckets are still made.
         let (claims, claim_changes) =
-            reflected::<SeenClaim>(claims.events().map_ok(seen), CancellationToken::new());
+            reflected::<SeenClaim>(claims.events().map_ok(packed), CancellationToken::new());
         let secrets = SecretVersions::informer(client, SYSTEM_NAMESPACE, cadence, pulses);
         let (secrets, secret_changes) = reflected(secrets.events(), list());
 

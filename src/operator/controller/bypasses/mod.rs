@@ -127,8 +127,7 @@ pub async fn reconcile(
 ) -> Result<Requeue, BypassError> {
     let key = ObjectRef::from_obj(hub.as_ref());
     let namespace = hub.namespace().unwrap_or_default();
-    let first = context.hub_of(&namespace);
-    let counts = first.is_some_and(|first| first.uid() == hub.uid());
+    let counts = context.counts(&hub);
     let is_going = hub.metadata.deletion_timestamp.is_some();
     if is_going || !counts || hub.spec.mode == Mode::Paused {
         context.bypasses.forget(&key);

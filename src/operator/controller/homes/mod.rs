@@ -24,7 +24,7 @@ use serde_json::json;
 use super::{ApiFailure, Context, OUTDATED, Requeue};
 
 pub use refused::RefusedGrowths;
-pub use seen::{SeenClaim, seen};
+pub use seen::SeenClaim;
 
 /// The field manager of `status.homes`: it changes on another beat than the rest.
 const HOMES_MANAGER: &str = "hubstorage-controller-homes";
@@ -60,8 +60,7 @@ fn failed(what: String) -> impl FnOnce(kube::Error) -> HomesError {
 pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Requeue, HomesError> {
     let started = Instant::now();
     let namespace = hub.namespace().unwrap_or_default();
-    let first = context.hub_of(&namespace);
-    let counts = first.is_some_and(|first| first.uid() == hub.uid());
+    let counts = context.counts(&hub);
     if hub.metadata.deletion_timestamp.is_some() || (counts && hub.spec.mode == Mode::Paused) {
         return Ok(Requeue::await_change());
     }

@@ -22,6 +22,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::claims::{self, Taken};
 use crate::controller::provider::drift_check_interval;
+use crate::controller::step::REFUSED;
 use crate::controller::{Context, Step};
 use crate::providers::ConnectError;
 
@@ -172,13 +173,7 @@ fn policies_fit(
 /// provider. From memory.
 pub fn refusal(hub: &HubStorage, context: &Context) -> Option<Step> {
     let found = only_one_in_namespace(hub, context).and_then(|()| provider(hub, context).map(drop));
-    let refuses = |step: &Step| {
-        matches!(
-            step.reason(),
-            Reason::SecondHubStorage | Reason::NamespaceNotAllowed
-        )
-    };
-    found.err().filter(refuses)
+    found.err().filter(|step| REFUSED.contains(&step.reason()))
 }
 
 fn only_one_in_namespace(hub: &HubStorage, context: &Context) -> Result<(), Step> {
