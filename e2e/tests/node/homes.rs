@@ -1,5 +1,5 @@
-//! Homes that KubeSpawner makes: the size that they are given, that they grow under a running server, and what a user
-//! is told to whom one is refused.
+//! Homes that KubeSpawner makes: the size that they are given, that they grow under a running server and when they are
+//! full, and what a user is told to whom one is refused.
 
 use hubstorage_e2e::components::csi::{FIXED, LOCAL};
 use hubstorage_e2e::components::hub::{self, HUB, OLD_HUB};
@@ -15,6 +15,31 @@ home = os.statvfs('/home/jovyan')
 with open('/home/jovyan/notes', 'a') as notes:
     notes.write('kept ')
 print(home.f_blocks * home.f_frsize >> 20, open('/home/jovyan/notes').read(), end='')
+";
+
+/// Writes until nothing more fits, and says whether something was refused.
+const FILL: &str = "
+import os
+try:
+    with open('/home/jovyan/data', 'ab', buffering=0) as data:
+        while True:
+            data.write(b'0' * (1 << 20))
+except OSError as error:
+    print(os.strerror(error.errno), end='')
+";
+
+/// Saves something as editors do, all of it or nothing, and takes it away again.
+const SAVE: &str = "
+import os
+path = '/home/jovyan/saved'
+try:
+    with open(path, 'wb') as saved:
+        saved.write(os.urandom(8 << 20))
+        saved.flush()
+        os.fsync(saved.fileno())
+finally:
+    os.remove(path)
+print('saved', end='')
 ";
 
 /// A server as a hub configures it whose users have homes of that size.
@@ -74,6 +99,21 @@ impl Cluster {
         let told = self.hub(hub).run(user, TELL).await.unwrap().ok().unwrap();
         let (size, notes) = told.split_once(' ').unwrap();
         (size.parse().unwrap(), notes.to_owned())
+    }
+
+    /// What the user's HubUser says of how full the home is, in percent; 100 before anybody has looked.
+    async fn used_percent(&self, hub: &hub::Hub, user: &str) -> u8 {
+        let path = format!(
+            "-o=jsonpath={{.items[?(@.spec.username==\"{user}\")].status.homes[0].usedPercent}}"
+        );
+        let used = self.get(&["hu", "-n", hub.namespace, &path]).await;
+        used.parse().unwrap_or(100)
+    }
+
+    /// Whether the user's code can save something in the running server.
+    async fn saves(&self, hub: &hub::Hub, user: &str) -> bool {
+        let ran = self.hub(hub).run(user, SAVE).await.unwrap();
+        ran.ok().is_ok_and(|said| said == "saved")
     }
 
     /// Stops the servers of these users, and takes all homes away.
@@ -212,5 +252,77 @@ async fn homes_that_cannot_grow_and_homes_that_there_are_two_of_are_told_and_lef
         assert_eq!(cluster.size_of(hub, "has-2dhyphen").await, "300Mi");
     };
     let removed = cluster.remove_homes(hub, &["has-hyphen"]);
+    cluster.without(declared, shown, removed).await;
+}
+
+#[tokio::test]
+async fn a_home_that_runs_full_is_told_and_grows_until_its_user_can_save_again() {
+    let cluster = Cluster::enter().await;
+    let hub = &HUB;
+    let spawner = cluster.hub(hub);
+    let user = "barney";
+    let home = json!({"type": "Claim", "size": "300Mi", "maxSize": "500Mi"});
+    let declared = async {
+        cluster.declare_homes(hub, home.clone()).await;
+        cluster.until_homes(hub, "True", "Applied").await;
+    };
+    let shown = async {
+        let asks = with_home(user, LOCAL, "300Mi");
+        spawner.start(user, &asks).await.unwrap();
+        assert!(cluster.saves(hub, user).await);
+        let filled = spawner.run(user, FILL).await.unwrap().ok().unwrap();
+        assert_eq!(filled, "No space left on device");
+        assert!(!cluster.saves(hub, user).await);
+        let told = cluster.until_homes(hub, "False", "ClaimFull").await;
+        let words = "claim-barney is 100 % full, and spec.home.growth is not set";
+        assert!(told.contains(words), "{told}");
+        assert_eq!(cluster.used_percent(hub, user).await, 100);
+        let events = [
+            "events",
+            "-n",
+            hub.namespace,
+            "-o=jsonpath={.items[*].message}",
+        ];
+        let events = cluster.get(&events).await;
+        assert!(
+            events.contains("claim claim-barney: is 100 % full"),
+            "{events}"
+        );
+
+        // Whose server has stopped starts it again, and saves once the home has grown.
+        spawner.stop(user).await.unwrap();
+        let mut growing = home.clone();
+        growing["growth"] = json!({"step": "100Mi"});
+        cluster.declare_homes(hub, growing).await;
+        spawner.start(user, &asks).await.unwrap();
+        cluster
+            .until("the user to save again", async || {
+                cluster.saves(hub, user).await
+            })
+            .await;
+        cluster.until_homes(hub, "True", "Applied").await;
+        assert_eq!(cluster.size_of(hub, user).await, "400Mi", "by one step");
+        cluster
+            .until("the user to be told of the room", async || {
+                cluster.used_percent(hub, user).await < 90
+            })
+            .await;
+
+        // Full again, under a running server: up to what it may have, and no further.
+        spawner.run(user, FILL).await.unwrap().ok().unwrap();
+        cluster
+            .until("the home to have grown again", async || {
+                let has_room = cluster.used_percent(hub, user).await < 90;
+                has_room && cluster.size_of(hub, user).await == "500Mi"
+            })
+            .await;
+        assert!(cluster.saves(hub, user).await);
+        spawner.run(user, FILL).await.unwrap().ok().unwrap();
+        let told = cluster.until_homes(hub, "False", "ClaimFull").await;
+        assert!(told.contains("has the 500Mi that it may have"), "{told}");
+        assert_eq!(cluster.size_of(hub, user).await, "500Mi");
+    };
+    let users = [user];
+    let removed = cluster.remove_homes(hub, &users);
     cluster.without(declared, shown, removed).await;
 }

@@ -14,6 +14,8 @@ const IS_AMOUNT: &str = "isQuantity(self) && quantity(self).isGreaterThan(quanti
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!isQuantity(self.size) || !has(self.maxSize) || !isQuantity(self.maxSize) || quantity(self.maxSize).compareTo(quantity(self.size)) >= 0")
     .message("maxSize is less than size: it is what a home may grow to, and at least as much as each has"))]
+#[x_kube(validation = Rule::new("!has(self.growth) || has(self.maxSize)")
+    .message("growth needs maxSize: the most that a home grows to"))]
 pub struct Home {
     /// What a home is. Claim: a PersistentVolumeClaim for each server or user, which KubeSpawner makes (label
     /// component=singleuser-storage, annotation hub.jupyter.org/username).
@@ -36,6 +38,31 @@ pub struct Home {
     /// the server for which it is made; a user who has a claim already is not concerned.
     #[serde(default)]
     pub on_oversize: OnOversize,
+
+    /// Makes homes grow that are nearly full, up to maxSize. Not set: they are told, and stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<HomeGrowth>,
+}
+
+/// When a home grows by itself, and by how much at a time.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeGrowth {
+    /// How full a home is that grows, in percent of its file system as `df` says it; of its inodes, where they run
+    /// out first. Looked at each minute while a server has it mounted.
+    #[serde(default = "default_threshold")]
+    #[schemars(range(min = 50, max = 95))]
+    pub threshold_percent: i32,
+
+    /// By how much it grows then, such as 1Gi; again, once it is as full as that again. Never beyond maxSize.
+    #[x_kube(validation = Rule::new(IS_AMOUNT)
+        .message("step is an amount of storage greater than 0, such as 1Gi"))]
+    pub step: StorageSize,
+}
+
+/// The share at which people start to tidy up, and at which there is still room for the minutes that growth takes.
+fn default_threshold() -> i32 {
+    90
 }
 
 /// What a home is.
@@ -104,6 +131,10 @@ pub struct HomesStatus {
     #[serde(default, skip_serializing_if = "is_none")]
     pub overrides_left_out: i32,
 
+    /// Why no node tells how full homes are; not set where some do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_unknown: Option<String>,
+
     /// What was found of claims, and of how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -133,6 +164,19 @@ pub struct HomeOverride {
     /// The most that a home of this user may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<StorageSize>,
+}
+
+/// How full one home of a user is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeUsage {
+    /// Name of the PersistentVolumeClaim.
+    pub claim: String,
+    /// How much of it is used, at least, in percent of its file system or of its inodes, whichever is more. In steps:
+    /// 10, 20 and so on to 90, 95, 100; it falls when 2 less than the step are used.
+    pub used_percent: i32,
+    /// The size of the volume of which that is.
+    pub size: StorageSize,
 }
 
 /// How many claims somebody should look at for one reason.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::NameReference;
-use super::home::UserHome;
+use super::home::{HomeUsage, UserHome};
 
 /// One user of one hub. Made by the operator when the user's first pod appears; admins may set
 /// `access`.
@@ -30,6 +30,11 @@ use super::home::UserHome;
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Home-%",
+        type_ = "integer",
+        json_path = ".status.homes[0].usedPercent"
     ),
     printcolumn(name = "Last-Vend", type_ = "date", json_path = ".status.lastVendTime"),
     printcolumn(
@@ -88,4 +93,10 @@ pub struct HubUserStatus {
     /// When credentials were last issued, to the hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_vend_time: Option<Time>,
+
+    /// How full the user's homes were when a server had them mounted last, the fullest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
+    pub homes: Vec<HomeUsage>,
 }

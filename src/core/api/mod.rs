@@ -40,7 +40,8 @@ pub use env::{
 };
 pub use github::GitHub;
 pub use home::{
-    Home, HomeCount, HomeFinding, HomeOverride, HomeType, HomesStatus, OnOversize, UserHome,
+    Home, HomeCount, HomeFinding, HomeGrowth, HomeOverride, HomeType, HomeUsage, HomesStatus,
+    OnOversize, UserHome,
 };
 pub use hub_status::{
     BucketStatus, BucketVending, CreationIntent, Emptying, HubStorageStatus, HubVendingStatus,

@@ -6,24 +6,29 @@
 mod admission;
 mod claim;
 mod size;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{
-    Home, HomeCount, HomeFinding, HomeOverride, HomesStatus, HubUser, OnOversize, Reason,
+    Home, HomeCount, HomeFinding, HomeOverride, HomeUsage, HomesStatus, HubUser, OnOversize, Reason,
 };
 
 pub use admission::{HomeAdmission, Resized};
 pub use claim::{CLAIM_LABEL, CLAIM_LABEL_VALUE, HomeClaim, Resize};
 pub use size::{SizeError, StorageSize};
+pub use usage::{FULL, Measurements, NodeSummary, SeenHome, VolumeUsage};
 
 /// Entries of `status.homes.findings`, and of `status.homes.overrides`, as the schema bounds them.
 const FINDINGS: usize = 64;
 const OVERRIDES: usize = 512;
 
-/// What may be found of a claim, what says most about what is to be done first. The last is no matter of size, and an
-/// event tells it as well.
-pub const FINDINGS_IN_ORDER: [Reason; 5] = [
+/// Entries of `status.homes` of a HubUser, as the schema bounds them.
+const HOMES: usize = 32;
+
+/// What may be found of a claim, what says most about what is to be done first. The last is no matter of size.
+pub const FINDINGS_IN_ORDER: [Reason; 6] = [
+    Reason::ClaimFull,
     Reason::ClaimGrowthFailed,
     Reason::ClaimNotExpandable,
     Reason::ClaimTooLarge,
@@ -110,6 +115,8 @@ pub struct Growth {
     pub from: StorageSize,
     /// What it is to ask for.
     pub to: StorageSize,
+    /// How full it is, in percent, where it grows for that.
+    pub full: Option<i32>,
 }
 
 /// What is to be done, and what is to be told.
@@ -117,6 +124,8 @@ pub struct Growth {
 pub struct HomesPlan {
     /// Claims that are to ask for more.
     pub growths: Vec<Growth>,
+    /// How full the homes of each user are that a HubUser is to tell, the fullest first.
+    pub usage: BTreeMap<String, Vec<HomeUsage>>,
     /// What status tells, but for what was found.
     status: HomesStatus,
     findings: Vec<HomeFinding>,
@@ -126,18 +135,33 @@ pub struct HomesPlan {
 pub fn classes<'c>(
     home: &Home,
     overrides: &[HomeOverride],
-    claims: &[&'c HomeClaim],
+    claims: &[SeenHome<'c>],
 ) -> BTreeSet<&'c str> {
-    let small = claims
-        .iter()
-        .filter(|claim| is_small(claim, &Limits::of(home, overrides, &claim.username)));
-    small.filter_map(|claim| claim.class.as_deref()).collect()
+    let wanting = claims.iter().filter(|seen| {
+        let limits = Limits::of(home, overrides, &seen.claim.username);
+        wanted(seen, &limits, home).is_some()
+    });
+    wanting
+        .filter_map(|seen| seen.claim.class.as_deref())
+        .collect()
 }
 
-/// Whether a claim asks for less than it is to have. One that has no volume yet cannot ask for more (API server,
-/// `ValidatePersistentVolumeClaimUpdate`), and is looked at again when it has.
-fn is_small(claim: &HomeClaim, limits: &Limits) -> bool {
-    claim.capacity.is_some() && !claim.is_deleting && claim.requested < *limits.size
+/// What a claim is to ask for, where that is more than it does. One that has no volume yet cannot ask for more (API
+/// server, `ValidatePersistentVolumeClaimUpdate`), and is looked at again when it has.
+fn wanted(seen: &SeenHome<'_>, limits: &Limits, home: &Home) -> Option<StorageSize> {
+    let claim = seen.claim;
+    let capacity = claim.capacity.as_ref().filter(|_| !claim.is_deleting)?;
+    if claim.requested < *limits.size {
+        return Some(limits.size.clone());
+    }
+    let growth = home.growth.as_ref()?;
+    let is_full = seen.percent()? >= growth.threshold_percent;
+    // While a volume is being made larger nobody knows how full it will be.
+    let may = *capacity >= claim.requested && claim.requested < *limits.max;
+    (is_full && may).then(|| {
+        let to = claim.requested.plus(&growth.step);
+        to.min(limits.max.clone())
+    })
 }
 
 /// What is to be done about the claims of a hub whose spec is of this `generation`, where `expansion` tells of each
@@ -146,16 +170,17 @@ pub fn plan(
     home: &Home,
     generation: i64,
     mut overrides: Vec<HomeOverride>,
-    claims: &[&HomeClaim],
+    claims: &[SeenHome<'_>],
     expansion: &BTreeMap<String, Expansion>,
 ) -> HomesPlan {
     // What admission does not go by does not make a claim grow, either.
     let left_out = overrides.len().saturating_sub(OVERRIDES);
     overrides.truncate(OVERRIDES);
     let mut growths = Vec::new();
-    let mut findings = duplicates(claims);
+    let mut findings = duplicates(claims.iter().map(|seen| seen.claim));
     let (mut growing, mut awaiting_server) = (0, 0);
-    for claim in claims {
+    for seen in claims {
+        let claim = seen.claim;
         let limits = Limits::of(home, &overrides, &claim.username);
         let mut find = |reason, message| findings.push(finding(claim, reason, message));
         if claim.requested > *limits.max {
@@ -165,19 +190,29 @@ pub fn plan(
             );
             find(Reason::ClaimTooLarge, message);
         }
-        if is_small(claim, &limits) {
-            match why_not(claim, expansion) {
-                None => growths.push(Growth {
+        let full = seen.step().filter(|step| *step >= FULL);
+        match wanted(seen, &limits, home) {
+            Some(to) => match (why_not(claim, expansion), full) {
+                (None, _) => growths.push(Growth {
                     claim: claim.name.to_string(),
                     uid: claim.uid.to_string(),
                     version: claim.version.to_string(),
+                    full: seen.step().filter(|_| claim.requested >= *limits.size),
                     from: claim.requested.clone(),
-                    to: limits.size.clone(),
+                    to,
                 }),
-                Some(why) => {
-                    let message =
-                        format!("has {} instead of {}: {why}", claim.requested, limits.size);
+                (Some(why), Some(full)) => {
+                    let message = format!("is {full} % full, and does not grow: {why}");
+                    find(Reason::ClaimFull, message);
+                }
+                (Some(why), None) => {
+                    let message = format!("has {} instead of {to}: {why}", claim.requested);
                     find(Reason::ClaimNotExpandable, message);
+                }
+            },
+            None => {
+                if let Some((full, why)) = full.zip(why_it_stays(claim, &limits, home)) {
+                    find(Reason::ClaimFull, format!("is {full} % full, and {why}"));
                 }
             }
         }
@@ -199,14 +234,48 @@ pub fn plan(
         awaiting_server,
         overrides,
         overrides_left_out: number(left_out),
+        usage_unknown: None,
         found: Vec::new(),
         findings: Vec::new(),
     };
     HomesPlan {
         growths,
+        usage: usage_of_users(claims),
         status,
         findings,
     }
+}
+
+/// Why a full home is not to ask for more, if it is not being made larger already.
+fn why_it_stays(claim: &HomeClaim, limits: &Limits, home: &Home) -> Option<String> {
+    let capacity = claim.capacity.as_ref().filter(|_| !claim.is_deleting)?;
+    if *capacity < claim.requested {
+        return None;
+    }
+    Some(match &home.growth {
+        _ if claim.requested >= *limits.max => {
+            let max = limits.max;
+            format!("has the {max} that it may have")
+        }
+        None => "spec.home.growth is not set, by which it would grow".to_owned(),
+        Some(growth) => format!("grows at {} %", growth.threshold_percent),
+    })
+}
+
+fn usage_of_users(claims: &[SeenHome<'_>]) -> BTreeMap<String, Vec<HomeUsage>> {
+    let mut usage: BTreeMap<String, Vec<HomeUsage>> = BTreeMap::new();
+    for seen in claims {
+        let of_user = usage.entry(seen.claim.username.to_string()).or_default();
+        of_user.extend(seen.usage());
+    }
+    for of_user in usage.values_mut() {
+        of_user.sort_by(|one, other| {
+            let fullest = other.used_percent.cmp(&one.used_percent);
+            fullest.then_with(|| one.claim.cmp(&other.claim))
+        });
+        of_user.truncate(HOMES);
+    }
+    usage
 }
 
 /// Ten exactly, and more rounded up: status is not written for each of a thousand volumes that grow.
@@ -257,6 +326,18 @@ pub fn of_growth(growth: &Growth, reason: Reason, why: &str) -> HomeFinding {
     }
 }
 
+/// What is told of a home that grows because it is full.
+pub fn of_full(growth: &Growth) -> Option<HomeFinding> {
+    growth.full.map(|full| HomeFinding {
+        claim: growth.claim.clone(),
+        reason: Reason::ClaimGrowing.to_string(),
+        message: format!(
+            "is {full} % full, and grows from {} to {}",
+            growth.from, growth.to
+        ),
+    })
+}
+
 fn shortened(words: &str) -> String {
     words.chars().take(WORDS).collect()
 }
@@ -284,9 +365,9 @@ fn why_not(claim: &HomeClaim, expansion: &BTreeMap<String, Expansion>) -> Option
 
 /// Claims of one user for one server: after an upgrade KubeSpawner may make a new, empty one beside the old
 /// (jupyterhub/kubespawner#937), or leave the old one behind (#924).
-fn duplicates(claims: &[&HomeClaim]) -> Vec<HomeFinding> {
+fn duplicates<'c>(claims: impl Iterator<Item = &'c HomeClaim>) -> Vec<HomeFinding> {
     let mut of_server: BTreeMap<(&str, &str), Vec<&HomeClaim>> = BTreeMap::new();
-    for claim in claims.iter().filter(|claim| !claim.is_deleting) {
+    for claim in claims.filter(|claim| !claim.is_deleting) {
         let server = (&*claim.username, &*claim.server);
         of_server.entry(server).or_default().push(claim);
     }

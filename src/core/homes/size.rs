@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The most that the API server keeps of a quantity (apimachinery, `resource.ParseQuantity`).
 const MOST: u64 = i64::MAX as u64;
 
+/// Binary units, the largest first.
+const UNITS: [&str; 6] = ["Ei", "Pi", "Ti", "Gi", "Mi", "Ki"];
+
 /// Digits that count: more of them are beyond [`MOST`], or less than a byte.
 const DIGITS: usize = 30;
 
@@ -31,6 +34,20 @@ impl StorageSize {
     /// In bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// As much more, in the largest unit in which it is a whole number.
+    pub(super) fn plus(&self, more: &Self) -> Self {
+        let bytes = self.bytes.saturating_add(more.bytes).min(MOST);
+        let mut units = UNITS
+            .iter()
+            .map(|unit| (unit, 1_u64 << unit_of(unit).map_or(0, |(binary, _)| binary)));
+        let unit = units.find(|(_, size)| bytes.is_multiple_of(*size));
+        let (unit, size) = unit.unwrap_or((&"", 1));
+        Self {
+            text: format!("{}{unit}", bytes / size),
+            bytes,
+        }
     }
 }
 
@@ -203,6 +220,19 @@ mod tests {
         assert_eq!(size("1024Mi"), size("1Gi"));
         assert_eq!(size("1024Mi").to_string(), "1024Mi");
         assert!(size("1G") < size("1Gi"));
+    }
+
+    #[test]
+    fn a_sum_is_written_as_somebody_would_write_it() {
+        let plus = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| text.parse::<StorageSize>().unwrap());
+            one.plus(&other).to_string()
+        };
+        assert_eq!(plus("10Gi", "1Gi"), "11Gi");
+        assert_eq!(plus("512Mi", "0.5Gi"), "1Gi");
+        assert_eq!(plus("1Gi", "1"), "1073741825");
+        assert_eq!(plus("10G", "1Ki"), "9765626Ki");
+        assert_eq!(plus("8Ei", "8Ei"), MOST.to_string());
     }
 
     proptest! {

@@ -56,8 +56,16 @@ fn planned(home: &Home, overrides: &[HomeOverride], claims: &[HomeClaim]) -> Hom
         ("fixed".to_owned(), Expansion::Forbidden),
         ("gone".to_owned(), Expansion::NoClass),
     ];
-    let claims: Vec<&HomeClaim> = claims.iter().collect();
+    let claims: Vec<SeenHome<'_>> = claims.iter().map(unmeasured).collect();
     plan(home, 7, overrides.to_vec(), &claims, &expansion.into())
+}
+
+fn unmeasured(claim: &HomeClaim) -> SeenHome<'_> {
+    SeenHome {
+        claim,
+        measured: None,
+        told: None,
+    }
 }
 
 fn status(plan: &HomesPlan) -> HomesStatus {
@@ -416,6 +424,7 @@ fn findings_are_bounded_as_the_schema_is() {
         version: "2".to_owned(),
         from: size("5Gi"),
         to: size("10Gi"),
+        full: None,
     };
     let refused = of_growth(&growth, Reason::ClaimGrowthFailed, &"quota ".repeat(1000));
     assert!(
@@ -433,3 +442,5 @@ fn findings_are_bounded_as_the_schema_is() {
     let counts = [count("ClaimGrowthFailed", 1), count("ClaimTooLarge", 100)];
     assert_eq!(status.found, counts, "all of them are counted");
 }
+
+mod full;

@@ -166,6 +166,7 @@ fn one_line_of_kubectl_get_tells_the_state() {
             "Prefix",
             "Access",
             "Ready",
+            "Home-%",
             "Last-Vend",
             "Age"
         ]
@@ -202,6 +203,7 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
             "HubStorage.status.homes.overrides",
             "HubStorage.status.vending.buckets",
             "HubUser.status.conditions",
+            "HubUser.status.homes",
         ]
     );
     let named_but_no_map = paths_where(|path, schema| {

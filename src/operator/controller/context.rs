@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::bypasses::Bypasses;
 use super::homes::{RefusedGrowths, SeenClaim};
 use super::hub::Told;
+use super::usage::Usage;
 use super::{Backoff, Events, Metrics, Parts, UserPod};
 use crate::certificates::WebhookState;
 use crate::clock::Clock;
@@ -58,6 +59,8 @@ pub struct Context {
     pub told: Told,
     /// What users' pods have besides what is vended.
     pub bypasses: Bypasses,
+    /// How full homes are.
+    pub usage: Arc<Usage>,
     /// Which homes were kept from growing a short while ago.
     pub refused_growths: RefusedGrowths,
     /// The image of trial pods; none are made without.

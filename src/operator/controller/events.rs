@@ -141,10 +141,11 @@ impl Events {
         }
     }
 
-    /// Tells of a home that somebody should look at soon, though no condition moves.
+    /// Tells of one home: that somebody should look at it, or that it grows, full as it is.
     pub async fn home(&self, hub: &HubStorage, finding: &HomeFinding) {
+        let grows = finding.reason == Reason::ClaimGrowing.to_string();
         let told = Told {
-            kind: WARNING,
+            kind: if grows { NORMAL } else { WARNING },
             reason: finding.reason.clone(),
             action: "Reconcile",
             note: format!("claim {}: {}", finding.claim, finding.message),

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::usage::HomeMetrics;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconcileLabels {
     kind: &'static str,
@@ -31,6 +33,11 @@ struct ActionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HubLabels {
     namespace: String,
     name: String,
@@ -43,6 +50,7 @@ pub struct Metrics {
     duration: Family<KindLabel, Histogram>,
     actions: Family<ActionLabels, Counter>,
     checked: Family<HubLabels, Gauge<f64, AtomicU64>>,
+    kubelets: Family<OutcomeLabel, Counter>,
     leader: Gauge,
 }
 
@@ -56,6 +64,7 @@ impl Default for Metrics {
             }),
             actions: Family::default(),
             checked: Family::default(),
+            kubelets: Family::default(),
             leader: Gauge::default(),
         }
     }
@@ -63,8 +72,9 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Registers everything under the prefix `hubstorage_controller`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub fn register(&self, homes: HomeMetrics, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("hubstorage_controller");
+        registry.register_collector(Box::new(homes));
         registry.register(
             "reconciles",
             "Reconciles by kind and resulting reason",
@@ -86,6 +96,11 @@ impl Metrics {
             "When a hub was last compared with its store, as Unix time",
             Unit::Seconds,
             self.checked.clone(),
+        );
+        registry.register(
+            "kubelet_requests",
+            "Kubelets that were asked how full homes are, by outcome",
+            self.kubelets.clone(),
         );
         registry.register("leader", "1 while this replica leads", self.leader.clone());
     }
@@ -111,8 +126,14 @@ impl Metrics {
         self.count("DeleteBucket", Reason::BucketDeleted, true);
     }
 
+    /// A kubelet was asked how full homes are.
+    pub fn kubelet(&self, succeeded: bool) {
+        let outcome = outcome(succeeded);
+        self.kubelets.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     fn count(&self, action: &'static str, reason: Reason, succeeded: bool) {
-        let outcome = if succeeded { "success" } else { "failure" };
+        let outcome = outcome(succeeded);
         let reason = reason.into();
         let labels = ActionLabels {
             action,
@@ -149,4 +170,8 @@ impl Metrics {
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
+}
+
+fn outcome(succeeded: bool) -> &'static str {
+    if succeeded { "success" } else { "failure" }
 }

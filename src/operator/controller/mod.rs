@@ -2,7 +2,7 @@
 //!
 //! Five reconcilers, one concern each: [`provider`] keeps StorageProvider status true, [`hub`]
 //! keeps buckets as declared, [`users`] keeps one HubUser for each user that has a pod, [`homes`]
-//! makes users' volumes as large as declared, and [`bypasses`] looks for other ways to the store
+//! makes users' volumes as large as declared and grows full ones by what [`usage`] asks of kubelets, and [`bypasses`] looks for other ways to the store
 //! than ours, for [`hub`] to tell of. Otherwise they talk through the API server, not to each other.
 
 mod api_failure;
@@ -24,6 +24,7 @@ mod runner;
 mod start;
 mod step;
 mod tenure;
+pub mod usage;
 mod user_pod;
 pub mod users;
 mod vending;

@@ -20,6 +20,7 @@ use super::leadership::Leadership;
 use super::queue::Ask;
 use super::runner::{Wake, Work};
 use super::tenure::Tenure;
+use super::usage::{self, HomeMetrics, Kubelets, Usage};
 use super::watches::Watches;
 use super::{
     Backoff, Context, Events, Metrics, Requeue, homes, hub, kinds, parts, provider, start, users,
@@ -49,12 +50,19 @@ pub struct Options {
     /// that of this program. Default: nobody tries.
     #[arg(long, env = "HUBSTORAGE_TRIAL_IMAGE")]
     trial_image: Option<String>,
+
+    #[command(flatten)]
+    usage: usage::Options,
 }
 
 /// What the options say of how the work is done.
 struct Settings {
     installation: String,
     trial_image: Option<String>,
+    kubelets: Kubelets,
+    usage_interval: Duration,
+    usage: Arc<Usage>,
+    usage_news: usage::News,
 }
 
 /// Reconciles of one kind that run at once. A reconcile waits for a store most of its time; 8
@@ -76,7 +84,8 @@ const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(10);
 pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::default();
-    metrics.register(&mut registry);
+    let (usage, usage_news) = Usage::new();
+    metrics.register(HomeMetrics(usage.clone()), &mut registry);
     let started = Arc::new(AtomicBool::new(false));
     let ready = started.clone();
     let is_ready = move || match ready.load(Ordering::Relaxed) {
@@ -104,6 +113,10 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         let settings = Settings {
             installation,
             trial_image: options.trial_image,
+            kubelets: Kubelets::new(client.clone(), clock::system(), &options.usage).await?,
+            usage_interval: options.usage.interval(),
+            usage,
+            usage_news,
         };
         lead(client, &identity, settings, metrics, pulses, stop).await
     };
@@ -190,6 +203,7 @@ async fn reconcile_all(
         events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),
         bypasses,
+        usage: settings.usage,
         refused_growths: homes::RefusedGrowths::default(),
         trial_image: settings.trial_image,
         metrics,
@@ -259,7 +273,7 @@ async fn reconcile_all(
         slots: SLOTS,
         start: start::at_once(&stores.hubs.state()),
         objects: stores.hubs.clone(),
-        wakes: homes,
+        wakes: stream::select(homes, settings.usage_news),
     };
     let user_runs = Work {
         kind: "HubUser",
@@ -291,6 +305,12 @@ async fn reconcile_all(
         user_runs.run(of_users, stop.clone()),
         home_runs.run(of_homes, stop.clone()),
         bypass_runs.run(of_bypasses, stop.clone()),
+        usage::run(
+            settings.kubelets,
+            settings.usage_interval,
+            context.clone(),
+            stop.clone()
+        ),
     );
 }
 

@@ -220,7 +220,9 @@ async fn tell(
         observed_generation: generation,
         conditions,
         prefix,
+        // Written by others: serve, and the reconciler of homes.
         last_vend_time: None,
+        homes: Vec::new(),
     };
     let document = json!({
         "apiVersion": HubUser::api_version(&()), "kind": HubUser::kind(&()),

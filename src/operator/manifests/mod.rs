@@ -19,7 +19,7 @@ use crate::guard;
 use document::Document;
 
 pub use chart::{Template, templates as chart_templates};
-pub use namespaces::{AGENT_ACCOUNT, AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT};
+pub use namespaces::{AGENT_ACCOUNT, AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT, USAGE_ACCOUNT};
 pub use rbac::{CONTROLLER_LEASE, SERVE_LEASE};
 pub use webhook::{
     CLAIM_PATH, CLAIM_WEBHOOK, POD_PATH, POD_WEBHOOK, SERVE_SERVICE, WEBHOOK_CONFIGURATION,

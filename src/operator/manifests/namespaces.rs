@@ -11,6 +11,9 @@ pub const CONTROLLER_ACCOUNT: &str = "hubstorage-controller";
 /// The service account of `hubstorage serve`, in `hubstorage-system`.
 pub const SERVE_ACCOUNT: &str = "hubstorage-serve";
 
+/// The service account as which `hubstorage controller` asks kubelets how full homes are, in `hubstorage-system`.
+pub const USAGE_ACCOUNT: &str = "hubstorage-usage";
+
 /// The service account of `hubstorage-agent`, in `hubstorage-agents`.
 pub const AGENT_ACCOUNT: &str = "hubstorage-agent";
 
@@ -43,6 +46,10 @@ pub(super) fn accounts() -> Vec<Document> {
         Document::new(
             "Who `hubstorage serve` is.",
             account(SYSTEM_NAMESPACE, SERVE_ACCOUNT),
+        ),
+        Document::new(
+            "As whom `hubstorage controller` asks kubelets how full homes are: every node sees that token, and it is good for nothing else.",
+            without_token(account(SYSTEM_NAMESPACE, USAGE_ACCOUNT)),
         ),
         Document::new(
             "Who `hubstorage-agent` is: nobody. It has no rights, and no token.",

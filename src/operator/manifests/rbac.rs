@@ -4,7 +4,7 @@ use hubstorage_core::api::{AGENTS_NAMESPACE, SYSTEM_NAMESPACE, VENDING_NAMESPACE
 use serde_json::{Value, json};
 
 use super::document::Document;
-use super::namespaces::{AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT, labels};
+use super::namespaces::{AGENTS, CONTROLLER_ACCOUNT, SERVE_ACCOUNT, USAGE_ACCOUNT, labels};
 use super::webhook::WEBHOOK_CONFIGURATION;
 use crate::certificates::AUTHORITY_NAME;
 use crate::controller::bypasses::{TRIAL_POD, TRIAL_ROLE};
@@ -25,6 +25,7 @@ type Rule = (&'static str, Value);
 
 pub(super) fn documents() -> Vec<Document> {
     let mut documents = controller();
+    documents.extend(usage());
     documents.extend(serve());
     documents.push(trial());
     documents
@@ -109,6 +110,12 @@ fn controller() -> Vec<Document> {
             &["get"],
         ),
         rule(
+            "Finds the kubelets that know how full homes are.",
+            "",
+            &["nodes"],
+            &["list"],
+        ),
+        rule(
             "Sees whether the service accounts of users' pods stand for an identity of a cloud.",
             "",
             &["serviceaccounts"],
@@ -162,6 +169,13 @@ fn controller() -> Vec<Document> {
             &["secrets"],
             &[AUTHORITY_NAME],
             &["get", "list", "watch", "update"],
+        ),
+        named(
+            "Asks kubelets as an account that may do nothing else.",
+            "",
+            &["serviceaccounts/token"],
+            &[USAGE_ACCOUNT],
+            &["create"],
         ),
         rule(
             "Becomes leader for the first time.",
@@ -225,6 +239,22 @@ fn controller() -> Vec<Document> {
         in_agents,
     ));
     documents
+}
+
+/// Asked for by every kubelet (its `authorization.mode: Webhook`), of whoever asks it.
+fn usage() -> Vec<Document> {
+    let rules = vec![rule(
+        "Asks a kubelet how full the volumes of its pods are. Not nodes/proxy, with which one runs commands in them.",
+        "",
+        &["nodes/stats"],
+        &["get"],
+    )];
+    grant(
+        Scope::Cluster,
+        USAGE_ACCOUNT,
+        "What a token may do that every node sees.",
+        rules,
+    )
 }
 
 /// Bound by nobody here: whoever wants the metadata service tried binds it in the hub's namespace.
@@ -520,6 +550,30 @@ mod tests {
                 assert!(!grants(&rules, resource, verb), "{resource} {verb}");
             }
         }
+    }
+
+    #[test]
+    fn the_token_that_every_node_sees_reads_statistics_of_nodes_and_nothing_else() {
+        let documents = documents();
+        let bindings = documents
+            .iter()
+            .filter(|document| document.object["subjects"][0]["name"] == USAGE_ACCOUNT);
+        let roles: Vec<_> = bindings
+            .map(|binding| {
+                (
+                    &binding.object["roleRef"]["kind"],
+                    &binding.object["roleRef"]["name"],
+                )
+            })
+            .collect();
+        assert_eq!(roles, [(&json!("ClusterRole"), &json!(USAGE_ACCOUNT))]);
+        let role = documents.iter().find(|document| {
+            document.object["kind"] == "ClusterRole"
+                && document.object["metadata"]["name"] == USAGE_ACCOUNT
+        });
+        let rules: Vec<&Value> = role.unwrap().rules.iter().map(|(_, rule)| rule).collect();
+        let reads = json!({"apiGroups": [""], "resources": ["nodes/stats"], "verbs": ["get"]});
+        assert_eq!(rules, [&reads]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Users' homes: claims that have less than declared grow, and what stands in the way is told.
+//! Users' homes: claims that have less than declared grow, and those that are full; what stands in the way is told, and
+//! how full they are.
 //!
 //! A reconciler of its own, which asks the API server only. How large a new claim may be is decided when it is
 //! admitted; this one sees to those that are there, and writes `status.homes`, from which the hub's
@@ -6,14 +7,15 @@
 
 mod refused;
 mod seen;
+mod users;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use hubstorage_core::api::{Home, HomeFinding, HomesStatus, HubStorage, Mode, Reason};
-use hubstorage_core::homes::{self, Expansion, Growth, HomeClaim, HomesPlan};
+use hubstorage_core::api::{Home, HomeFinding, HomeUsage, HomesStatus, HubStorage, Mode, Reason};
+use hubstorage_core::homes::{self, Expansion, Growth, HomesPlan, SeenHome};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Patch, PatchParams};
@@ -21,6 +23,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
+use super::usage::Nodes;
 use super::{ApiFailure, Context, OUTDATED, Requeue};
 
 pub use refused::RefusedGrowths;
@@ -67,6 +70,9 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
     let mut told = hub.status.as_ref().and_then(|status| status.homes.clone());
     let Some(home) = hub.spec.home.as_ref().filter(|_| counts) else {
         tell(&hub, told.as_ref(), None, &context).await?;
+        if counts {
+            users::tell(&hub, &BTreeMap::new(), &context).await?;
+        }
         return Ok(Requeue::await_change());
     };
     let is_listed = context.stores.claims.wait_until_ready().now_or_never();
@@ -74,8 +80,17 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         return Ok(Requeue::after(UNTIL_LISTED));
     }
     let plan = look(&hub, home, &namespace, &context).await?;
+    let usage_unknown = match context.usage.nodes() {
+        Nodes::NotKnown => told.as_ref().and_then(|told| told.usage_unknown.clone()),
+        Nodes::Tell => None,
+        Nodes::AreSilent(why) => Some(why),
+    };
+    let status = |asked, found: &[HomeFinding]| HomesStatus {
+        usage_unknown: usage_unknown.clone(),
+        ..plan.status(asked, found)
+    };
     // By these new claims are admitted: no growth that fails is to keep them from that.
-    let now = plan.status(0, &[]);
+    let now = status(0, &[]);
     let overrides = told.as_ref().map(|told| &told.overrides);
     if overrides != Some(&now.overrides) {
         tell(&hub, told.as_ref(), Some(&now), &context).await?;
@@ -86,9 +101,10 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         found,
         is_outdated,
     } = grow(&hub, &namespace, &plan, &context).await;
-    let now = plan.status(asked, &found);
+    let now = status(asked, &found);
     let is_stuck = !now.found.is_empty();
     tell(&hub, told.as_ref(), Some(&now), &context).await?;
+    users::tell(&hub, &plan.usage, &context).await?;
     context
         .metrics
         .reconciled("PersistentVolumeClaim", Reason::Applied, started.elapsed());
@@ -110,10 +126,24 @@ async fn look(
         .stores
         .claims
         .state_filter(|claim| claim.namespace() == namespace);
-    let claims: Vec<&HomeClaim> = seen.iter().filter_map(|claim| claim.home()).collect();
     let users = context.stores.users.state_filter(|user| {
         user.namespace().as_deref() == Some(namespace) && user.spec.hub_ref.name == hub.name_any()
     });
+    let told: HashMap<&str, &HomeUsage> = users
+        .iter()
+        .filter_map(|user| user.status.as_ref())
+        .flat_map(|status| &status.homes)
+        .map(|usage| (usage.claim.as_str(), usage))
+        .collect();
+    let claims: Vec<SeenHome<'_>> = seen
+        .iter()
+        .filter_map(|claim| claim.home())
+        .map(|claim| SeenHome {
+            claim,
+            measured: context.usage.of(namespace, &claim.name),
+            told: told.get(&*claim.name).copied(),
+        })
+        .collect();
     let overrides = homes::overrides(users.iter().map(Arc::as_ref));
     let mut expansion = BTreeMap::new();
     for class in homes::classes(home, &overrides, &claims) {
@@ -178,8 +208,12 @@ async fn grow(hub: &HubStorage, namespace: &str, plan: &HomesPlan, context: &Con
                     claim = growth.claim,
                     from = %growth.from,
                     to = %growth.to,
+                    full = growth.full,
                     "a home grows"
                 );
+                if let Some(told) = homes::of_full(growth) {
+                    context.events.home(hub, &told).await;
+                }
             }
             // The claim, or a quota that it counts for.
             Err(kube::Error::Api(refusal)) if refusal.code == 409 || refusal.code == 404 => {
@@ -231,8 +265,8 @@ async fn ask_for_more(
         .map(drop)
 }
 
-/// Writes `status.homes`, if it is not as it was `told` last, and tells of users who do not see all of their data;
-/// none, where no homes are declared.
+/// Writes `status.homes`, if it is not as it was `told` last, and tells of users who cannot save any more, or do not
+/// see all of their data; none, where no homes are declared.
 async fn tell(
     hub: &HubStorage,
     told: Option<&HomesStatus>,
@@ -264,8 +298,8 @@ async fn tell(
         .map_err(failed(what))?;
     let known = told.map_or(&[][..], |told| &told.findings);
     let found = homes.iter().flat_map(|homes| &homes.findings);
-    let is_duplicate = |found: &&HomeFinding| found.reason == Reason::ClaimDuplicate.to_string();
-    for found in found.filter(is_duplicate) {
+    let of_users = [Reason::ClaimFull, Reason::ClaimDuplicate].map(|reason| reason.to_string());
+    for found in found.filter(|found| of_users.contains(&found.reason)) {
         if !known.contains(found) {
             context.events.home(hub, found).await;
         }

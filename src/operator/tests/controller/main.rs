@@ -21,6 +21,7 @@ mod drift;
 mod emptying;
 mod fault_injection;
 mod fixtures;
+mod full_homes;
 mod grants;
 mod homes;
 mod isolation;

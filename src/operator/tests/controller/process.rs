@@ -6,6 +6,7 @@ use hubstorage::certificates::WebhookState;
 use hubstorage::clock::Clock;
 use hubstorage::controller::bypasses::Bypasses;
 use hubstorage::controller::homes::{RefusedGrowths, SeenClaim};
+use hubstorage::controller::usage::Usage;
 use hubstorage::controller::{Backoff, Context, Events, Metrics, Parts, Stores, UserPod, hub};
 use hubstorage::guard::GuardState;
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
@@ -117,6 +118,7 @@ pub fn start(
         events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),
         bypasses: Bypasses::new().0,
+        usage: Usage::new().0,
         refused_growths: RefusedGrowths::default(),
         trial_image: Some(TRIAL_IMAGE.to_owned()),
         metrics: Metrics::default(),

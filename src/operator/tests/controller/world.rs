@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::controller::usage::HomeMetrics;
 use hubstorage::controller::{Parts, bypasses, homes, hub, provider, users};
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::faults::FaultPlan;
@@ -510,13 +511,21 @@ impl World {
 
     /// When hubs were last compared with the store, as the metrics tell it.
     pub fn last_check(&self) -> String {
-        let (mut registry, mut text) = (Registry::default(), String::new());
-        self.controller.context.metrics.register(&mut registry);
-        encode(&mut text, &registry).unwrap();
-        let lines = text
+        let metrics = self.metrics();
+        let lines = metrics
             .lines()
             .filter(|line| line.contains("last_check_timestamp_seconds{"));
         lines.collect()
+    }
+
+    /// All metrics, as they are scraped.
+    pub fn metrics(&self) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        let context = &self.controller.context;
+        let homes = HomeMetrics(context.usage.clone());
+        context.metrics.register(homes, &mut registry);
+        encode(&mut text, &registry).unwrap();
+        text
     }
 
     pub fn is_ready(&self, hub: &HubStorage) -> bool {

@@ -57,7 +57,15 @@ pub(super) fn again(hub: &HubStorage) -> Option<Verdict> {
         homes.overrides_left_out,
         "users have sizes of their own that do not count: status.homes.overrides is full",
     );
-    let besides = progress.into_iter().flatten().chain(left_out);
+    let unknown = homes.usage_unknown.as_ref();
+    let unknown = unknown.map(|why| format!("no node tells how full homes are: {why}"));
+    // Where none is to grow by itself, nothing depends on it.
+    let is_blind = unknown.is_some() && home.growth.is_some();
+    let besides = progress
+        .into_iter()
+        .flatten()
+        .chain(left_out)
+        .chain(unknown);
     // Two homes for one server are as large as declared.
     let is_of_size = |found: &&HomeCount| found.reason != Reason::ClaimDuplicate.to_string();
     if let Some(worst) = homes.found.iter().find(is_of_size) {
@@ -66,9 +74,10 @@ pub(super) fn again(hub: &HubStorage) -> Option<Verdict> {
         let words: Vec<String> = told.chain(besides).collect();
         return tell(False, reason, words.join("; "));
     }
-    let reason = match homes.growing {
-        0 => Reason::Applied,
-        _ => Reason::ClaimGrowing,
+    let (status, reason) = match homes.growing {
+        0 if is_blind => (Unknown, Reason::UsageUnknown),
+        0 => (True, Reason::Applied),
+        _ => (False, Reason::ClaimGrowing),
     };
     let most = home.max_size.as_ref().filter(|max| **max > home.size);
     let most = most
@@ -76,7 +85,6 @@ pub(super) fn again(hub: &HubStorage) -> Option<Verdict> {
         .unwrap_or_default();
     let all = format!("homes of {}{most}: {}", home.size, homes.claims);
     let words: Vec<String> = [all].into_iter().chain(besides).chain(told).collect();
-    let status = if homes.growing == 0 { True } else { False };
     tell(status, reason, words.join("; "))
 }
 
