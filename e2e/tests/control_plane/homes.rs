@@ -271,6 +271,31 @@ async fn sizes_of_homes_are_amounts_of_storage_and_in_order() {
             "spec.home.onOversize",
             "\"Clamp\", \"Deny\"",
         ),
+        (
+            home(json!({"maxSize": null, "growth": {"step": "1Gi"}})),
+            "spec.home",
+            "growth needs maxSize",
+        ),
+        (
+            home(json!({"growth": {"step": "1"}})),
+            "spec.home.growth.step",
+            "at least 10Mi, such as 1Gi",
+        ),
+        (
+            home(json!({"growth": {"step": "much"}})),
+            "spec.home.growth.step",
+            "at least 10Mi, such as 1Gi",
+        ),
+        (
+            home(json!({"growth": {"step": "1Gi", "thresholdPercent": 96}})),
+            "spec.home.growth.thresholdPercent",
+            "less than or equal to 95",
+        ),
+        (
+            home(json!({"growth": {"step": "1Gi", "thresholdPercent": 49}})),
+            "spec.home.growth.thresholdPercent",
+            "greater than or equal to 50",
+        ),
     ];
     for (home, field, message) in cases {
         let mut storage = hub.storage();
@@ -284,7 +309,10 @@ async fn sizes_of_homes_are_amounts_of_storage_and_in_order() {
     });
     refused(&hub, user, "spec.home.size", amount).await;
     let mut storage = hub.storage();
-    storage["spec"]["home"] = home(json!({"size": "0.5Ti", "maxSize": "1e12"}));
+    let growth = json!({"step": "1Gi"});
+    storage["spec"]["home"] = home(json!({"size": "0.5Ti", "maxSize": "1e12", "growth": growth}));
     hub.apply(&storage).await;
+    let path = "-o=jsonpath={.spec.home.growth.thresholdPercent}";
+    assert_eq!(hub.get(&["hs", "hub", path]).await, "90");
     hub.remove().await;
 }

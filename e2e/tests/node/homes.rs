@@ -66,10 +66,16 @@ impl Cluster {
         self.apply(&declared).await;
     }
 
-    /// Waits until status tells of homes like this, of the spec as it is now; the message.
+    /// Waits until status tells of the size of homes like this, of the spec as it is now; the message.
     async fn until_homes(&self, hub: &hub::Hub, status: &str, reason: &str) -> String {
+        self.until_told(hub, "HomesWithinLimit", status, reason)
+            .await
+    }
+
+    /// The same of any condition.
+    async fn until_told(&self, hub: &hub::Hub, type_: &str, status: &str, reason: &str) -> String {
         let told = std::sync::Mutex::new(String::new());
-        let what = format!("HomesWithinLimit to be {status} ({reason})");
+        let what = format!("{type_} to be {status} ({reason})");
         self.until(&what, async || {
             let hub = self
                 .get(&["hs", "node", "-n", hub.namespace, "-o=json"])
@@ -77,7 +83,7 @@ impl Cluster {
             let hub: Value = serde_json::from_str(&hub).unwrap();
             let conditions = hub["status"]["conditions"].as_array().cloned();
             let mut conditions = conditions.unwrap_or_default().into_iter();
-            let homes = conditions.find(|told| told["type"] == "HomesWithinLimit");
+            let homes = conditions.find(|told| told["type"] == type_);
             let Some(homes) = homes else { return false };
             *told.lock().unwrap() = homes["message"].as_str().unwrap().to_owned();
             hub["metadata"]["generation"] == hub["status"]["observedGeneration"]
@@ -273,7 +279,9 @@ async fn a_home_that_runs_full_is_told_and_grows_until_its_user_can_save_again()
         let filled = spawner.run(user, FILL).await.unwrap().ok().unwrap();
         assert_eq!(filled, "No space left on device");
         assert!(!cluster.saves(hub, user).await);
-        let told = cluster.until_homes(hub, "False", "ClaimFull").await;
+        let told = cluster
+            .until_told(hub, "HomesHaveRoom", "False", "ClaimFull")
+            .await;
         let words = "claim-barney is 100 % full, and spec.home.growth is not set";
         assert!(told.contains(words), "{told}");
         assert_eq!(cluster.used_percent(hub, user).await, 100);
@@ -318,7 +326,9 @@ async fn a_home_that_runs_full_is_told_and_grows_until_its_user_can_save_again()
             .await;
         assert!(cluster.saves(hub, user).await);
         spawner.run(user, FILL).await.unwrap().ok().unwrap();
-        let told = cluster.until_homes(hub, "False", "ClaimFull").await;
+        let told = cluster
+            .until_told(hub, "HomesHaveRoom", "False", "ClaimFull")
+            .await;
         assert!(told.contains("has the 500Mi that it may have"), "{told}");
         assert_eq!(cluster.size_of(hub, user).await, "500Mi");
     };

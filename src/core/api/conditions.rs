@@ -33,6 +33,8 @@ pub enum ConditionType {
     InjectionReady,
     /// Users' homes are as large as declared; only where spec.home is set.
     HomesWithinLimit,
+    /// Users' homes are not full; only where spec.home is set.
+    HomesHaveRoom,
 }
 
 /// Status of a condition.

@@ -55,8 +55,8 @@ pub struct HomeGrowth {
     pub threshold_percent: i32,
 
     /// By how much it grows then, such as 1Gi; again, once it is as full as that again. Never beyond maxSize.
-    #[x_kube(validation = Rule::new(IS_AMOUNT)
-        .message("step is an amount of storage greater than 0, such as 1Gi"))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('10Mi')) >= 0")
+        .message("step is an amount of storage of at least 10Mi, such as 1Gi"))]
     pub step: StorageSize,
 }
 
@@ -131,8 +131,9 @@ pub struct HomesStatus {
     #[serde(default, skip_serializing_if = "is_none")]
     pub overrides_left_out: i32,
 
-    /// Why no node tells how full homes are; not set where some do.
+    /// Why most nodes do not tell how full homes are; not set where they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub usage_unknown: Option<String>,
 
     /// What was found of claims, and of how many.
@@ -172,8 +173,10 @@ pub struct HomeOverride {
 pub struct HomeUsage {
     /// Name of the PersistentVolumeClaim.
     pub claim: String,
-    /// How much of it is used, at least, in percent of its file system or of its inodes, whichever is more. In steps:
-    /// 10, 20 and so on to 90, 95, 100; it falls when 2 less than the step are used.
+    /// UID of that claim: another one that is made under its name has a usage of its own.
+    pub uid: String,
+    /// How much of it is used, in percent of its file system or of its inodes, whichever is more. In steps: 10, 20 and
+    /// so on to 90, 95, 100. A step is told when it is reached, and left when less is used by more than 2.
     pub used_percent: i32,
     /// The size of the volume of which that is.
     pub size: StorageSize,

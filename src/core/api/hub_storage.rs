@@ -53,6 +53,12 @@ use crate::policies::{PolicyDocument, PolicyError};
         priority = 1
     ),
     printcolumn(
+        name = "Room",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='HomesHaveRoom')].status",
+        priority = 1
+    ),
+    printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].message",

@@ -297,9 +297,11 @@ impl Reason {
                 "The agent does not run on every node that it is for: pods on the others get no credentials; servers start all the same."
             }
             Self::ClaimFull => {
-                "A home is at least 90 % full, and does not grow by itself: its user will not be able to save, and, once it is full, not to start a server."
+                "A home is at least 90 % full, and does not grow by itself: soon its user cannot save any more, and many servers do not start with a full home."
             }
-            Self::UsageUnknown => "No node tells how full homes are, so that none grows by itself.",
+            Self::UsageUnknown => {
+                "Most nodes do not tell how full homes are: none of theirs grows by itself, and nobody is told of them."
+            }
             Self::ClaimTooLarge => {
                 "A home is larger than spec.home.maxSize: it was made before, or while the webhook was away."
             }
@@ -470,10 +472,10 @@ impl Reason {
                 "`kubectl get pods -n hubstorage-agents -o wide` shows where and why. Credentials come by themselves when the agent is back; no server needs a restart."
             }
             Self::ClaimFull => {
-                "The message says why it stays as it is. Set spec.home.growth, raise spec.home.maxSize for everybody or in a HubUser for this user, or have the user tidy up; it is told until less than 88 % are used."
+                "The message says why it stays as it is. Set spec.home.growth, raise spec.home.maxSize for everybody or in a HubUser for this user, or have the user tidy up; it is told until 87 % are used, or less."
             }
             Self::UsageUnknown => {
-                "The message has what the kubelets answer. Where their certificates are of another authority than the cluster's, give the controller that authority (`controller.kubelet.certificateAuthority` of the chart), and where they sign their own, `controller.kubelet.insecureTLS: true`; docs/homes.md says what that risks. Network policies must let the controller reach port 10250 of every node."
+                "The message has the reason, the log of the controller each node. Where kubelets' certificates are of another authority than the cluster's, give the controller that authority (`controller.kubelet.certificateAuthority` of the chart), and where they sign their own, `controller.kubelet.insecureTLS: true`; docs/homes.md says what that risks. Network policies must let the controller reach port 10250 of every node."
             }
             Self::ClaimTooLarge => {
                 "Volumes do not shrink. If the user is to have that much, say so: spec.home.maxSize of a HubUser, by which nothing grows. Otherwise move the data to a smaller claim."

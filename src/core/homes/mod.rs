@@ -26,7 +26,8 @@ const OVERRIDES: usize = 512;
 /// Entries of `status.homes` of a HubUser, as the schema bounds them.
 const HOMES: usize = 32;
 
-/// What may be found of a claim, what says most about what is to be done first. The last is no matter of size.
+/// What may be found of a claim, what says most about what is to be done first. The first and the last are no matter of
+/// the size that is declared.
 pub const FINDINGS_IN_ORDER: [Reason; 6] = [
     Reason::ClaimFull,
     Reason::ClaimGrowthFailed,
@@ -191,40 +192,50 @@ pub fn plan(
             find(Reason::ClaimTooLarge, message);
         }
         let full = seen.step().filter(|step| *step >= FULL);
-        match wanted(seen, &limits, home) {
-            Some(to) => match (why_not(claim, expansion), full) {
-                (None, _) => growths.push(Growth {
+        let wanted = wanted(seen, &limits, home);
+        let is_small = claim.requested < *limits.size;
+        // What keeps a home from the size that is declared, and what keeps a full one from room.
+        let mut kept = |reason, message: String| {
+            if let Some(full) = full {
+                find(
+                    Reason::ClaimFull,
+                    format!("is {full} % full, and {message}"),
+                );
+            }
+            if is_small || reason == Reason::ClaimGrowthFailed {
+                find(reason, message);
+            }
+        };
+        match (wanted, &claim.resize) {
+            (Some(to), _) => match why_not(claim, expansion) {
+                None => growths.push(Growth {
                     claim: claim.name.to_string(),
                     uid: claim.uid.to_string(),
                     version: claim.version.to_string(),
-                    full: seen.step().filter(|_| claim.requested >= *limits.size),
+                    full: seen.step().filter(|_| !is_small),
                     from: claim.requested.clone(),
                     to,
                 }),
-                (Some(why), Some(full)) => {
-                    let message = format!("is {full} % full, and does not grow: {why}");
-                    find(Reason::ClaimFull, message);
-                }
-                (Some(why), None) => {
+                Some(why) => {
                     let message = format!("has {} instead of {to}: {why}", claim.requested);
-                    find(Reason::ClaimNotExpandable, message);
+                    kept(Reason::ClaimNotExpandable, message);
                 }
             },
-            None => {
-                if let Some((full, why)) = full.zip(why_it_stays(claim, &limits, home)) {
-                    find(Reason::ClaimFull, format!("is {full} % full, and {why}"));
+            (None, Resize::Failed(why)) => {
+                let why = shortened(why);
+                let message = format!("does not grow to {}: {why}", claim.requested);
+                kept(Reason::ClaimGrowthFailed, message);
+            }
+            (None, _) => {
+                if let Some(why) = why_it_stays(seen, &limits, home) {
+                    kept(Reason::ClaimFull, why);
                 }
             }
         }
         match (&claim.resize, &claim.capacity) {
-            (Resize::Failed(why), _) => {
-                let why = shortened(why);
-                let message = format!("does not grow to {}: {why}", claim.requested);
-                find(Reason::ClaimGrowthFailed, message);
-            }
             (Resize::AwaitsServer, _) => awaiting_server += 1,
             (Resize::Idle, Some(capacity)) if *capacity < claim.requested => growing += 1,
-            (Resize::Idle, _) => {}
+            (Resize::Idle | Resize::Failed(_), _) => {}
         }
     }
     let status = HomesStatus {
@@ -246,20 +257,20 @@ pub fn plan(
     }
 }
 
-/// Why a full home is not to ask for more, if it is not being made larger already.
-fn why_it_stays(claim: &HomeClaim, limits: &Limits, home: &Home) -> Option<String> {
+/// Why a full home is not to ask for more, if it is not being made larger already, and will not be once it is as full as
+/// that.
+fn why_it_stays(seen: &SeenHome<'_>, limits: &Limits, home: &Home) -> Option<String> {
+    let claim = seen.claim;
     let capacity = claim.capacity.as_ref().filter(|_| !claim.is_deleting)?;
     if *capacity < claim.requested {
         return None;
     }
-    Some(match &home.growth {
-        _ if claim.requested >= *limits.max => {
-            let max = limits.max;
-            format!("has the {max} that it may have")
-        }
-        None => "spec.home.growth is not set, by which it would grow".to_owned(),
-        Some(growth) => format!("grows at {} %", growth.threshold_percent),
-    })
+    if claim.requested >= *limits.max {
+        return Some(format!("has the {} that it may have", limits.max));
+    }
+    home.growth
+        .is_none()
+        .then(|| "spec.home.growth is not set, by which it would grow".to_owned())
 }
 
 fn usage_of_users(claims: &[SeenHome<'_>]) -> BTreeMap<String, Vec<HomeUsage>> {
@@ -316,13 +327,22 @@ impl HomesPlan {
     }
 }
 
-/// A finding about a growth, and why it did not come about.
+/// A finding about a growth that did not come about, for this reason: of a full home that it is full.
 pub fn of_growth(growth: &Growth, reason: Reason, why: &str) -> HomeFinding {
-    let why = shortened(why);
+    let (from, to, why) = (&growth.from, &growth.to, shortened(why));
+    let message = format!("has {from} instead of {to}: {why}");
+    let full = growth.full.filter(|full| *full >= FULL);
+    let (reason, message) = match full {
+        Some(full) => (
+            Reason::ClaimFull,
+            format!("is {full} % full, and {message}"),
+        ),
+        None => (reason, message),
+    };
     HomeFinding {
         claim: growth.claim.clone(),
         reason: reason.to_string(),
-        message: format!("has {} instead of {}: {why}", growth.from, growth.to),
+        message,
     }
 }
 

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::HubStorage;
 
+const UID: &str = "1-2-3";
+
 fn home(fields: Value) -> Home {
     let mut home = json!({"type": "Claim", "size": "10Gi", "maxSize": "50Gi"});
     json_patch::merge(&mut home, &fields);
@@ -26,7 +28,7 @@ fn own(username: &str, own: &str) -> HomeOverride {
 fn claim(name: &str, fields: Value) -> HomeClaim {
     let mut claim = json!({
         "metadata": {
-            "name": name, "namespace": "earth",
+            "name": name, "namespace": "earth", "uid": UID,
             "annotations": {"hub.jupyter.org/username": "bob"},
             "labels": {"component": "singleuser-storage"},
         },

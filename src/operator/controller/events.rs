@@ -6,6 +6,7 @@
 //! library's recorder tells repetitions by reason and object, and keeps the first note.)
 
 use hubstorage_core::api::{ConditionType, HomeFinding, HubStorage, Reason, condition};
+use hubstorage_core::homes::Growth;
 use hubstorage_core::names::fingerprint;
 use hubstorage_core::plan::Deed;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -107,9 +108,15 @@ impl Events {
         before: &[Condition],
         after: &[Condition],
     ) {
-        use ConditionType::{HomesWithinLimit, InjectionReady, Ready, VendingReady};
+        use ConditionType::{HomesHaveRoom, HomesWithinLimit, InjectionReady, Ready, VendingReady};
         let mut told_reason = None;
-        for type_ in [Ready, VendingReady, InjectionReady, HomesWithinLimit] {
+        for type_ in [
+            Ready,
+            VendingReady,
+            InjectionReady,
+            HomesWithinLimit,
+            HomesHaveRoom,
+        ] {
             let Some(is) = condition(after, type_) else {
                 continue;
             };
@@ -141,15 +148,37 @@ impl Events {
         }
     }
 
-    /// Tells of one home: that somebody should look at it, or that it grows, full as it is.
+    /// Tells of a home that somebody should look at soon, though no condition may move.
     pub async fn home(&self, hub: &HubStorage, finding: &HomeFinding) {
-        let grows = finding.reason == Reason::ClaimGrowing.to_string();
+        let note = format!("claim {}: {}", finding.claim, finding.message);
+        self.of_home(hub, WARNING, finding.reason.clone(), &finding.claim, note)
+            .await;
+    }
+
+    /// Tells of a home that grows because it is full.
+    pub async fn home_grows(&self, hub: &HubStorage, growth: &Growth, full: i32) {
+        let Growth {
+            claim, from, to, ..
+        } = growth;
+        let note = format!("claim {claim}: is {full} % full, and grows from {from} to {to}");
+        let reason = Reason::ClaimGrowing.to_string();
+        self.of_home(hub, NORMAL, reason, claim, note).await;
+    }
+
+    async fn of_home(
+        &self,
+        hub: &HubStorage,
+        kind: &'static str,
+        reason: String,
+        claim: &str,
+        note: String,
+    ) {
         let told = Told {
-            kind: if grows { NORMAL } else { WARNING },
-            reason: finding.reason.clone(),
+            kind,
+            reason,
             action: "Reconcile",
-            note: format!("claim {}: {}", finding.claim, finding.message),
-            related: Some(object(("PersistentVolumeClaim", &finding.claim))),
+            note,
+            related: Some(object(("PersistentVolumeClaim", claim))),
         };
         self.tell(&hub.object_ref(&()), told).await;
     }

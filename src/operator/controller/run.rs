@@ -113,7 +113,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         let settings = Settings {
             installation,
             trial_image: options.trial_image,
-            kubelets: Kubelets::new(client.clone(), clock::system(), &options.usage).await?,
+            kubelets: Kubelets::new(client.clone(), clock::system(), &options.usage)?,
             usage_interval: options.usage.interval(),
             usage,
             usage_news,

@@ -5,6 +5,7 @@ use super::*;
 fn told(claim: &str, used_percent: i32, of: &str) -> HomeUsage {
     HomeUsage {
         claim: claim.to_owned(),
+        uid: UID.to_owned(),
         used_percent,
         size: size(of),
     }
@@ -69,8 +70,13 @@ fn a_full_home_grows_by_a_step_and_one_that_is_not_so_full_stays() {
         assert_eq!(status(&plan).findings, [], "{percent:?}");
     }
     let growth = &filled(&home, &claim, Some(97), None).growths[0];
-    let event = of_full(growth).unwrap();
-    assert_eq!(event.message, "is 95 % full, and grows from 10Gi to 12Gi");
+    assert_eq!(growth.full, Some(95));
+    let refused = of_growth(growth, Reason::ClaimGrowthFailed, "exceeded quota");
+    assert_eq!(refused.reason, "ClaimFull");
+    assert_eq!(
+        refused.message,
+        "is 95 % full, and has 10Gi instead of 12Gi: exceeded quota"
+    );
     let at_80 = growing_home(json!({"growth": {"thresholdPercent": 80}}));
     assert_eq!(asked(&filled(&at_80, &claim, Some(80), None)), ["12Gi"]);
 }
@@ -143,16 +149,61 @@ fn a_full_home_that_stays_as_it_is_is_told_with_the_reason() {
         full(&without, json!({})),
         "is 95 % full, and spec.home.growth is not set, by which it would grow"
     );
-    let later = growing_home(json!({"growth": {"thresholdPercent": 95}}));
-    let claim_at_90 = claim("claim-bob", json!({}));
-    let plan = filled(&later, &claim_at_90, Some(93), None);
-    assert_eq!(only_finding(&plan).1, "is 90 % full, and grows at 95 %");
     let fixed = json!({"spec": {"storageClassName": "fixed"}});
     let message = full(&growing_home(json!({})), fixed);
     assert!(
-        message.contains("does not grow: StorageClass fixed has no"),
+        message.contains("has 10Gi instead of 12Gi: StorageClass fixed has no"),
         "{message}"
     );
+}
+
+#[test]
+fn a_full_home_that_could_not_be_made_larger_is_neither_as_declared_nor_has_it_room() {
+    let failed = json!({"status": {"conditions": [
+        {"type": "ControllerResizeError", "status": "True", "message": "no space on the array"},
+    ], "capacity": {"storage": "9Gi"}}});
+    let claim = claim("claim-bob", failed);
+    let plan = filled(&growing_home(json!({})), &claim, Some(96), None);
+    is_found(
+        &plan,
+        &[
+            ("claim-bob", "ClaimFull"),
+            ("claim-bob", "ClaimGrowthFailed"),
+        ],
+    );
+    let why = "does not grow to 10Gi: no space on the array";
+    let [full, failed] = &*status(&plan).findings else {
+        panic!("two were found");
+    };
+    assert_eq!(full.message, format!("is 95 % full, and {why}"));
+    assert_eq!(failed.message, why);
+}
+
+#[test]
+fn a_home_that_is_less_full_than_it_is_to_be_when_it_grows_is_as_declared() {
+    let later = growing_home(json!({"growth": {"thresholdPercent": 95}}));
+    let claim = claim("claim-bob", json!({}));
+    for (measured, before) in [
+        (Some(93), None),
+        (Some(88), Some(told("claim-bob", 90, "10Gi"))),
+    ] {
+        let plan = filled(&later, &claim, measured, before.as_ref());
+        assert_eq!(asked(&plan), [""; 0]);
+        assert_eq!(status(&plan).findings, []);
+    }
+}
+
+#[test]
+fn what_was_told_of_another_claim_of_that_name_says_nothing() {
+    let home = growing_home(json!({}));
+    let other = HomeUsage {
+        uid: "another".to_owned(),
+        ..told("claim-bob", 100, "10Gi")
+    };
+    let claim = claim("claim-bob", json!({}));
+    let plan = filled(&home, &claim, None, Some(&other));
+    assert_eq!(asked(&plan), [""; 0]);
+    assert_eq!(plan.usage["bob"], []);
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         return Ok(Requeue::after(UNTIL_LISTED));
     }
     let plan = look(&hub, home, &namespace, &context).await?;
+    let usage = &context.usage;
+    usage.tells(&namespace, plan.usage.values().flatten());
     let usage_unknown = match context.usage.nodes() {
         Nodes::NotKnown => told.as_ref().and_then(|told| told.usage_unknown.clone()),
         Nodes::Tell => None,
@@ -102,7 +104,10 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         is_outdated,
     } = grow(&hub, &namespace, &plan, &context).await;
     let now = status(asked, &found);
-    let is_stuck = !now.found.is_empty();
+    let is_stuck = now
+        .found
+        .iter()
+        .any(|found| waits_for_others(&found.reason));
     tell(&hub, told.as_ref(), Some(&now), &context).await?;
     users::tell(&hub, &plan.usage, &context).await?;
     context
@@ -113,6 +118,14 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         (false, true) => STUCK,
         (false, false) => RECHECK,
     }))
+}
+
+/// Whether it is tried again what this keeps from being done. A full home that may not grow waits for its user, of whose
+/// tidying nodes tell.
+fn waits_for_others(reason: &str) -> bool {
+    ![Reason::ClaimDuplicate, Reason::ClaimTooLarge]
+        .iter()
+        .any(|of_user| <&str>::from(of_user) == reason)
 }
 
 /// What is to be done.
@@ -129,10 +142,13 @@ async fn look(
     let users = context.stores.users.state_filter(|user| {
         user.namespace().as_deref() == Some(namespace) && user.spec.hub_ref.name == hub.name_any()
     });
+    // What this process has told goes before what the watch has seen of it.
+    let lately = context.usage.told(namespace);
     let told: HashMap<&str, &HomeUsage> = users
         .iter()
         .filter_map(|user| user.status.as_ref())
         .flat_map(|status| &status.homes)
+        .chain(lately.values())
         .map(|usage| (usage.claim.as_str(), usage))
         .collect();
     let claims: Vec<SeenHome<'_>> = seen
@@ -140,7 +156,7 @@ async fn look(
         .filter_map(|claim| claim.home())
         .map(|claim| SeenHome {
             claim,
-            measured: context.usage.of(namespace, &claim.name),
+            measured: context.usage.of(namespace, claim),
             told: told.get(&*claim.name).copied(),
         })
         .collect();
@@ -211,8 +227,8 @@ async fn grow(hub: &HubStorage, namespace: &str, plan: &HomesPlan, context: &Con
                     full = growth.full,
                     "a home grows"
                 );
-                if let Some(told) = homes::of_full(growth) {
-                    context.events.home(hub, &told).await;
+                if let Some(full) = growth.full {
+                    context.events.home_grows(hub, growth, full).await;
                 }
             }
             // The claim, or a quota that it counts for.

@@ -19,7 +19,7 @@ pub(super) async fn tell(
 ) -> Result<(), HomesError> {
     let namespace = hub.namespace().unwrap_or_default();
     let users = context.stores.users.state_filter(|user| {
-        user.namespace().as_deref() == Some(&namespace) && is_made_by_us(user, hub)
+        user.namespace().as_deref() == Some(&namespace) && has_the_derived_name(user, hub)
     });
     let mut told = Ok(());
     for user in users {
@@ -35,8 +35,8 @@ pub(super) async fn tell(
     told
 }
 
-/// Of several HubUsers of one user, this one tells.
-fn is_made_by_us(user: &HubUser, hub: &HubStorage) -> bool {
+/// Of several HubUsers of one user, that tells which the operator makes where it is not there.
+fn has_the_derived_name(user: &HubUser, hub: &HubStorage) -> bool {
     let username = Username::parse(&user.spec.username);
     user.spec.hub_ref.name == hub.name_any()
         && username

@@ -253,7 +253,7 @@ pub fn again(hub: &HubStorage, missed: &[MissedPod], context: &Context) -> Vec<V
 
 /// What does not depend on the store, of any other hub.
 pub fn apart(hub: &HubStorage) -> Vec<Verdict> {
-    homes::again(hub).into_iter().collect()
+    homes::again(hub)
 }
 
 /// Writes what is told anew into the conditions; the others stay.

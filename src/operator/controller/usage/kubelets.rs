@@ -4,32 +4,35 @@
 //! the controller's own token: whoever is root on one node would have it, and with it the keys that manage. A service
 //! account of its own may read the statistics of nodes, and nothing else (docs/decisions/0018).
 
-use std::fmt::Write as _;
+mod tls;
+
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hubstorage_core::api::SYSTEM_NAMESPACE;
 use hubstorage_core::homes::NodeSummary;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::{ListParams, PostParams};
-use kube::client::Body;
-use kube::{Api, Client, Config, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::Mutex;
 
-use super::Options;
+use super::{Options, Trouble};
 use crate::clock::Clock;
 use crate::controller::ApiFailure;
 use crate::manifests::USAGE_ACCOUNT;
+use tls::{Connector, Trusted};
 
 /// How long an answer may take, from the connection to its last byte.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// More of an answer is not read. 250 pods make about 3 MB.
-const LONGEST_ANSWER: usize = 32 << 20;
+const LONGEST_ANSWER: usize = 8 << 20;
 
 /// Shortest life of a token that the API server gives.
 const TOKEN_SECONDS: i64 = 600;
@@ -38,7 +41,7 @@ const TOKEN_SECONDS: i64 = 600;
 const TOKEN_SPARE: SignedDuration = SignedDuration::from_secs(120);
 
 /// Nodes in one answer of the API server; each is some 20 kB, most of it names of images.
-const PAGE: u32 = 100;
+const PAGE: u32 = 50;
 
 /// In this order: what reaches a kubelet from within the cluster first.
 const ADDRESSES: [&str; 5] = [
@@ -49,44 +52,6 @@ const ADDRESSES: [&str; 5] = [
     "ExternalIP",
 ];
 
-/// A node did not tell.
-#[derive(Debug, thiserror::Error)]
-pub enum KubeletError {
-    /// The API server did not give what is needed to ask.
-    #[error("the API server failed at {what}: {source}")]
-    ApiServer {
-        /// At what.
-        what: &'static str,
-        /// Why.
-        source: ApiFailure,
-    },
-    /// It gave something else than a token.
-    #[error("the API server gives no token of service account hubstorage-usage")]
-    NoToken,
-    /// A certificate that nobody trusts.
-    #[error(
-        "{0}: the kubelet's certificate is not signed by an authority that the controller was given"
-    )]
-    Certificate(String),
-    /// No connection, or it broke.
-    #[error("{0}")]
-    Connection(String),
-    /// An answer, but not this one.
-    #[error("the kubelet answers {status}{hint}")]
-    Refused {
-        /// With which status.
-        status: StatusCode,
-        /// What that means.
-        hint: &'static str,
-    },
-    /// No answer in time.
-    #[error("the kubelet does not answer within {} s", ANSWER_WITHIN.as_secs())]
-    Silence,
-    /// An answer that is none.
-    #[error("the kubelet's answer cannot be read: {0}")]
-    Unreadable(String),
-}
-
 /// A node, and where its kubelet answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kubelet {
@@ -94,14 +59,6 @@ pub struct Kubelet {
     pub name: String,
     /// Host and port.
     pub address: String,
-}
-
-/// Which certificates of kubelets are taken.
-enum Trusted {
-    /// Those of these authorities; where there are none, of those that the operating system trusts.
-    Signed(Option<Vec<Vec<u8>>>),
-    /// Any.
-    All,
 }
 
 /// How kubelets are reached.
@@ -112,35 +69,53 @@ pub struct Kubelets {
     token: Mutex<Option<(HeaderValue, Timestamp)>>,
 }
 
+/// What kubelets are asked with in one round.
+pub struct Asking {
+    client: HttpClient<Connector, Empty<bytes::Bytes>>,
+    token: HeaderValue,
+}
+
 impl Kubelets {
     /// As the options say.
     ///
     /// # Errors
-    /// If there is no authority to trust, or its certificates are none.
-    pub async fn new(client: Client, clock: Clock, options: &Options) -> anyhow::Result<Self> {
-        let trusted = match &options.kubelet_certificate_authority {
-            _ if options.kubelet_insecure_tls => Trusted::All,
-            Some(pem) => Trusted::Signed(Some(certificates(pem)?)),
-            None => Trusted::Signed(Config::infer().await?.root_cert),
-        };
+    /// If the certificates of the authorities are none.
+    pub fn new(client: Client, clock: Clock, options: &Options) -> anyhow::Result<Self> {
         Ok(Self {
             client,
             clock,
-            trusted,
+            trusted: Trusted::of(options)?,
             token: Mutex::default(),
         })
     }
 
-    /// All nodes that are ready: the others' kubelets do not answer.
+    /// What a round begins with: all nodes that are ready (the others' kubelets do not answer), and what they are asked
+    /// with.
     ///
     /// # Errors
-    /// If the API server does not tell them.
-    pub async fn nodes(&self) -> Result<Vec<Kubelet>, KubeletError> {
+    /// If the API server does not give it.
+    pub async fn begin(&self) -> Result<(Asking, Vec<Kubelet>), Trouble> {
+        let nodes = self.nodes().await.map_err(logged(Trouble::NoNodes))?;
+        Ok((self.asking().await?, nodes))
+    }
+
+    async fn asking(&self) -> Result<Asking, Trouble> {
+        let token = self.token().await?;
+        let connector = tls::connector(&self.trusted).await;
+        let connector = connector.map_err(logged(Trouble::UnknownAuthority))?;
+        // Connections are not kept for the next round: the kubelet closes them before.
+        let client = HttpClient::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        Ok(Asking { client, token })
+    }
+
+    async fn nodes(&self) -> Result<Vec<Kubelet>, ApiFailure> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let mut params = ListParams::default().limit(PAGE);
         let mut found = Vec::new();
         loop {
-            let page = nodes.list(&params).await.map_err(at("listing nodes"))?;
+            let page = nodes.list(&params).await?;
             found.extend(page.items.iter().filter_map(kubelet));
             match page.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) => params = params.continue_token(&next),
@@ -149,53 +124,8 @@ impl Kubelets {
         }
     }
 
-    /// What one kubelet tells.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub async fn summary(&self, kubelet: &Kubelet) -> Result<NodeSummary, KubeletError> {
-        let token = self.token().await?;
-        let answer = tokio::time::timeout(ANSWER_WITHIN, self.ask(kubelet, token));
-        answer.await.map_err(|_| KubeletError::Silence)?
-    }
-
-    async fn ask(
-        &self,
-        kubelet: &Kubelet,
-        token: HeaderValue,
-    ) -> Result<NodeSummary, KubeletError> {
-        let url = format!("https://{}/", kubelet.address);
-        let url = url
-            .parse()
-            .map_err(|_| KubeletError::Connection(format!("{url} is no address")))?;
-        let mut config = Config::new(url);
-        match &self.trusted {
-            Trusted::Signed(authorities) => config.root_cert.clone_from(authorities),
-            Trusted::All => config.accept_invalid_certs = true,
-        }
-        let client = Client::try_from(config).map_err(|error| connection(&error))?;
-        let request = Request::get("/stats/summary")
-            .header(AUTHORIZATION, token)
-            .body(Body::empty())
-            .map_err(|error| connection(&error))?;
-        let (head, body) = match client.send(request).await {
-            Ok(response) => response.into_parts(),
-            Err(error) => return Err(connection(&error)),
-        };
-        if head.status != StatusCode::OK {
-            return Err(KubeletError::Refused {
-                status: head.status,
-                hint: hint(head.status),
-            });
-        }
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await;
-        let body = body.map_err(|error| KubeletError::Unreadable(error.to_string()))?;
-        serde_json::from_slice(&body.to_bytes())
-            .map_err(|error| KubeletError::Unreadable(error.to_string()))
-    }
-
     /// A token of the account that may do nothing else.
-    async fn token(&self) -> Result<HeaderValue, KubeletError> {
+    async fn token(&self) -> Result<HeaderValue, Trouble> {
         let now = (self.clock)();
         let mut kept = self.token.lock().await;
         if let Some((token, until)) = &*kept
@@ -215,65 +145,53 @@ impl Kubelets {
         let given = accounts
             .create_token_request(USAGE_ACCOUNT, &PostParams::default(), &request)
             .await
-            .map_err(at("asking for a token of service account hubstorage-usage"))?;
+            .map_err(|error| logged(Trouble::NoToken)(ApiFailure::from(error)))?;
         let given = given.status.unwrap_or_default();
         let (Some(token), Some(until)) = (given.token, given.expiration_timestamp) else {
-            return Err(KubeletError::NoToken);
+            return Err(Trouble::NoToken);
         };
         let mut token =
-            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| KubeletError::NoToken)?;
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Trouble::NoToken)?;
         token.set_sensitive(true);
         *kept = Some((token.clone(), until.0 - TOKEN_SPARE));
         Ok(token)
     }
 }
 
-fn at(what: &'static str) -> impl FnOnce(kube::Error) -> KubeletError {
-    move |error| KubeletError::ApiServer {
-        what,
-        source: error.into(),
+impl Asking {
+    /// What one kubelet tells.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn summary(&self, kubelet: &Kubelet) -> Result<NodeSummary, Trouble> {
+        let answer = tokio::time::timeout(ANSWER_WITHIN, self.ask(kubelet));
+        answer.await.map_err(|_| Trouble::Unreachable)?
+    }
+
+    async fn ask(&self, kubelet: &Kubelet) -> Result<NodeSummary, Trouble> {
+        let request = Request::get(format!("https://{}/stats/summary", kubelet.address))
+            .header(AUTHORIZATION, self.token.clone())
+            .body(Empty::new())
+            .map_err(|_| Trouble::Unreachable)?;
+        let response = self.client.request(request).await;
+        let (head, body) = response.map_err(|error| tls::trouble(&error))?.into_parts();
+        match head.status {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => return Err(Trouble::Unauthorized),
+            StatusCode::FORBIDDEN => return Err(Trouble::Forbidden),
+            _ => return Err(Trouble::Refused),
+        }
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await;
+        let body = body.map_err(|_| Trouble::Unreadable)?.to_bytes();
+        serde_json::from_slice(&body).map_err(|_| Trouble::Unreadable)
     }
 }
 
-fn hint(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            ": it takes no tokens of service accounts (authentication.webhook.enabled of its configuration)"
-        }
-        StatusCode::FORBIDDEN => {
-            ": service account hubstorage-usage may not get nodes/stats, or the kubelet does not ask who may (authorization.mode of its configuration)"
-        }
-        _ => "",
-    }
-}
-
-/// With what is beneath: the library says of every trouble that it could not connect.
-fn connection(error: &dyn std::error::Error) -> KubeletError {
-    let mut words = error.to_string();
-    let mut beneath = error.source();
-    while let Some(error) = beneath {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            _ = write!(words, ": {more}");
-        }
-        beneath = error.source();
-    }
-    match words.contains("certificate") {
-        true => KubeletError::Certificate(words),
-        false => KubeletError::Connection(words),
-    }
-}
-
-fn certificates(pem: &str) -> anyhow::Result<Vec<Vec<u8>>> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject as _;
-    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .map(|read| read.map(|certificate| certificate.to_vec()))
-        .collect::<Result<Vec<_>, _>>();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => anyhow::bail!("--kubelet-certificate-authority holds no PEM certificate"),
-        Err(error) => anyhow::bail!("--kubelet-certificate-authority is no PEM: {error}"),
+/// The API server's own words are for the log.
+fn logged<E: std::fmt::Display>(trouble: Trouble) -> impl FnOnce(E) -> Trouble {
+    move |error| {
+        tracing::warn!(%error, "{trouble}");
+        trouble
     }
 }
 

@@ -21,7 +21,7 @@ impl fmt::Debug for HomeMetrics {
     }
 }
 
-type Figure = fn(&VolumeUsage) -> Option<u64>;
+type Figure = fn(&VolumeUsage) -> u64;
 
 impl Collector for HomeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -38,10 +38,9 @@ impl Collector for HomeMetrics {
             let mut metric =
                 encoder.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
             for (namespace, claim, usage) in known.measurements.claims() {
-                let Some(bytes) = figure(usage) else { continue };
                 let labels = [("namespace", namespace), ("claim", claim)];
                 let family = metric.encode_family(&labels)?;
-                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                let bytes = i64::try_from(figure(usage)).unwrap_or(i64::MAX);
                 ConstGauge::new(bytes).encode(family)?;
             }
         }

@@ -3,16 +3,17 @@
 
 mod kubelets;
 mod metrics;
+mod silence;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
 use futures::channel::mpsc;
 use futures::{StreamExt as _, stream};
-use hubstorage_core::api::{HubStorage, Mode};
-use hubstorage_core::homes::{Measurements, NodeSummary};
+use hubstorage_core::api::{HomeUsage, HubStorage, Mode};
+use hubstorage_core::homes::{HomeClaim, Measurements, NodeSummary};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
@@ -23,26 +24,31 @@ use super::{Context, Stores};
 
 pub use kubelets::Kubelets;
 pub use metrics::HomeMetrics;
+pub use silence::{Nodes, Trouble};
 
-/// Kubelets that are asked at once. An answer of one is up to some megabytes.
-const AT_ONCE: usize = 4;
+use silence::Silence;
 
-/// Rounds in which no node answers until that is told: one may be a network that has just moved.
-const SILENT_ROUNDS: u8 = 3;
+/// Kubelets that are asked at once. An answer of one is up to some megabytes, and this process has little memory.
+const AT_ONCE: usize = 2;
 
 /// Options of `hubstorage controller` about kubelets.
 #[derive(Args, Debug)]
+#[group(id = "usage")]
 pub struct Options {
-    /// How often kubelets are asked how full users' homes are, in seconds. They look themselves once a minute.
+    /// How often kubelets are asked how full users' homes are, in seconds. They look themselves every minute or two.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=3600), env = "HUBSTORAGE_USAGE_INTERVAL")]
     usage_interval: u16,
 
     /// Certificates, as PEM, of the authorities that sign kubelets' certificates. Default: the cluster's.
-    #[arg(long, env = "HUBSTORAGE_KUBELET_CERTIFICATE_AUTHORITY")]
+    #[arg(
+        long,
+        env = "HUBSTORAGE_KUBELET_CERTIFICATE_AUTHORITY",
+        conflicts_with = "kubelet_insecure_tls"
+    )]
     kubelet_certificate_authority: Option<String>,
 
     /// Takes whatever certificate a kubelet shows. Whoever answers in its place may tell any home to be full, and gets
-    /// a token for ten minutes that reads the statistics of nodes, and nothing else.
+    /// a token for ten minutes that reads the statistics of nodes.
     #[arg(long, env = "HUBSTORAGE_KUBELET_INSECURE_TLS")]
     kubelet_insecure_tls: bool,
 }
@@ -63,22 +69,11 @@ pub struct Usage {
 #[derive(Default)]
 struct Known {
     measurements: Measurements,
-    /// Rounds in a row in which there were nodes, and none answered.
-    silent: u8,
-    /// Whether any node tells; why not, if none does.
-    nodes: Nodes,
-}
-
-/// Whether nodes tell how full homes are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Nodes {
-    /// This process has not asked, or not often enough.
-    #[default]
-    NotKnown,
-    /// Some do.
-    Tell,
-    /// None does, for this reason.
-    AreSilent(String),
+    silence: Silence,
+    /// What was told of homes last, by namespace and claim.
+    told: HashMap<String, HashMap<String, HomeUsage>>,
+    /// Namespaces of which something is new in this round.
+    news: BTreeSet<String>,
 }
 
 /// Whose homes are to be looked at again.
@@ -95,38 +90,76 @@ impl Usage {
         (Arc::new(usage), receiver)
     }
 
-    /// How full a claim is, in percent, if a node has told of it lately.
-    pub fn of(&self, namespace: &str, claim: &str) -> Option<i32> {
+    /// How full a home is, in percent, if a node has told of it lately, and of its volume as large as it is now.
+    pub fn of(&self, namespace: &str, claim: &HomeClaim) -> Option<i32> {
         self.locked().measurements.percent(namespace, claim)
+    }
+
+    /// What this process has told last of the homes in a namespace, by claim: also of users who have no HubUser.
+    pub fn told(&self, namespace: &str) -> HashMap<String, HomeUsage> {
+        let known = self.locked();
+        known.told.get(namespace).cloned().unwrap_or_default()
+    }
+
+    /// This is told of the homes in a namespace now.
+    pub fn tells<'u>(&self, namespace: &str, usage: impl Iterator<Item = &'u HomeUsage>) {
+        let told = usage.map(|usage| (usage.claim.clone(), usage.clone()));
+        let told: HashMap<String, HomeUsage> = told.collect();
+        self.locked().told.insert(namespace.to_owned(), told);
     }
 
     /// Whether nodes tell.
     pub fn nodes(&self) -> Nodes {
-        self.locked().nodes.clone()
+        self.locked().silence.nodes()
     }
 
-    /// Takes in what the nodes told in one round, each by name; none, where there was nobody to ask.
-    pub fn take<E: ToString>(&self, answers: &[(String, Result<NodeSummary, E>)], stores: &Stores) {
-        let mut news = BTreeSet::new();
+    /// A round begins: what is told in it is of claims as they are now.
+    pub fn begin(&self, stores: &Stores) {
         let mut known = self.locked();
-        known.measurements.begin();
-        for (node, summary) in answers {
-            let Ok(summary) = summary else { continue };
-            for (namespace, name, usage) in summary.claims() {
-                let claim = ObjectRef::new(name).within(namespace);
-                let claim = stores.claims.get(&claim);
-                let home = claim.as_ref().and_then(|claim| claim.home());
-                let Some(size) = home.and_then(|home| home.capacity.as_ref()) else {
-                    continue;
-                };
-                let measurements = &mut known.measurements;
-                if measurements.tell(node, namespace, name, size, usage) {
-                    news.insert(namespace.to_owned());
-                }
+        let claims = stores.claims.state();
+        let claims: HashMap<(&str, &str), &HomeClaim> = claims
+            .iter()
+            .filter_map(|claim| {
+                let home = claim.home()?;
+                Some(((claim.namespace(), &*home.name), home))
+            })
+            .collect();
+        known
+            .measurements
+            .begin(|namespace, name| claims.get(&(namespace, name)).copied());
+        known.silence.begin();
+    }
+
+    /// A node told this, or nothing for that reason. Claims count in `namespaces`.
+    pub fn hear(
+        &self,
+        node: &str,
+        answer: Result<&NodeSummary, Trouble>,
+        namespaces: &BTreeSet<String>,
+        stores: &Stores,
+    ) {
+        let mut known = self.locked();
+        known.silence.hear(node, answer.err());
+        for (pod, namespace, name, usage) in answer.iter().flat_map(|summary| summary.claims()) {
+            if !namespaces.contains(namespace) {
+                continue;
+            }
+            let claim = stores.claims.get(&ObjectRef::new(name).within(namespace));
+            let Some(home) = claim.as_ref().and_then(|claim| claim.home()) else {
+                continue;
+            };
+            let measurements = &mut known.measurements;
+            if measurements.tell((node, pod), namespace, home, usage) {
+                known.news.insert(namespace.to_owned());
             }
         }
-        let nodes = known.heard(answers);
-        let is_other = std::mem::replace(&mut known.nodes, nodes.clone()) != nodes;
+    }
+
+    /// The round is over: whoever has news is told.
+    pub fn end(&self, stores: &Stores) {
+        let mut known = self.locked();
+        let is_other = known.silence.end();
+        let news = std::mem::take(&mut known.news);
         drop(known);
         // Their reader ends with the process.
         for hub in stores.hubs.state_filter(|hub| {
@@ -138,29 +171,13 @@ impl Usage {
         }
     }
 
+    /// Nobody asks any more: what was heard is out of date by the time that somebody does.
+    pub fn forget(&self) {
+        *self.locked() = Known::default();
+    }
+
     fn locked(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    /// Whether nodes tell, after these answers.
-    fn heard<E: ToString>(&mut self, answers: &[(String, Result<NodeSummary, E>)]) -> Nodes {
-        let mut failures = answers
-            .iter()
-            .filter_map(|(_, answer)| answer.as_ref().err());
-        if answers.iter().any(|(_, answer)| answer.is_ok()) {
-            self.silent = 0;
-            return Nodes::Tell;
-        }
-        let Some(why) = failures.next() else {
-            return self.nodes.clone();
-        };
-        self.silent = self.silent.saturating_add(1);
-        match self.silent >= SILENT_ROUNDS {
-            true => Nodes::AreSilent(why.to_string()),
-            false => self.nodes.clone(),
-        }
     }
 }
 
@@ -173,8 +190,10 @@ pub async fn run(
 ) {
     let rounds = async {
         loop {
-            if has_homes(&context) {
-                round(&kubelets, &context).await;
+            let namespaces = namespaces_with_homes(&context);
+            match namespaces.is_empty() {
+                true => context.usage.forget(),
+                false => round(&kubelets, &namespaces, &context).await,
             }
             tokio::time::sleep(interval).await;
         }
@@ -185,32 +204,35 @@ pub async fn run(
     }
 }
 
-fn has_homes(context: &Context) -> bool {
-    let hubs = context.stores.hubs.state();
-    hubs.iter()
-        .any(|hub| hub.spec.home.is_some() && hub.spec.mode != Mode::Paused && context.counts(hub))
+fn namespaces_with_homes(context: &Context) -> BTreeSet<String> {
+    let hubs = context.stores.hubs.state_filter(|hub| {
+        hub.spec.home.is_some() && hub.spec.mode != Mode::Paused && context.counts(hub)
+    });
+    hubs.iter().filter_map(|hub| hub.namespace()).collect()
 }
 
-async fn round(kubelets: &Kubelets, context: &Context) {
-    let nodes = match kubelets.nodes().await {
-        Ok(nodes) => nodes,
-        Err(error) => {
-            tracing::warn!(%error, "the nodes are not known, and so not how full homes are");
-            return;
-        }
-    };
-    let answers = stream::iter(nodes)
-        .map(async |node| {
-            let summary = kubelets.summary(&node).await;
-            context.metrics.kubelet(summary.is_ok());
-            if let Err(error) = &summary {
-                tracing::warn!(node = node.name, %error, "a node does not tell how full homes are");
+async fn round(kubelets: &Kubelets, namespaces: &BTreeSet<String>, context: &Context) {
+    let (usage, stores) = (&context.usage, &context.stores);
+    usage.begin(stores);
+    match kubelets.begin().await {
+        Ok((asking, nodes)) => {
+            let asking = &asking;
+            let answers = stream::iter(nodes).map(async |node| {
+                let answer = asking.summary(&node).await;
+                (node.name, answer)
+            });
+            let mut answers = std::pin::pin!(answers.buffer_unordered(AT_ONCE));
+            while let Some((node, answer)) = answers.next().await {
+                context.metrics.kubelet(answer.is_ok());
+                usage.hear(
+                    &node,
+                    answer.as_ref().map_err(|trouble| *trouble),
+                    namespaces,
+                    stores,
+                );
             }
-            (node.name, summary)
-        })
-        .buffer_unordered(AT_ONCE);
-    let mut answers: Vec<_> = answers.collect().await;
-    // What is told of several that fail stays the same.
-    answers.sort_by(|(one, _), (other, _)| one.cmp(other));
-    context.usage.take(&answers, &context.stores);
+        }
+        Err(trouble) => usage.hear("", Err(trouble), namespaces, stores),
+    }
+    usage.end(stores);
 }

@@ -1,52 +1,62 @@
-//! `HomesWithinLimit`: whether users' homes are as large as declared. Pure.
+//! `HomesWithinLimit`, whether users' homes are as large as declared, and `HomesHaveRoom`, whether they are not full.
+//! Pure.
 
 use std::str::FromStr as _;
 
 use hubstorage_core::api::{
-    ConditionStatus, ConditionType, HomeCount, HomesStatus, HubStorage, Mode, Reason, Verdict,
+    ConditionStatus, ConditionType, Home, HomesStatus, HubStorage, Mode, Reason, Verdict,
 };
-use hubstorage_core::homes::FINDINGS_IN_ORDER;
+use hubstorage_core::homes::{FINDINGS_IN_ORDER, FULL};
 
 use crate::controller::Step;
 use crate::controller::step::not_reached;
 
 use ConditionStatus::{False, True, Unknown};
-use ConditionType::HomesWithinLimit;
+use ConditionType::{HomesHaveRoom, HomesWithinLimit};
 
 /// Claims of one trouble that are told; `status.homes` has more of them.
 const TOLD: usize = 3;
 
-/// The verdict on a hub whose reconcile ended in `step`, from what `status.homes` tells; nothing, where no homes are
+/// The verdicts on a hub whose reconcile ended in `step`, from what `status.homes` tells; none, where no homes are
 /// declared.
-pub(super) fn verdict(hub: &HubStorage, step: &Step) -> Option<Verdict> {
+pub(super) fn verdicts(hub: &HubStorage, step: &Step) -> Vec<Verdict> {
     if hub.spec.home.is_none() || hub.spec.mode == Mode::Paused {
-        return None;
+        return Vec::new();
     }
-    if let Some(known) = again(hub) {
-        return Some(known);
+    let known = again(hub);
+    if !known.is_empty() {
+        return known;
     }
-    Some(match step {
+    let of = |type_| match step {
         Step::Done => {
             let message = "not looked at yet";
-            Verdict::new(HomesWithinLimit, Unknown, Reason::Progressing, message)
+            Verdict::new(type_, Unknown, Reason::Progressing, message)
         }
-        _ => not_reached(HomesWithinLimit, step),
-    })
+        _ => not_reached(type_, step),
+    };
+    vec![of(HomesWithinLimit), of(HomesHaveRoom)]
 }
 
 /// The same where somebody has looked at the spec as it is: what was found for an earlier one says nothing of this.
-pub(super) fn again(hub: &HubStorage) -> Option<Verdict> {
-    let home = hub.spec.home.as_ref()?;
-    let homes = hub.status.as_ref()?.homes.as_ref()?;
+pub(super) fn again(hub: &HubStorage) -> Vec<Verdict> {
+    let homes = hub.status.as_ref().and_then(|status| status.homes.as_ref());
+    let Some((home, homes)) = hub.spec.home.as_ref().zip(homes) else {
+        return Vec::new();
+    };
     let is_of_now = Some(homes.observed_generation) == hub.metadata.generation;
     if !is_of_now || hub.spec.mode == Mode::Paused {
-        return None;
+        return Vec::new();
     }
-    let tell = |status, reason, message: String| {
-        Some(Verdict::new(HomesWithinLimit, status, reason, message))
+    vec![within_limit(home, homes), have_room(homes)]
+}
+
+fn within_limit(home: &Home, homes: &HomesStatus) -> Verdict {
+    let tell = |status, reason, words: Vec<String>| {
+        Verdict::new(HomesWithinLimit, status, reason, words.join("; "))
     };
     let told = FINDINGS_IN_ORDER
         .iter()
+        .filter(|reason| **reason != Reason::ClaimFull)
         .filter_map(|reason| some_of(*reason, homes));
     let waits = |number: i32, what: &str| (number > 0).then(|| format!("{number} {what}"));
     let progress = [
@@ -57,25 +67,16 @@ pub(super) fn again(hub: &HubStorage) -> Option<Verdict> {
         homes.overrides_left_out,
         "users have sizes of their own that do not count: status.homes.overrides is full",
     );
-    let unknown = homes.usage_unknown.as_ref();
-    let unknown = unknown.map(|why| format!("no node tells how full homes are: {why}"));
-    // Where none is to grow by itself, nothing depends on it.
-    let is_blind = unknown.is_some() && home.growth.is_some();
-    let besides = progress
-        .into_iter()
-        .flatten()
-        .chain(left_out)
-        .chain(unknown);
-    // Two homes for one server are as large as declared.
-    let is_of_size = |found: &&HomeCount| found.reason != Reason::ClaimDuplicate.to_string();
-    if let Some(worst) = homes.found.iter().find(is_of_size) {
+    let besides = progress.into_iter().flatten().chain(left_out);
+    // Full homes, and two for one server, are as large as declared.
+    let others = [Reason::ClaimFull, Reason::ClaimDuplicate].map(|reason| reason.to_string());
+    let mut of_size = homes.found.iter();
+    if let Some(worst) = of_size.find(|found| !others.contains(&found.reason)) {
         // One that another version knows is a claim to look at, too.
         let reason = Reason::from_str(&worst.reason).unwrap_or(Reason::ClaimGrowthFailed);
-        let words: Vec<String> = told.chain(besides).collect();
-        return tell(False, reason, words.join("; "));
+        return tell(False, reason, told.chain(besides).collect());
     }
     let (status, reason) = match homes.growing {
-        0 if is_blind => (Unknown, Reason::UsageUnknown),
         0 => (True, Reason::Applied),
         _ => (False, Reason::ClaimGrowing),
     };
@@ -84,8 +85,26 @@ pub(super) fn again(hub: &HubStorage) -> Option<Verdict> {
         .map(|max| format!(", {max} at most"))
         .unwrap_or_default();
     let all = format!("homes of {}{most}: {}", home.size, homes.claims);
-    let words: Vec<String> = [all].into_iter().chain(besides).chain(told).collect();
-    tell(status, reason, words.join("; "))
+    let words = [all].into_iter().chain(besides).chain(told);
+    tell(status, reason, words.collect())
+}
+
+fn have_room(homes: &HomesStatus) -> Verdict {
+    let full = some_of(Reason::ClaimFull, homes);
+    let (status, reason) = match (&full, &homes.usage_unknown) {
+        (Some(_), _) => (False, Reason::ClaimFull),
+        (None, Some(_)) => (Unknown, Reason::UsageUnknown),
+        (None, None) => (True, Reason::Applied),
+    };
+    let words: Vec<String> = full
+        .into_iter()
+        .chain(homes.usage_unknown.clone())
+        .collect();
+    let message = match words.is_empty() {
+        true => format!("no home that was looked at stays {FULL} % full"),
+        false => words.join("; "),
+    };
+    Verdict::new(HomesHaveRoom, status, reason, message)
 }
 
 /// The first claims of which this was found, and how many more there are.
@@ -112,7 +131,12 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    /// What is said of the size of homes.
     fn said(homes: Value) -> (ConditionStatus, Reason, String) {
+        said_of(HomesWithinLimit, homes)
+    }
+
+    fn said_of(type_: ConditionType, homes: Value) -> (ConditionStatus, Reason, String) {
         let hub: HubStorage = serde_json::from_value(json!({
             "metadata": {"name": "earth", "generation": 4},
             "spec": {
@@ -127,7 +151,10 @@ mod tests {
             reason,
             message,
             ..
-        } = verdict(&hub, &Step::Done).unwrap();
+        } = verdicts(&hub, &Step::Done)
+            .into_iter()
+            .find(|told| told.type_ == type_)
+            .unwrap();
         (status, reason, message)
     }
 
@@ -190,5 +217,23 @@ mod tests {
         for words in ["claim-6 has a problem", "claim-3", "and 2 more"] {
             assert!(message.contains(words), "{message}");
         }
+    }
+
+    #[test]
+    fn a_full_home_is_as_large_as_declared_and_has_no_room() {
+        let full = known(json!({"claims": 2}), vec![finding("claim-a", "ClaimFull")]);
+        let (status, reason, message) = said(full.clone());
+        assert_eq!((status, reason), (True, Reason::Applied));
+        assert!(!message.contains("claim-a"), "{message}");
+        let (status, reason, message) = said_of(HomesHaveRoom, full);
+        assert_eq!((status, reason), (False, Reason::ClaimFull));
+        assert_eq!(message, "claim-a has a problem");
+
+        let blind = json!({"claims": 2, "usageUnknown": "no node tells"});
+        let (status, reason, message) = said_of(HomesHaveRoom, known(blind, vec![]));
+        assert_eq!((status, reason), (Unknown, Reason::UsageUnknown));
+        assert_eq!(message, "no node tells");
+        let (status, ..) = said_of(HomesHaveRoom, known(json!({"claims": 2}), vec![]));
+        assert_eq!(status, True);
     }
 }

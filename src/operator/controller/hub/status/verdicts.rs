@@ -15,8 +15,8 @@ use crate::controller::{Context, Step, vending};
 
 use ConditionStatus::{False, True};
 use ConditionType::{
-    BucketsReady, HomesWithinLimit, IsolationReady, LifecycleApplied, Ready, Reconciling,
-    RoleReady, Stalled,
+    BucketsReady, HomesHaveRoom, HomesWithinLimit, IsolationReady, LifecycleApplied, Ready,
+    Reconciling, RoleReady, Stalled,
 };
 
 /// How the whole hub stands, its buckets and its role: what waits goes before what stalls, since it is tried again sooner, and
@@ -182,7 +182,7 @@ fn from_memory(
         .into_iter()
         .chain(vending)
         .chain([injection])
-        .chain(homes::verdict(hub, step))
+        .chain(homes::verdicts(hub, step))
         .collect()
 }
 
@@ -205,11 +205,12 @@ fn summary(step: &Step, buckets: &[&str], parts: &[Verdict]) -> Vec<Verdict> {
 }
 
 /// Whether `Ready` waits for this part. Nodes come and go, servers that were missed run until
-/// somebody restarts them, and one user's volume may be too large for good: what the hub declares
+/// somebody restarts them, and one user's volume may be too large or full for good: what the hub declares
 /// stands meanwhile, and nobody's deployment is to wait for any of them.
 fn holds_back(part: &Verdict) -> bool {
     let passes = matches!(part.reason, Reason::AgentsUnavailable | Reason::NotInjected);
-    part.status == False && !passes && part.type_ != HomesWithinLimit
+    let is_of_homes = matches!(part.type_, HomesWithinLimit | HomesHaveRoom);
+    part.status == False && !passes && !is_of_homes
 }
 
 fn buckets(step: &Step, outcomes: &[BucketOutcome]) -> Verdict {
