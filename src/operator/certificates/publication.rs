@@ -22,7 +22,12 @@ use crate::manifests::{CLAIM_WEBHOOK, POD_WEBHOOK, SERVE_SERVICE, WEBHOOK_CONFIG
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookState {
     /// It is registered with our authority.
-    Registered(Address),
+    Registered {
+        /// Where it is called.
+        address: Address,
+        /// Whether it is called for users' claims, too: a registration of an older version is not.
+        for_claims: bool,
+    },
     /// It is not registered.
     Missing,
     /// It is registered, and our authority could not be written, or has not been yet.
@@ -177,7 +182,10 @@ async fn ensure_webhook(client: &Client, bundle: &str) -> anyhow::Result<Webhook
             .await
             .with_context(what)?;
     }
-    Ok(WebhookState::Registered(address(&pods.client_config)))
+    Ok(WebhookState::Registered {
+        address: address(&pods.client_config),
+        for_claims: ours.iter().any(|webhook| webhook.name == CLAIM_WEBHOOK),
+    })
 }
 
 fn address(called: &WebhookClientConfig) -> Address {

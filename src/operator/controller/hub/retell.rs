@@ -35,7 +35,7 @@ pub async fn retell(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Reque
             missed::tell(&hub, &missed, &context).await;
             status::again(&hub, &missed, &context)
         }
-        false => status::apart(&hub),
+        false => status::apart(&hub, &context),
     };
     match status::rewrite(&hub, told, &context).await {
         // Its newer version is on its way here, and is told then.

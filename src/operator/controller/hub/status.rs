@@ -252,8 +252,8 @@ pub fn again(hub: &HubStorage, missed: &[MissedPod], context: &Context) -> Vec<V
 }
 
 /// What does not depend on the store, of any other hub.
-pub fn apart(hub: &HubStorage) -> Vec<Verdict> {
-    homes::again(hub)
+pub fn apart(hub: &HubStorage, context: &Context) -> Vec<Verdict> {
+    homes::again(hub, *context.webhook.borrow())
 }
 
 /// Writes what is told anew into the conditions; the others stay.

@@ -1,5 +1,6 @@
 //! The objects that tests begin with.
 
+use hubstorage::certificates::{Address, WebhookState};
 use hubstorage_core::api::{
     HubStorage, STAMP_ANNOTATION, StorageProvider, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
@@ -122,3 +123,9 @@ pub const HUB_ACCOUNT: &str = "system:serviceaccount:earth:hub";
 fn parse<K: serde::de::DeserializeOwned>(object: Value) -> K {
     serde_json::from_value(object).unwrap()
 }
+
+/// A webhook as this version registers it.
+pub const REGISTERED: WebhookState = WebhookState::Registered {
+    address: Address::Service,
+    for_claims: true,
+};

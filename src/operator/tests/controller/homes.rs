@@ -1,11 +1,12 @@
 //! `spec.home`: volumes of users that grow, and those that do not.
 
+use hubstorage::certificates::{Address, WebhookState};
 use hubstorage_cloud::memory::Behaviour;
 use hubstorage_core::api::{ConditionType, HubStorage, HubUser, Reason};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
-use crate::fixtures::{home, hub_with, storage_class};
+use crate::fixtures::{REGISTERED, home, hub_with, storage_class};
 use crate::world::World;
 
 use ConditionType::{HomesWithinLimit, Ready};
@@ -287,4 +288,25 @@ async fn the_second_hub_of_a_namespace_lets_nothing_grow() {
     world.settle().await;
     assert_eq!(asks_for(&world, &claim), "10Gi");
     assert!(homes(&world).is_some());
+}
+
+#[tokio::test]
+async fn a_registration_without_the_webhook_for_claims_is_told_until_it_has_one() {
+    let hub = hub(json!({}));
+    let mut world = world(&hub, &[&home("claim-bob", "bob", "10Gi")]);
+    world.webhook_is(WebhookState::Registered {
+        address: Address::Service,
+        for_claims: false,
+    });
+    world.settle().await;
+    let words = [
+        "homes of 10Gi",
+        "no webhook claims.hubstorage.io; install again",
+    ];
+    let reason = Reason::WebhookMissing;
+    world.says(&hub, HomesWithinLimit, "False", reason, &words);
+    assert!(world.is_ready(&hub), "pods are given their storage");
+    world.webhook_is(REGISTERED);
+    world.settle().await;
+    world.says(&hub, HomesWithinLimit, "True", Reason::Applied, &[]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::certificates::WebhookState;
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::memory::{Behaviour, Bucket};
 use hubstorage_core::api::{Capability, ConditionType, Reason, StorageProvider};
@@ -11,7 +11,7 @@ use hubstorage_core::supports::Supports;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use crate::fixtures::{hub, hub_with, namespace, persistent, provider, scratch};
+use crate::fixtures::{REGISTERED, hub, hub_with, namespace, persistent, provider, scratch};
 use crate::world::World;
 
 use ConditionType::{InjectionReady, IsolationReady, Ready, Reconciling, Stalled, VendingReady};
@@ -238,7 +238,7 @@ async fn without_the_webhook_the_hub_is_not_ready_and_with_it_it_is_again() {
         world.settle().await;
         world.says(&hub(), InjectionReady, "False", reason, &[]);
         world.says(&hub(), Ready, "False", reason, &[]);
-        world.webhook_is(WebhookState::Registered(Address::Service));
+        world.webhook_is(REGISTERED);
         world.settle().await;
         assert!(world.is_ready(&hub()));
     }

@@ -278,7 +278,10 @@ async fn when_serve_is_back_the_pods_that_were_missed_meanwhile_are_still_told_o
 #[tokio::test]
 async fn a_webhook_that_is_called_elsewhere_does_not_need_the_service() {
     let mut world = settled().await;
-    world.webhook_is(WebhookState::Registered(Address::Elsewhere));
+    world.webhook_is(WebhookState::Registered {
+        address: Address::Elsewhere,
+        for_claims: true,
+    });
     world.parts_are(Parts {
         serve_is_gone: true,
         agents: None,

@@ -1,6 +1,6 @@
 //! What changes while the store stays as it is: status follows it, and the store is not asked.
 
-use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::certificates::WebhookState;
 use hubstorage::controller::{AgentsGap, Parts};
 use hubstorage::guard::GuardState;
 use hubstorage_cloud::CloudError;
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::fixtures::{HUB_ACCOUNT, hub, notebook, provider};
+use crate::fixtures::{HUB_ACCOUNT, REGISTERED, hub, notebook, provider};
 use crate::world::World;
 
 type News = (&'static str, fn(&World));
@@ -96,7 +96,7 @@ async fn when_all_is_well_again_that_is_told_too() {
         world.guard_is(GuardState::InForce {
             since: world.cloud.now(),
         });
-        world.webhook_is(WebhookState::Registered(Address::Service));
+        world.webhook_is(REGISTERED);
         world.parts_are(Parts::default());
         let pod = notebook("jupyter-bob", "bob", HUB_ACCOUNT);
         if world.server.get(&pod).is_some() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::certificates::WebhookState;
 use hubstorage::controller::usage::HomeMetrics;
 use hubstorage::controller::{Parts, bypasses, homes, hub, provider, users};
 use hubstorage::guard::GuardState;
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::api_server::{ApiServer, Faults, name_of};
 use crate::conditions::{Seen, broken_rules};
-use crate::fixtures::{ACCOUNT, INSTALLATION, PROVIDER, namespace, provider};
+use crate::fixtures::{ACCOUNT, INSTALLATION, PROVIDER, REGISTERED, namespace, provider};
 use crate::process::{Controller, start};
 use crate::store::{Connection, Witness};
 
@@ -66,7 +66,7 @@ impl World {
         let faults = Faults::default();
         let server = ApiServer::new(faults.clone(), Arc::new(move || clock.now()));
         let (guard, _) = watch::channel(GuardState::InForce { since: cloud.now() });
-        let (webhook, _) = watch::channel(WebhookState::Registered(Address::Service));
+        let (webhook, _) = watch::channel(REGISTERED);
         let witness = Witness::new(server.clone());
         let (parts, _) = watch::channel(Parts::default());
         let account = Arc::new(Mutex::new(ACCOUNT.to_owned()));

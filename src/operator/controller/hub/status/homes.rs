@@ -8,8 +8,10 @@ use hubstorage_core::api::{
 };
 use hubstorage_core::homes::{FINDINGS_IN_ORDER, FULL};
 
+use crate::certificates::WebhookState;
 use crate::controller::Step;
 use crate::controller::step::not_reached;
+use crate::manifests::{CLAIM_WEBHOOK, WEBHOOK_CONFIGURATION};
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::{HomesHaveRoom, HomesWithinLimit};
@@ -19,11 +21,11 @@ const TOLD: usize = 3;
 
 /// The verdicts on a hub whose reconcile ended in `step`, from what `status.homes` tells; none, where no homes are
 /// declared.
-pub(super) fn verdicts(hub: &HubStorage, step: &Step) -> Vec<Verdict> {
+pub(super) fn verdicts(hub: &HubStorage, step: &Step, webhook: WebhookState) -> Vec<Verdict> {
     if hub.spec.home.is_none() || hub.spec.mode == Mode::Paused {
         return Vec::new();
     }
-    let known = again(hub);
+    let known = again(hub, webhook);
     if !known.is_empty() {
         return known;
     }
@@ -38,7 +40,7 @@ pub(super) fn verdicts(hub: &HubStorage, step: &Step) -> Vec<Verdict> {
 }
 
 /// The same where somebody has looked at the spec as it is: what was found for an earlier one says nothing of this.
-pub(super) fn again(hub: &HubStorage) -> Vec<Verdict> {
+pub(super) fn again(hub: &HubStorage, webhook: WebhookState) -> Vec<Verdict> {
     let homes = hub.status.as_ref().and_then(|status| status.homes.as_ref());
     let Some((home, homes)) = hub.spec.home.as_ref().zip(homes) else {
         return Vec::new();
@@ -47,10 +49,22 @@ pub(super) fn again(hub: &HubStorage) -> Vec<Verdict> {
     if !is_of_now || hub.spec.mode == Mode::Paused {
         return Vec::new();
     }
-    vec![within_limit(home, homes), have_room(homes)]
+    // In mode Observe they are let in as they are anyway.
+    let admits_all = hub.spec.mode == Mode::Enforce && !is_for_claims(webhook);
+    vec![within_limit(home, homes, admits_all), have_room(homes)]
 }
 
-fn within_limit(home: &Home, homes: &HomesStatus) -> Verdict {
+/// Whether new claims are given a size, or will be in a moment.
+fn is_for_claims(webhook: WebhookState) -> bool {
+    match webhook {
+        WebhookState::Missing => false,
+        WebhookState::AuthorityMismatch => true,
+        WebhookState::Registered { for_claims, .. } => for_claims,
+    }
+}
+
+/// `admits_all`, if new claims are let in as large as somebody asks for.
+fn within_limit(home: &Home, homes: &HomesStatus, admits_all: bool) -> Verdict {
     let tell = |status, reason, words: Vec<String>| {
         Verdict::new(HomesWithinLimit, status, reason, words.join("; "))
     };
@@ -67,7 +81,13 @@ fn within_limit(home: &Home, homes: &HomesStatus) -> Verdict {
         homes.overrides_left_out,
         "users have sizes of their own that do not count: status.homes.overrides is full",
     );
-    let besides = progress.into_iter().flatten().chain(left_out);
+    let open = admits_all.then(|| {
+        format!(
+            "new homes are as large as somebody asks for: MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} has no webhook {CLAIM_WEBHOOK}; \
+             install again"
+        )
+    });
+    let besides = progress.into_iter().flatten().chain(left_out).chain(open);
     // Full homes, and two for one server, are as large as declared.
     let others = [Reason::ClaimFull, Reason::ClaimDuplicate].map(|reason| reason.to_string());
     let mut of_size = homes.found.iter();
@@ -77,6 +97,7 @@ fn within_limit(home: &Home, homes: &HomesStatus) -> Verdict {
         return tell(False, reason, told.chain(besides).collect());
     }
     let (status, reason) = match homes.growing {
+        _ if admits_all => (False, Reason::WebhookMissing),
         0 => (True, Reason::Applied),
         _ => (False, Reason::ClaimGrowing),
     };
@@ -129,7 +150,13 @@ fn some_of(reason: Reason, homes: &HomesStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificates::Address;
     use serde_json::{Value, json};
+
+    const REGISTERED: WebhookState = WebhookState::Registered {
+        address: Address::Service,
+        for_claims: true,
+    };
 
     /// What is said of the size of homes.
     fn said(homes: Value) -> (ConditionStatus, Reason, String) {
@@ -151,7 +178,7 @@ mod tests {
             reason,
             message,
             ..
-        } = verdicts(&hub, &Step::Done)
+        } = verdicts(&hub, &Step::Done, REGISTERED)
             .into_iter()
             .find(|told| told.type_ == type_)
             .unwrap();

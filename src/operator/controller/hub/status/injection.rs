@@ -44,7 +44,10 @@ fn of_webhook(webhook: WebhookState, parts: Parts) -> Option<Gap> {
     match webhook {
         WebhookState::Missing => told(Reason::WebhookMissing),
         WebhookState::AuthorityMismatch => told(Reason::CertificateAuthorityMismatch),
-        WebhookState::Registered(Address::Service) if parts.serve_is_gone => Some((
+        WebhookState::Registered {
+            address: Address::Service,
+            ..
+        } if parts.serve_is_gone => Some((
             Reason::WebhookUnavailable,
             format!(
                 "Service {SYSTEM_NAMESPACE}/{SERVE_SERVICE} has no endpoint that is ready: new pods are given nothing, \
@@ -52,7 +55,7 @@ fn of_webhook(webhook: WebhookState, parts: Parts) -> Option<Gap> {
                  back by themselves."
             ),
         )),
-        WebhookState::Registered(_) => None,
+        WebhookState::Registered { .. } => None,
     }
 }
 
@@ -107,7 +110,10 @@ pub(super) fn some_of(pods: &[String]) -> String {
 mod tests {
     use super::*;
 
-    const REGISTERED: WebhookState = WebhookState::Registered(Address::Service);
+    const REGISTERED: WebhookState = WebhookState::Registered {
+        address: Address::Service,
+        for_claims: true,
+    };
     const GONE: Parts = Parts {
         serve_is_gone: true,
         agents: None,
@@ -138,7 +144,10 @@ mod tests {
         let (reason, message) = said(REGISTERED, GONE, &[]);
         assert_eq!(reason, Reason::WebhookUnavailable);
         assert!(message.contains("hubstorage-system/hubstorage-serve"));
-        let elsewhere = WebhookState::Registered(Address::Elsewhere);
+        let elsewhere = WebhookState::Registered {
+            address: Address::Elsewhere,
+            for_claims: true,
+        };
         assert_eq!(said(elsewhere, GONE, &[]).0, Reason::Applied);
     }
 

@@ -176,13 +176,14 @@ fn from_memory(
     let vending = known
         .provider
         .and_then(|provider| vending::of_hub(hub, step, provider, &guard));
-    let injection = injection::verdict(*context.webhook.borrow(), *context.parts.borrow(), &missed);
+    let webhook = *context.webhook.borrow();
+    let injection = injection::verdict(webhook, *context.parts.borrow(), &missed);
     // Where both are for the same reason, the first says it in full, and Ready repeats that.
     [isolation::verdict(&known)]
         .into_iter()
         .chain(vending)
         .chain([injection])
-        .chain(homes::verdicts(hub, step))
+        .chain(homes::verdicts(hub, step, webhook))
         .collect()
 }
 
