@@ -110,13 +110,7 @@ impl Events {
     ) {
         use ConditionType::{HomesHaveRoom, HomesWithinLimit, InjectionReady, Ready, VendingReady};
         let mut told_reason = None;
-        for type_ in [
-            Ready,
-            VendingReady,
-            InjectionReady,
-            HomesWithinLimit,
-            HomesHaveRoom,
-        ] {
+        for type_ in [Ready, VendingReady, InjectionReady, HomesWithinLimit] {
             let Some(is) = condition(after, type_) else {
                 continue;
             };
