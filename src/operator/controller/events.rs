@@ -108,7 +108,8 @@ impl Events {
         before: &[Condition],
         after: &[Condition],
     ) {
-        use ConditionType::{HomesHaveRoom, HomesWithinLimit, InjectionReady, Ready, VendingReady};
+        // Of full homes each has an event of its own.
+        use ConditionType::{HomesWithinLimit, InjectionReady, Ready, VendingReady};
         let mut told_reason = None;
         for type_ in [Ready, VendingReady, InjectionReady, HomesWithinLimit] {
             let Some(is) = condition(after, type_) else {
