@@ -131,7 +131,7 @@ pub struct HomesStatus {
     #[serde(default, skip_serializing_if = "is_none")]
     pub overrides_left_out: i32,
 
-    /// Why most nodes do not tell how full homes are; not set where they do.
+    /// Why nodes do not tell how full homes are, or half of them and more; not set where more do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub usage_unknown: Option<String>,

@@ -300,7 +300,7 @@ impl Reason {
                 "A home is at least 90 % full, and does not grow by itself: soon its user cannot save any more, and many servers do not start with a full home."
             }
             Self::UsageUnknown => {
-                "Most nodes do not tell how full homes are: none of theirs grows by itself, and nobody is told of them."
+                "At least half of the nodes do not tell how full homes are: none of theirs grows by itself, and nobody is told of them."
             }
             Self::ClaimTooLarge => {
                 "A home is larger than spec.home.maxSize: it was made before, or while the webhook was away."

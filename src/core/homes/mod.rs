@@ -23,17 +23,20 @@ pub use usage::{FULL, Measurements, NodeSummary, SeenHome, VolumeUsage};
 const FINDINGS: usize = 64;
 const OVERRIDES: usize = 512;
 
+/// Findings of each reason that have room in any case.
+const OF_EACH: usize = FINDINGS / FINDINGS_IN_ORDER.len();
+
 /// Entries of `status.homes` of a HubUser, as the schema bounds them.
 const HOMES: usize = 32;
 
-/// What may be found of a claim, what says most about what is to be done first. The first and the last are no matter of
-/// the size that is declared.
+/// What may be found of a claim, what says most about what is to be done first. The last two are no matter of the size
+/// that is declared.
 pub const FINDINGS_IN_ORDER: [Reason; 6] = [
-    Reason::ClaimFull,
     Reason::ClaimGrowthFailed,
     Reason::ClaimNotExpandable,
     Reason::ClaimTooLarge,
     Reason::Observing,
+    Reason::ClaimFull,
     Reason::ClaimDuplicate,
 ];
 
@@ -157,12 +160,10 @@ fn wanted(seen: &SeenHome<'_>, limits: &Limits, home: &Home) -> Option<StorageSi
     }
     let growth = home.growth.as_ref()?;
     let is_full = seen.percent()? >= growth.threshold_percent;
-    // While a volume is being made larger nobody knows how full it will be.
-    let may = *capacity >= claim.requested && claim.requested < *limits.max;
-    (is_full && may).then(|| {
-        let to = claim.requested.plus(&growth.step);
-        to.min(limits.max.clone())
-    })
+    // While a volume is being made larger nobody knows how full it will be. One that is larger than its claim, because
+    // its driver has whole GiB, say, grows from there: a claim that asks for as much as it has gains nothing.
+    let may = *capacity >= claim.requested && capacity < limits.max;
+    (is_full && may).then(|| capacity.plus(&growth.step).min(limits.max.clone()))
 }
 
 /// What is to be done about the claims of a hub whose spec is of this `generation`, where `expansion` tells of each
@@ -265,7 +266,7 @@ fn why_it_stays(seen: &SeenHome<'_>, limits: &Limits, home: &Home) -> Option<Str
     if *capacity < claim.requested {
         return None;
     }
-    if claim.requested >= *limits.max {
+    if capacity >= limits.max {
         return Some(format!("has the {} that it may have", limits.max));
     }
     home.growth
@@ -312,49 +313,53 @@ impl HomesPlan {
         };
         let mut findings: Vec<&HomeFinding> = self.findings.iter().chain(found).collect();
         findings.sort_by_key(|finding| (rank(&finding.reason), &finding.claim));
-        let found = findings.chunk_by(|one, other| one.reason == other.reason);
-        let found = found.map(|of_reason| HomeCount {
+        let chunks = || findings.chunk_by(|one, other| one.reason == other.reason);
+        let found = chunks().map(|of_reason| HomeCount {
             reason: of_reason[0].reason.clone(),
             claims: number(of_reason.len()),
         });
+        let found = found.collect();
+        // A few of each reason, however many there are of another, and then as many as there is room for.
+        let in_order: Vec<(usize, &HomeFinding)> = chunks()
+            .flat_map(|of_reason| of_reason.iter().copied().enumerate())
+            .collect();
+        let (first, more): (Vec<_>, Vec<_>) = in_order
+            .into_iter()
+            .partition(|(index, _)| *index < OF_EACH);
+        let mut findings: Vec<&HomeFinding> = first
+            .into_iter()
+            .chain(more)
+            .map(|(_, finding)| finding)
+            .take(FINDINGS)
+            .collect();
+        findings.sort_by_key(|finding| (rank(&finding.reason), &finding.claim));
         HomesStatus {
             growing: in_steps(self.status.growing.saturating_add(number(asked))),
             awaiting_server: in_steps(self.status.awaiting_server),
-            found: found.collect(),
-            findings: findings.iter().take(FINDINGS).copied().cloned().collect(),
+            found,
+            findings: findings.into_iter().cloned().collect(),
             ..self.status.clone()
         }
     }
 }
 
-/// A finding about a growth that did not come about, for this reason: of a full home that it is full.
-pub fn of_growth(growth: &Growth, reason: Reason, why: &str) -> HomeFinding {
+/// A finding about a growth that did not come about, for this reason: of a full home that it is full, and nothing of one
+/// that is not as full as that.
+pub fn of_growth(growth: &Growth, reason: Reason, why: &str) -> Option<HomeFinding> {
     let (from, to, why) = (&growth.from, &growth.to, shortened(why));
     let message = format!("has {from} instead of {to}: {why}");
-    let full = growth.full.filter(|full| *full >= FULL);
-    let (reason, message) = match full {
-        Some(full) => (
+    let (reason, message) = match growth.full {
+        None => (reason, message),
+        Some(full) if full >= FULL => (
             Reason::ClaimFull,
             format!("is {full} % full, and {message}"),
         ),
-        None => (reason, message),
+        Some(_) => return None,
     };
-    HomeFinding {
+    Some(HomeFinding {
         claim: growth.claim.clone(),
         reason: reason.to_string(),
         message,
-    }
-}
-
-/// What is told of a home that grows because it is full.
-pub fn of_full(growth: &Growth) -> Option<HomeFinding> {
-    growth.full.map(|full| HomeFinding {
-        claim: growth.claim.clone(),
-        reason: Reason::ClaimGrowing.to_string(),
-        message: format!(
-            "is {full} % full, and grows from {} to {}",
-            growth.from, growth.to
-        ),
     })
 }
 

@@ -428,7 +428,7 @@ fn findings_are_bounded_as_the_schema_is() {
         to: size("10Gi"),
         full: None,
     };
-    let refused = of_growth(&growth, Reason::ClaimGrowthFailed, &"quota ".repeat(1000));
+    let refused = of_growth(&growth, Reason::ClaimGrowthFailed, &"quota ".repeat(1000)).unwrap();
     assert!(
         refused.message.len() < 600,
         "the words of others are bounded"
@@ -443,6 +443,27 @@ fn findings_are_bounded_as_the_schema_is() {
     };
     let counts = [count("ClaimGrowthFailed", 1), count("ClaimTooLarge", 100)];
     assert_eq!(status.found, counts, "all of them are counted");
+}
+
+#[test]
+fn however_many_homes_have_one_trouble_some_of_each_are_named() {
+    let claims: Vec<HomeClaim> = (0..100)
+        .map(|number| {
+            let mut claim = sized(&format!("claim-{number:03}"), "60Gi", "60Gi");
+            claim.username = claim.name.clone();
+            claim
+        })
+        .chain([claim("double-1", json!({})), claim("double-2", json!({}))])
+        .collect();
+    let status = status(&planned(&home(json!({})), &[], &claims));
+    assert_eq!(status.findings.len(), FINDINGS);
+    let last = status.findings.last().unwrap();
+    assert_eq!(
+        (last.claim.as_str(), last.reason.as_str()),
+        ("double-1", "ClaimDuplicate")
+    );
+    let large = &status.findings[..FINDINGS - 1];
+    assert!(large.is_sorted_by_key(|finding| &finding.claim));
 }
 
 mod full;

@@ -31,6 +31,12 @@ const LOOKS: u8 = 3;
 const PODS: usize = 1024;
 const CLAIMS: usize = 64;
 
+/// Longer than a UID, or a time, is.
+const TEXT: usize = 64;
+
+/// What a kubelet makes of -1, with which some drivers tell nothing, and everything beyond: no figure.
+const MOST: u64 = i64::MAX as u64;
+
 /// What a kubelet answers at `/stats/summary`, as far as it is of claims (kubelet API `stats/v1alpha1`, `Summary`): the
 /// rest, some kilobytes of each pod, is skipped unread.
 #[derive(Deserialize, Debug, Clone, Default, PartialEq)]
@@ -79,14 +85,14 @@ struct ClaimReference {
 fn pods<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<PodSummary>, D::Error> {
     list.deserialize_seq(Wanted {
         most: PODS,
-        wanted: |pod: &PodSummary| !pod.volume.is_empty(),
+        wanted: |pod: &PodSummary| !pod.volume.is_empty() && pod.pod_ref.uid.len() <= TEXT,
     })
 }
 
 fn claims<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<VolumeUsage>, D::Error> {
     list.deserialize_seq(Wanted {
         most: CLAIMS,
-        wanted: |volume: &VolumeUsage| volume.pvc_ref.is_some(),
+        wanted: |volume: &VolumeUsage| volume.pvc_ref.is_some() && volume.time.len() <= TEXT,
     })
 }
 
@@ -140,15 +146,16 @@ impl VolumeUsage {
     /// In percent, rounded up: of the bytes that users may use, as `df` has it, or of the inodes.
     fn percent(&self) -> Option<i32> {
         let (used, available) = (self.used_bytes, self.available_bytes);
-        // Nothing left is told by a driver that tells nothing of it, too.
-        let is_told = available > 0 || is_about(used, self.capacity_bytes);
         let most = self.capacity_bytes;
-        let agree = is_told && used <= most && available <= most;
+        // Nothing left is told by a driver that tells nothing of it, too. A full file system of type ext4 has 95 % of its
+        // capacity in use, less inodes and journal: the rest is root's.
+        let is_told = available > 0 || u128::from(used) * 10 >= u128::from(most) * 9;
+        let agree = is_told && used <= most && available <= most && most <= MOST;
         let of_bytes = share(used, used.saturating_add(available)).filter(|_| agree)?;
         let all = self.inodes_used.saturating_add(self.inodes_free);
         let of_inodes = share(self.inodes_used, self.inodes).filter(|_| {
             let agree = is_about(all, self.inodes) && is_about(self.inodes, all);
-            self.inodes_used <= self.inodes && agree
+            self.inodes_used <= self.inodes && self.inodes <= MOST && agree
         });
         Some(of_bytes.max(of_inodes.unwrap_or_default()))
     }
@@ -189,7 +196,7 @@ struct Measurement {
     uid: Box<str>,
     size: StorageSize,
     /// Node and pod that are heard.
-    source: String,
+    source: (Box<str>, Box<str>),
     usage: VolumeUsage,
     looks: u8,
     /// The file system when the volume was smaller: one that has not grown with it is not the volume's own.
@@ -199,11 +206,11 @@ struct Measurement {
 }
 
 impl Measurement {
-    fn of(source: String, claim: &HomeClaim, size: &StorageSize) -> Self {
+    fn of((node, pod): (&str, &str), claim: &HomeClaim, size: &StorageSize) -> Self {
         Self {
             uid: claim.uid.clone(),
             size: size.clone(),
-            source,
+            source: (node.into(), pod.into()),
             usage: VolumeUsage::default(),
             looks: 0,
             outgrown: None,
@@ -236,8 +243,11 @@ impl Measurements {
                     return false;
                 };
                 if known.size != *size {
-                    let was_own = known.looks >= LOOKS && *size > known.size;
-                    known.outgrown = was_own.then_some(known.usage.capacity_bytes);
+                    if *size < known.size {
+                        known.outgrown = None;
+                    } else if known.looks >= LOOKS {
+                        known.outgrown = Some(known.usage.capacity_bytes);
+                    }
                     known.size = size.clone();
                     known.looks = 0;
                 }
@@ -250,7 +260,7 @@ impl Measurements {
     /// A pod on a node has this claim mounted, and the node told this of it; whether that says something new.
     pub fn tell(
         &mut self,
-        (node, pod): (&str, &str),
+        source: (&str, &str),
         namespace: &str,
         claim: &HomeClaim,
         usage: &VolumeUsage,
@@ -259,7 +269,6 @@ impl Measurements {
             return false;
         };
         let before = self.percent(namespace, claim);
-        let source = format!("{node}/{pod}");
         let claims = self.0.entry(namespace.to_owned()).or_default();
         let known = match claims.get_mut(&*claim.name) {
             None => claims
@@ -269,11 +278,14 @@ impl Measurements {
             Some(known) if !known.is_of(claim) => return false,
             // Two volumes of one pod are one claim: they were looked at one after the other.
             Some(known) if known.unseen == 0 => return false,
-            Some(known) if known.source == source => known,
+            Some(known) if (&*known.source.0, &*known.source.1) == source => known,
             // In its first round without a word its source may only be the one that answers later.
             Some(known) if known.unseen < 2 => return false,
             Some(known) => {
-                *known = Measurement::of(source, claim, size);
+                *known = Measurement {
+                    outgrown: known.outgrown,
+                    ..Measurement::of(source, claim, size)
+                };
                 known
             }
         };
@@ -298,7 +310,9 @@ impl Measurements {
     /// Namespace, name and usage of each claim of which a node has told lately.
     pub fn claims(&self) -> impl Iterator<Item = (&str, &str, &VolumeUsage)> {
         self.0.iter().flat_map(|(namespace, claims)| {
-            let own = claims.iter().filter(|(_, known)| known.is_own());
+            let own = claims
+                .iter()
+                .filter(|(_, known)| known.is_own() && known.usage.percent().is_some());
             own.map(|(claim, known)| (namespace.as_str(), claim.as_str(), &known.usage))
         })
     }

@@ -71,7 +71,7 @@ fn a_full_home_grows_by_a_step_and_one_that_is_not_so_full_stays() {
     }
     let growth = &filled(&home, &claim, Some(97), None).growths[0];
     assert_eq!(growth.full, Some(95));
-    let refused = of_growth(growth, Reason::ClaimGrowthFailed, "exceeded quota");
+    let refused = of_growth(growth, Reason::ClaimGrowthFailed, "exceeded quota").unwrap();
     assert_eq!(refused.reason, "ClaimFull");
     assert_eq!(
         refused.message,
@@ -95,6 +95,37 @@ fn a_full_home_grows_up_to_what_it_may_have_and_is_told_from_there_on() {
     // One that is larger for another reason.
     let claim = sized("claim-bob", "20Gi", "20Gi");
     assert_eq!(asked(&filled(&home, &claim, Some(92), None)), [""; 0]);
+}
+
+#[test]
+fn a_volume_that_is_larger_than_its_claim_grows_from_what_it_has() {
+    let home = growing_home(json!({}));
+    // Drivers round up.
+    let rounded = sized("claim-bob", "9500Mi", "15Gi");
+    let home_of_nine = growing_home(json!({"size": "9Gi"}));
+    assert_eq!(
+        asked(&filled(&home_of_nine, &rounded, Some(95), None)),
+        ["17Gi"]
+    );
+    // As it is seen once it asks for that, and has not grown yet.
+    let growing = sized("claim-bob", "17Gi", "15Gi");
+    assert_eq!(asked(&filled(&home, &growing, Some(95), None)), [""; 0]);
+    let most = sized("claim-bob", "10Gi", "50Gi");
+    let plan = filled(&home, &most, Some(95), None);
+    assert_eq!(asked(&plan), [""; 0]);
+    assert_eq!(
+        only_finding(&plan).1,
+        "is 95 % full, and has the 50Gi that it may have"
+    );
+}
+
+#[test]
+fn below_90_percent_a_growth_that_is_refused_is_nothing_to_be_told() {
+    let home = growing_home(json!({"growth": {"thresholdPercent": 80}}));
+    let claim = claim("claim-bob", json!({}));
+    let growth = &filled(&home, &claim, Some(85), None).growths[0];
+    assert_eq!(growth.full, Some(80));
+    assert_eq!(of_growth(growth, Reason::Observing, "mode"), None);
 }
 
 #[test]
@@ -167,12 +198,12 @@ fn a_full_home_that_could_not_be_made_larger_is_neither_as_declared_nor_has_it_r
     is_found(
         &plan,
         &[
-            ("claim-bob", "ClaimFull"),
             ("claim-bob", "ClaimGrowthFailed"),
+            ("claim-bob", "ClaimFull"),
         ],
     );
     let why = "does not grow to 10Gi: no space on the array";
-    let [full, failed] = &*status(&plan).findings else {
+    let [failed, full] = &*status(&plan).findings else {
         panic!("two were found");
     };
     assert_eq!(full.message, format!("is 95 % full, and {why}"));

@@ -75,6 +75,18 @@ fn of_a_node_that_tells_without_end_so_much_is_kept_and_no_more() {
 }
 
 #[test]
+fn of_a_node_that_tells_much_of_little_nothing_is_kept() {
+    let long = "x".repeat(TEXT + 1);
+    let volume = |time: &str| json!({"pvcRef": {"name": "c", "namespace": "earth"}, "time": time});
+    let summary: NodeSummary = serde_json::from_value(json!({"pods": [
+        {"podRef": {"uid": long}, "volume": [volume("1")]},
+        {"podRef": {"uid": "1"}, "volume": [volume(&long)]},
+    ]}))
+    .unwrap();
+    assert_eq!(summary, NodeSummary::default());
+}
+
+#[test]
 fn a_home_is_as_full_as_that_of_which_there_is_less_left() {
     let inodes = |used, free, all| VolumeUsage {
         inodes_used: used,
@@ -99,6 +111,20 @@ fn a_home_is_as_full_as_that_of_which_there_is_less_left() {
             "-1 of them free",
         ),
         (inodes(1000, 500, 1000), Some(10), "full, and free"),
+        (
+            inodes(u64::MAX, u64::MAX, u64::MAX),
+            Some(10),
+            "-1 of all of them",
+        ),
+        (inodes(u64::MAX, 0, u64::MAX), Some(10), "-1 of some"),
+        (
+            VolumeUsage {
+                capacity_bytes: 10_000,
+                ..usage("", 9_489, 0)
+            },
+            Some(100),
+            "ext4, whose rest is root's",
+        ),
         (
             VolumeUsage {
                 available_bytes: 0,
@@ -169,8 +195,13 @@ fn a_file_system_that_did_not_grow_with_its_volume_is_not_the_volumes_own() {
             None
         );
     }
+    // Nor with another server, and then it is.
+    for time in ["1", "2", "3", "4", "5"] {
+        let told = [("2", usage(time, 95, 5))];
+        assert_eq!(round(&mut known, &large, &told), None);
+    }
     assert_eq!(
-        round(&mut known, &large, &[("1", usage("8", 95, 10))]),
+        round(&mut known, &large, &[("2", usage("8", 95, 10))]),
         Some(91)
     );
 }

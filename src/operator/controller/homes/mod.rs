@@ -83,7 +83,10 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
     let usage = &context.usage;
     usage.tells(&namespace, plan.usage.values().flatten());
     let usage_unknown = match context.usage.nodes() {
-        Nodes::NotKnown => told.as_ref().and_then(|told| told.usage_unknown.clone()),
+        Nodes::NotKnown => match &told {
+            Some(told) => told.usage_unknown.clone(),
+            None => Some("no node has been asked yet how full homes are".to_owned()),
+        },
         Nodes::Tell => None,
         Nodes::AreSilent(why) => Some(why),
     };
@@ -91,12 +94,21 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
         usage_unknown: usage_unknown.clone(),
         ..plan.status(asked, found)
     };
-    // By these new claims are admitted: no growth that fails is to keep them from that.
+    // By these new claims are admitted: no growth that fails is to keep them from that. What was found stands until it
+    // is found anew.
     let now = status(0, &[]);
     let overrides = told.as_ref().map(|told| &told.overrides);
     if overrides != Some(&now.overrides) {
-        tell(&hub, told.as_ref(), Some(&now), &context).await?;
-        told = Some(now);
+        let early = match &told {
+            None => now,
+            Some(told) => HomesStatus {
+                overrides: now.overrides,
+                overrides_left_out: now.overrides_left_out,
+                ..told.clone()
+            },
+        };
+        tell(&hub, told.as_ref(), Some(&early), &context).await?;
+        told = Some(early);
     }
     let Grown {
         asked,
@@ -120,8 +132,7 @@ pub async fn reconcile(hub: Arc<HubStorage>, context: Arc<Context>) -> Result<Re
     }))
 }
 
-/// Whether it is tried again what this keeps from being done. A full home that may not grow waits for its user, of whose
-/// tidying nodes tell.
+/// Whether what this keeps from being done is tried again.
 fn waits_for_others(reason: &str) -> bool {
     ![Reason::ClaimDuplicate, Reason::ClaimTooLarge]
         .iter()
@@ -202,7 +213,7 @@ async fn grow(hub: &HubStorage, namespace: &str, plan: &HomesPlan, context: &Con
         if hub.spec.mode == Mode::Observe {
             let would = "mode Enforce would make it grow";
             let finding = homes::of_growth(growth, Reason::Observing, would);
-            grown.found.push(finding);
+            grown.found.extend(finding);
             continue;
         }
         // Whoever has made a mistake takes it back: what has not grown yet is not to.
@@ -212,7 +223,7 @@ async fn grow(hub: &HubStorage, namespace: &str, plan: &HomesPlan, context: &Con
         let now = (context.clock)();
         if let Some(why) = context.refused_growths.of(growth, now) {
             let finding = homes::of_growth(growth, Reason::ClaimGrowthFailed, &why);
-            grown.found.push(finding);
+            grown.found.extend(finding);
             continue;
         }
         match ask_for_more(namespace, growth, context).await {
@@ -243,7 +254,7 @@ async fn grow(hub: &HubStorage, namespace: &str, plan: &HomesPlan, context: &Con
                 };
                 tracing::warn!(namespace, claim = growth.claim, why, "a home does not grow");
                 let finding = homes::of_growth(growth, Reason::ClaimGrowthFailed, &why);
-                grown.found.push(finding);
+                grown.found.extend(finding);
                 context.refused_growths.remember(growth, why, now);
             }
         }

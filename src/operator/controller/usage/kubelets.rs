@@ -70,9 +70,9 @@ pub struct Kubelets {
 }
 
 /// What kubelets are asked with in one round.
-pub struct Asking {
+pub struct Asking<'k> {
+    kubelets: &'k Kubelets,
     client: HttpClient<Connector, Empty<bytes::Bytes>>,
-    token: HeaderValue,
 }
 
 impl Kubelets {
@@ -94,20 +94,22 @@ impl Kubelets {
     ///
     /// # Errors
     /// If the API server does not give it.
-    pub async fn begin(&self) -> Result<(Asking, Vec<Kubelet>), Trouble> {
+    pub async fn begin(&self) -> Result<(Asking<'_>, Vec<Kubelet>), Trouble> {
         let nodes = self.nodes().await.map_err(logged(Trouble::NoNodes))?;
         Ok((self.asking().await?, nodes))
     }
 
-    async fn asking(&self) -> Result<Asking, Trouble> {
-        let token = self.token().await?;
+    async fn asking(&self) -> Result<Asking<'_>, Trouble> {
         let connector = tls::connector(&self.trusted).await;
         let connector = connector.map_err(logged(Trouble::UnknownAuthority))?;
         // Connections are not kept for the next round: the kubelet closes them before.
         let client = HttpClient::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
-        Ok(Asking { client, token })
+        Ok(Asking {
+            kubelets: self,
+            client,
+        })
     }
 
     async fn nodes(&self) -> Result<Vec<Kubelet>, ApiFailure> {
@@ -158,19 +160,21 @@ impl Kubelets {
     }
 }
 
-impl Asking {
+impl Asking<'_> {
     /// What one kubelet tells.
     ///
     /// # Errors
     /// Why it does not.
     pub async fn summary(&self, kubelet: &Kubelet) -> Result<NodeSummary, Trouble> {
-        let answer = tokio::time::timeout(ANSWER_WITHIN, self.ask(kubelet));
+        // Each time: a round may take longer than a token lives.
+        let token = self.kubelets.token().await?;
+        let answer = tokio::time::timeout(ANSWER_WITHIN, self.ask(kubelet, token));
         answer.await.map_err(|_| Trouble::Unreachable)?
     }
 
-    async fn ask(&self, kubelet: &Kubelet) -> Result<NodeSummary, Trouble> {
+    async fn ask(&self, kubelet: &Kubelet, token: HeaderValue) -> Result<NodeSummary, Trouble> {
         let request = Request::get(format!("https://{}/stats/summary", kubelet.address))
-            .header(AUTHORIZATION, self.token.clone())
+            .header(AUTHORIZATION, token)
             .body(Empty::new())
             .map_err(|_| Trouble::Unreachable)?;
         let response = self.client.request(request).await;

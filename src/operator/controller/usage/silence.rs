@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use strum::Display;
 
-/// Rounds in a row in which most nodes tell nothing until that is told: one may be a network that has just moved.
+/// Rounds in a row in which at least half of the nodes tell nothing until that is told: one may be a network that has just moved.
 const ROUNDS: u8 = 3;
 
 /// Why a node tells nothing. Words that stay the same as long as nothing changes: details are in the log.
@@ -53,9 +53,9 @@ pub enum Nodes {
     /// This process has not asked, or not often enough.
     #[default]
     NotKnown,
-    /// Most do.
+    /// More than half do.
     Tell,
-    /// Most do not, for this reason, in words.
+    /// They do not, for this reason, in words.
     AreSilent(String),
 }
 
@@ -107,7 +107,7 @@ impl Silence {
             if self.rounds >= ROUNDS {
                 let who = match self.told {
                     0 => "no node tells",
-                    _ => "most nodes do not tell",
+                    _ => "half of the nodes or more do not tell",
                 };
                 // Of several the first of the list, so that it stays the same whoever fails.
                 let why = self.troubles.values().min();
@@ -172,7 +172,7 @@ mod tests {
         let Nodes::AreSilent(words) = silence.nodes() else {
             panic!("{:?}", silence.nodes());
         };
-        assert!(words.starts_with("most nodes do not tell"), "{words}");
+        assert!(words.starts_with("half of the nodes"), "{words}");
         assert!(words.contains("may not get nodes/stats"), "{words}");
         assert!(words.len() < 512, "as the schema bounds it");
         assert_eq!(round(&mut silence, &[None, None, away]), Nodes::Tell);

@@ -247,6 +247,27 @@ async fn in_mode_observe_a_full_home_is_told_and_stays_and_in_mode_paused_it_sta
 }
 
 #[tokio::test]
+async fn another_users_size_takes_back_nothing_of_what_was_told() {
+    let mut hub = growing();
+    hub.spec.mode = serde_json::from_value(json!("Observe")).unwrap();
+    let mut full = Full::of(hub).await;
+    full.node_insists(95 * GIB / 10, 10 * GIB).await;
+    let eve: HubUser = serde_json::from_value(json!({
+        "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubUser",
+        "metadata": {"name": "eve-has-more", "namespace": "earth"},
+        "spec": {"hubRef": {"name": "earth"}, "username": "eve", "home": {"size": "80Gi"}},
+    }))
+    .unwrap();
+    full.world.server.apply(&eve);
+    full.world.settle().await;
+    let words = ["mode Enforce would make it grow"];
+    full.says_of_room("False", Reason::ClaimFull, &words);
+    let events = full.world.server.events_of("ClaimFull");
+    let times: Vec<_> = events.iter().map(|event| event.times).collect();
+    assert_eq!(times, [1], "{events:?}");
+}
+
+#[tokio::test]
 async fn a_new_home_of_the_same_name_is_not_as_full_as_the_one_before() {
     let mut full = Full::of(growing()).await;
     full.node_insists(89 * GIB / 10, 10 * GIB).await;
@@ -296,7 +317,8 @@ async fn where_no_node_tells_that_is_told_and_a_restart_takes_nothing_back() {
     let mut full = Full::of(growing()).await;
     for _ in 0..2 {
         full.node_says(Err(Trouble::Unreachable)).await;
-        full.says_of_room("True", Reason::Applied, &[]);
+        let words = ["no node has been asked yet"];
+        full.says_of_room("Unknown", Reason::UsageUnknown, &words);
     }
     full.node_says(Err(Trouble::Unreachable)).await;
     let words = ["no node tells how full homes are: the kubelets are not reached"];
