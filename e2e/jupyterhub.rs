@@ -21,6 +21,9 @@ use rest::Rest;
 /// Longer than a pod may take to end: its grace period is KubeSpawner's second.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 
+/// The name of a user's default server.
+const DEFAULT: &str = "";
+
 /// A running hub.
 pub struct Hub {
     rest: Rest,
@@ -75,6 +78,9 @@ pub struct Started {
 pub struct Server {
     /// It can be used.
     pub ready: bool,
+    /// It is over, and the hub remembers its name.
+    #[serde(default)]
+    pub stopped: bool,
     /// Its path on the proxy, the user's name escaped in the hub's own way.
     pub url: String,
     /// What KubeSpawner remembers of it.
@@ -97,9 +103,9 @@ struct User {
 }
 
 impl User {
-    /// The hub gives everybody one server, without a name.
+    /// The server that most users have alone, without a name.
     fn into_server(mut self) -> Option<Server> {
-        self.servers.remove("")
+        self.servers.remove(DEFAULT)
     }
 }
 
@@ -116,9 +122,19 @@ impl Hub {
     /// Starts the user's server and waits until it is ready. The user is made if the hub does not
     /// know them.
     pub async fn start(&self, user: &str, options: &ServerOptions) -> Result<Started> {
+        self.start_named(user, DEFAULT, options).await
+    }
+
+    /// The same of one of the user's named servers.
+    pub async fn start_named(
+        &self,
+        user: &str,
+        server: &str,
+        options: &ServerOptions,
+    ) -> Result<Started> {
         let began = Instant::now();
-        self.request(user, options).await?;
-        let events = self.progress(user).await?;
+        self.request_named(user, server, options).await?;
+        let events = self.progress_of(user, server).await?;
         let took = began.elapsed();
         match events.last() {
             Some(last) if last.ready => Ok(Started { took, events }),
@@ -147,17 +163,17 @@ impl Hub {
 
     /// Asks for the user's server, and returns as soon as the hub has taken note.
     pub async fn request(&self, user: &str, options: &ServerOptions) -> Result<()> {
-        let path = user_path(user);
+        self.request_named(user, DEFAULT, options).await
+    }
+
+    async fn request_named(&self, user: &str, server: &str, options: &ServerOptions) -> Result<()> {
         self.rest
-            .call(Method::POST, &path, None)
+            .call(Method::POST, &user_path(user), None)
             .await?
             .expect(&[StatusCode::CREATED, StatusCode::CONFLICT])?;
+        let path = server_path(user, server);
         self.rest
-            .call(
-                Method::POST,
-                &format!("{path}/server"),
-                Some(&options.to_json()),
-            )
+            .call(Method::POST, &path, Some(&options.to_json()))
             .await?
             .expect(&[StatusCode::CREATED, StatusCode::ACCEPTED])
             .map(drop)
@@ -166,7 +182,11 @@ impl Hub {
     /// Everything that the hub says about a server that is starting, until it is ready or has
     /// failed; the last event tells which.
     pub async fn progress(&self, user: &str) -> Result<Vec<Event>> {
-        let path = format!("{}/server/progress", user_path(user));
+        self.progress_of(user, DEFAULT).await
+    }
+
+    async fn progress_of(&self, user: &str, server: &str) -> Result<Vec<Event>> {
+        let path = format!("{}/progress", server_path(user, server));
         let mut lines = self.rest.lines(&path).await?;
         let mut events = Vec::new();
         while let Some(line) = lines.next().await? {
@@ -187,16 +207,20 @@ impl Hub {
     /// Stops the user's server and waits until the hub has forgotten it; a user without one
     /// is fine.
     pub async fn stop(&self, user: &str) -> Result<()> {
-        let path = format!("{}/server", user_path(user));
+        self.stop_named(user, DEFAULT).await
+    }
+
+    /// The same of one of the user's named servers.
+    pub async fn stop_named(&self, user: &str, server: &str) -> Result<()> {
         self.rest
-            .call(Method::DELETE, &path, None)
+            .call(Method::DELETE, &server_path(user, server), None)
             .await?
             .expect(&[StatusCode::NO_CONTENT, StatusCode::ACCEPTED])?;
         let began = Instant::now();
-        while self.server(user).await?.is_some() {
+        while self.has(user, server).await? {
             if began.elapsed() > STOPS_WITHIN {
                 bail!(
-                    "the server of {user:?} was asked to stop {} s ago and is still there",
+                    "the server {server:?} of {user:?} was asked to stop {} s ago and is still there",
                     STOPS_WITHIN.as_secs()
                 );
             }
@@ -207,11 +231,19 @@ impl Hub {
 
     /// The user's server, starting, running or stopping.
     pub async fn server(&self, user: &str) -> Result<Option<Server>> {
+        Ok(self.user(user).await?.into_server())
+    }
+
+    /// Whether one of the user's servers starts, runs or stops. A named one is known beyond that.
+    async fn has(&self, user: &str, server: &str) -> Result<bool> {
+        let servers = self.user(user).await?.servers;
+        let server = servers.get(server);
+        Ok(server.is_some_and(|server| !server.stopped))
+    }
+
+    async fn user(&self, user: &str) -> Result<User> {
         let answer = self.rest.call(Method::GET, &user_path(user), None).await?;
-        Ok(answer
-            .expect(&[StatusCode::OK])?
-            .json::<User>()?
-            .into_server())
+        answer.expect(&[StatusCode::OK])?.json()
     }
 
     /// All servers, by the names of their users.
@@ -250,6 +282,14 @@ impl Hub {
         let ran = kernel.run(code).await?;
         kernel.shut_down().await?;
         Ok(ran)
+    }
+}
+
+fn server_path(user: &str, server: &str) -> String {
+    let user = user_path(user);
+    match server {
+        DEFAULT => format!("{user}/server"),
+        named => format!("{user}/servers/{}", escaped(named)),
     }
 }
 

@@ -68,6 +68,7 @@ c.JupyterHub.load_roles = [
 
 # -- Servers ----------------------------------------------------------------------------------
 
+c.JupyterHub.allow_named_servers = True
 c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
 c.KubeSpawner.namespace = given("NAMESPACE")
 c.KubeSpawner.image = given("IMAGE")

@@ -272,7 +272,7 @@ async fn sizes_of_homes_are_amounts_of_storage_and_in_order() {
             "\"Clamp\", \"Deny\"",
         ),
         (
-            home(json!({"maxSize": null, "growth": {"step": "1Gi"}})),
+            home(json!({"growth": {"step": "1Gi"}})),
             "spec.home",
             "growth needs maxSize",
         ),

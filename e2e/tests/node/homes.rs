@@ -262,6 +262,75 @@ async fn homes_that_cannot_grow_and_homes_that_there_are_two_of_are_told_and_lef
 }
 
 #[tokio::test]
+async fn each_server_of_a_user_has_a_home_and_more_for_one_user_reaches_them_all() {
+    let cluster = Cluster::enter().await;
+    let hub = &HUB;
+    let spawner = cluster.hub(hub);
+    let (user, named) = ("patty", "lab");
+    let declared = async {
+        let home = json!({"type": "Claim", "size": "300Mi", "maxSize": "400Mi"});
+        cluster.declare_homes(hub, home).await;
+        cluster.until_homes(hub, "True", "Applied").await;
+    };
+    let of_server = |mode: &str| {
+        // By KubeSpawner's own default a server's name is in that of its claim.
+        let claim = json!({"claimName": "claim-{user_server}"});
+        with_home(user, LOCAL, "900Mi")
+            .with("storage_access_modes", json!([mode]))
+            .with(
+                "volumes",
+                json!([{"name": "home", "persistentVolumeClaim": claim}]),
+            )
+    };
+    let sizes = async || {
+        let path = "-o=jsonpath={range .items[*]}{.metadata.name} {.spec.accessModes[0]} {.status.capacity.storage};{end}";
+        let homes = "component=singleuser-storage";
+        cluster
+            .get(&["pvc", "-n", hub.namespace, "-l", homes, path])
+            .await
+    };
+    let shown = async {
+        spawner
+            .start(user, &of_server("ReadWriteOnce"))
+            .await
+            .unwrap();
+        let many = of_server("ReadWriteMany");
+        spawner.start_named(user, named, &many).await.unwrap();
+        let expected = "claim-patty ReadWriteOnce 400Mi;claim-patty--lab ReadWriteMany 400Mi;";
+        assert_eq!(sizes().await, expected);
+        let told = cluster.until_homes(hub, "True", "Applied").await;
+        assert!(!told.contains("another home"), "{told}");
+
+        cluster
+            .apply(&json!({
+                "apiVersion": "hubstorage.io/v1alpha1", "kind": "HubUser",
+                "metadata": {"name": "patty-has-more", "namespace": hub.namespace},
+                "spec": {"hubRef": {"name": "node"}, "username": user, "home": {"size": "500Mi"}},
+            }))
+            .await;
+        cluster
+            .until("both homes to have grown", async || {
+                sizes().await == expected.replace("400Mi", "500Mi")
+            })
+            .await;
+    };
+    let removed = async {
+        let more = [
+            "delete",
+            "hu",
+            "patty-has-more",
+            "-n",
+            hub.namespace,
+            "--ignore-not-found",
+        ];
+        cluster.kubectl(&more).await;
+        spawner.stop_named(user, named).await.unwrap();
+        cluster.remove_homes(hub, &[user]).await;
+    };
+    cluster.without(declared, shown, removed).await;
+}
+
+#[tokio::test]
 async fn a_home_that_runs_full_is_told_and_grows_until_its_user_can_save_again() {
     let cluster = Cluster::enter().await;
     let hub = &HUB;
