@@ -2,10 +2,12 @@
 //!
 //! Five reconcilers, one concern each: [`provider`] keeps StorageProvider status true, [`hub`]
 //! keeps buckets as declared, [`users`] keeps one HubUser for each user that has a pod, [`homes`]
-//! makes users' volumes as large as declared and grows full ones by what [`usage`] asks of kubelets, and [`bypasses`] looks for other ways to the store
-//! than ours, for [`hub`] to tell of. Otherwise they talk through the API server, not to each other.
+//! makes users' volumes as large as declared, and full ones larger by what [`usage`] asks of kubelets,
+//! and [`bypasses`] looks for other ways to the store than ours, for [`hub`] to tell of. Otherwise they
+//! talk through the API server, not to each other.
 
 mod api_failure;
+mod apply_status;
 mod backoff;
 pub mod bypasses;
 mod context;

@@ -10,12 +10,12 @@ use hubstorage_core::api::{
     StorageProvider, StorageProviderStatus, Verdict, check_request, condition, update_conditions,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Patch, PatchParams};
 use kube::core::Duration as KubeDuration;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
+use super::apply_status::{Version, apply_status};
 use super::step::not_ready;
 use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Requeue, Step, vending};
 use crate::providers::refuse_moved;
@@ -269,7 +269,7 @@ async fn write(
         ..status
     };
     let status = serde_json::to_value(ours).map_err(kube::Error::SerdeError)?;
-    apply_status(provider, FIELD_MANAGER, status, context).await?;
+    apply_as(provider, FIELD_MANAGER, status, context).await?;
     context
         .events
         .transition(&provider.object_ref(&()), before, &conditions)
@@ -299,24 +299,17 @@ pub async fn record_lacking(
         })
         .collect();
     let status = json!({"capabilities": capabilities});
-    apply_status(provider, CAPABILITIES_MANAGER, status, context).await
+    apply_as(provider, CAPABILITIES_MANAGER, status, context).await
 }
 
-async fn apply_status(
+async fn apply_as(
     provider: &StorageProvider,
     manager: &str,
     status: serde_json::Value,
     context: &Context,
 ) -> Result<(), kube::Error> {
-    let document = json!({
-        "apiVersion": StorageProvider::api_version(&()),
-        "kind": StorageProvider::kind(&()),
-        "metadata": {"uid": provider.metadata.uid, "resourceVersion": provider.metadata.resource_version},
-        "status": status,
-    });
     let api: Api<StorageProvider> = Api::all(context.client.clone());
-    let params = PatchParams::apply(manager).force();
-    api.patch_status(&provider.name_any(), &params, &Patch::Apply(document))
+    apply_status(&api, provider, Version::AsSeen, manager, status)
         .await
         .map(drop)
 }

@@ -24,6 +24,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
+use super::apply_status::{Version, apply_status};
 use super::step::not_ready;
 use super::{ApiFailure, Context, FIELD_MANAGER, OUTDATED, Requeue};
 
@@ -224,15 +225,9 @@ async fn tell(
         last_vend_time: None,
         homes: Vec::new(),
     };
-    let document = json!({
-        "apiVersion": HubUser::api_version(&()), "kind": HubUser::kind(&()),
-        "metadata": {"uid": user.metadata.uid, "resourceVersion": user.metadata.resource_version},
-        "status": status,
-    });
     let (name, namespace) = (user.name_any(), user.namespace().unwrap_or_default());
     let api: Api<HubUser> = Api::namespaced(context.client.clone(), &namespace);
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&name, &params, &Patch::Apply(document))
+    apply_status(&api, user, Version::AsSeen, FIELD_MANAGER, json!(status))
         .await
         .map_err(failed(&name, &namespace))?;
     // Nobody needs to hear of every user who is in order.
@@ -260,14 +255,9 @@ async fn count(
     if hub.status.as_ref().and_then(|status| status.users) == Some(users) {
         return Ok(());
     }
-    let document = json!({
-        "apiVersion": HubStorage::api_version(&()), "kind": HubStorage::kind(&()),
-        "metadata": {"uid": hub.metadata.uid, "resourceVersion": hub.metadata.resource_version},
-        "status": {"users": users},
-    });
     let api: Api<HubStorage> = Api::namespaced(context.client.clone(), namespace);
-    let params = PatchParams::apply(COUNT_MANAGER).force();
-    api.patch_status(&hub.name_any(), &params, &Patch::Apply(document))
+    let status = json!({"users": users});
+    apply_status(&api, hub, Version::AsSeen, COUNT_MANAGER, status)
         .await
         .map(drop)
         .map_err(|error| UsersError {

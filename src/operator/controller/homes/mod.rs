@@ -20,9 +20,10 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
+use super::apply_status::{Version, apply_status};
 use super::usage::Nodes;
 use super::{ApiFailure, Context, OUTDATED, Requeue};
 
@@ -308,19 +309,13 @@ async fn tell(
         status["homes"] = json!(homes);
     }
     let namespace = hub.namespace().unwrap_or_default();
-    let document = json!({
-        "apiVersion": HubStorage::api_version(&()), "kind": HubStorage::kind(&()),
-        // Without its version: nobody else writes this field, and it may have taken minutes to find out.
-        "metadata": {"uid": hub.metadata.uid},
-        "status": status,
-    });
     let api: Api<HubStorage> = Api::namespaced(context.client.clone(), &namespace);
-    let params = PatchParams::apply(HOMES_MANAGER).force();
     let what = format!(
         "writing status.homes of HubStorage {namespace}/{}",
         hub.name_any()
     );
-    api.patch_status(&hub.name_any(), &params, &Patch::Apply(document))
+    // It may have taken minutes to find out.
+    apply_status(&api, hub, Version::Any, HOMES_MANAGER, status)
         .await
         .map_err(failed(what))?;
     let known = told.map_or(&[][..], |told| &told.findings);

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use hubstorage_core::api::{HomeUsage, HubStorage, HubUser};
 use hubstorage_core::names::{Username, hub_user_name};
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::{HOMES_MANAGER, HomesError, failed};
 use crate::controller::Context;
+use crate::controller::apply_status::{Version, apply_status};
 
 /// Writes `status.homes` of every HubUser of a hub of which it says something else than `usage` of its user.
 pub(super) async fn tell(
@@ -53,22 +53,13 @@ async fn write(
     if !homes.is_empty() {
         status["homes"] = json!(homes);
     }
-    let document = json!({
-        "apiVersion": HubUser::api_version(&()), "kind": HubUser::kind(&()),
-        "metadata": {"uid": user.metadata.uid},
-        "status": status,
-    });
     let api: Api<HubUser> = Api::namespaced(context.client.clone(), namespace);
-    let params = PatchParams::apply(HOMES_MANAGER).force();
-    let name = user.name_any();
-    match api
-        .patch_status(&name, &params, &Patch::Apply(document))
-        .await
-    {
+    match apply_status(&api, user, Version::Any, HOMES_MANAGER, status).await {
         // It is gone, and with it whoever would read this.
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         written => written.map(drop).map_err(failed(format!(
-            "writing status.homes of HubUser {namespace}/{name}"
+            "writing status.homes of HubUser {namespace}/{}",
+            user.name_any()
         ))),
     }
 }

@@ -20,12 +20,12 @@ use hubstorage_core::names::BucketName;
 use hubstorage_core::plan::{Declared, Intent, Remembered};
 use hubstorage_core::settings::Setting;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::missed::MissedPod;
 use super::{BucketOutcome, HubError, RoleOutcome, Round, delete};
+use crate::controller::apply_status::{Version, apply_status};
 use crate::controller::{Context, FIELD_MANAGER, Step};
 
 pub use deletion::deleting;
@@ -358,10 +358,6 @@ fn buckets(
 }
 
 /// Server-side apply of the part of status that is ours; the parts of others stay.
-///
-/// The resource version keeps an old view from being written over a newer one, and over a newer
-/// object of the same name: the API server ignores the UID in a patch of the status of a custom
-/// resource (apiextensions-apiserver, `statusStrategy.PrepareForUpdate`).
 async fn patch(
     hub: &HubStorage,
     status: &HubStorageStatus,
@@ -375,13 +371,5 @@ async fn patch(
     }
     let api: Api<HubStorage> =
         Api::namespaced(context.client.clone(), &hub.namespace().unwrap_or_default());
-    let document = json!({
-        "apiVersion": HubStorage::api_version(&()),
-        "kind": HubStorage::kind(&()),
-        "metadata": {"uid": hub.metadata.uid, "resourceVersion": hub.metadata.resource_version},
-        "status": ours,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&hub.name_any(), &params, &Patch::Apply(document))
-        .await
+    apply_status(&api, hub, Version::AsSeen, FIELD_MANAGER, ours).await
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use strum::Display;
 
-/// Rounds in a row in which at least half of the nodes tell nothing until that is told: one may be a network that has just moved.
+/// Rounds in a row in which at least half of the nodes tell nothing until that is told: one may be a network that has
+/// just moved.
 const ROUNDS: u8 = 3;
 
 /// Why a node tells nothing. Words that stay the same as long as nothing changes: details are in the log.
