@@ -127,7 +127,7 @@ pub enum Reason {
     // About homes.
     /// A home is nearly full, and does not grow by itself.
     ClaimFull,
-    /// No node tells how full homes are.
+    /// At least half of the nodes do not tell how full homes are.
     UsageUnknown,
     /// A home is larger than it may be.
     ClaimTooLarge,

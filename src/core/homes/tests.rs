@@ -410,15 +410,18 @@ fn a_hub_that_is_observed_or_goes_away_or_declares_no_homes_changes_no_claim() {
     assert!(HomeAdmission::of(&paused).is_some(), "as before");
 }
 
+/// Homes of as many users.
+fn a_hundred_too_large() -> impl Iterator<Item = HomeClaim> {
+    (0..100).map(|number| {
+        let mut claim = sized(&format!("claim-{number:03}"), "60Gi", "60Gi");
+        claim.username = claim.name.clone();
+        claim
+    })
+}
+
 #[test]
 fn findings_are_bounded_as_the_schema_is() {
-    let claims: Vec<HomeClaim> = (0..100)
-        .map(|number| {
-            let mut claim = sized(&format!("claim-{number:03}"), "60Gi", "60Gi");
-            claim.username = claim.name.clone();
-            claim
-        })
-        .collect();
+    let claims: Vec<HomeClaim> = a_hundred_too_large().collect();
     let plan = planned(&home(json!({})), &[], &claims);
     let growth = Growth {
         claim: "claim-zoe".to_owned(),
@@ -447,12 +450,7 @@ fn findings_are_bounded_as_the_schema_is() {
 
 #[test]
 fn however_many_homes_have_one_trouble_some_of_each_are_named() {
-    let claims: Vec<HomeClaim> = (0..100)
-        .map(|number| {
-            let mut claim = sized(&format!("claim-{number:03}"), "60Gi", "60Gi");
-            claim.username = claim.name.clone();
-            claim
-        })
+    let claims: Vec<HomeClaim> = a_hundred_too_large()
         .chain([claim("double-1", json!({})), claim("double-2", json!({}))])
         .collect();
     let status = status(&planned(&home(json!({})), &[], &claims));

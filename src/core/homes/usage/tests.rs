@@ -39,6 +39,13 @@ fn round(known: &mut Measurements, claim: &HomeClaim, told: &[(&str, VolumeUsage
     known.percent("earth", claim)
 }
 
+/// A pod has the claim mounted that is 95 % full, and its node looks until that is known.
+fn look_three_times(known: &mut Measurements, claim: &HomeClaim) {
+    for time in ["1", "2", "3"] {
+        round(known, claim, &[("1", usage(time, 95, 5))]);
+    }
+}
+
 #[test]
 fn of_a_nodes_answer_the_claims_are_read_and_nothing_else_is_kept() {
     let summary: NodeSummary = serde_json::from_value(json!({
@@ -172,9 +179,7 @@ fn figures_count_from_the_third_look_since_the_volume_has_its_size() {
 fn nothing_is_known_of_a_volume_that_grows_during_a_round_or_between_two() {
     let mut known = Measurements::default();
     let (small, large) = (claim("1", "100"), claim("1", "200"));
-    for time in ["1", "2", "3"] {
-        round(&mut known, &small, &[("1", usage(time, 95, 5))]);
-    }
+    look_three_times(&mut known, &small);
     assert_eq!(known.percent("earth", &small), Some(95));
     assert_eq!(known.percent("earth", &large), None);
     known.begin(|_, _| Some(&small));
@@ -186,9 +191,7 @@ fn nothing_is_known_of_a_volume_that_grows_during_a_round_or_between_two() {
 fn a_file_system_that_did_not_grow_with_its_volume_is_not_the_volumes_own() {
     let mut known = Measurements::default();
     let (small, large) = (claim("1", "100"), claim("1", "110"));
-    for time in ["1", "2", "3"] {
-        round(&mut known, &small, &[("1", usage(time, 95, 5))]);
-    }
+    look_three_times(&mut known, &small);
     for time in ["4", "5", "6", "7"] {
         assert_eq!(
             round(&mut known, &large, &[("1", usage(time, 95, 5))]),
@@ -210,9 +213,7 @@ fn a_file_system_that_did_not_grow_with_its_volume_is_not_the_volumes_own() {
 fn another_claim_of_the_same_name_has_figures_of_its_own() {
     let mut known = Measurements::default();
     let (full, new) = (claim("1", "100"), claim("2", "100"));
-    for time in ["1", "2", "3"] {
-        round(&mut known, &full, &[("1", usage(time, 95, 5))]);
-    }
+    look_three_times(&mut known, &full);
     assert_eq!(known.percent("earth", &new), None);
     assert_eq!(round(&mut known, &new, &[("2", usage("4", 1, 99))]), None);
 }
@@ -260,9 +261,7 @@ fn figures_of_a_whole_disk_are_none_of_a_home() {
 fn a_home_that_no_node_tells_of_any_more_is_forgotten_and_some_answers_may_be_missing() {
     let mut known = Measurements::default();
     let claim = claim("1", "100");
-    for time in ["1", "2", "3"] {
-        round(&mut known, &claim, &[("1", usage(time, 95, 5))]);
-    }
+    look_three_times(&mut known, &claim);
     for _ in 0..UNSEEN {
         assert_eq!(round(&mut known, &claim, &[]), Some(95));
     }
