@@ -208,11 +208,14 @@ impl HostPod {
         Ok(())
     }
 
-    /// Deletes the pod at once: there is no kubelet that would end it.
+    /// Deletes the pod at once, if the node has not let it go already: there is no kubelet that would
+    /// end it.
     pub async fn delete(&self) -> Result<()> {
-        self.pods
-            .delete(self.name(), &DeleteParams::default().grace_period(0))
-            .await?;
+        let at_once = DeleteParams::default().grace_period(0);
+        match self.pods.delete(self.name(), &at_once).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            deleted => deleted.map(drop)?,
+        }
         files::remove(&self.folder)
     }
 

@@ -6,7 +6,7 @@ use hubstorage_core::names::{Username, hub_user_name};
 use hubstorage_e2e::wait;
 use serde_json::{Value, json};
 
-use crate::hub::{Hub, failed, said, token_of};
+use crate::hub::{CREATOR, Hub, failed, said, token_of};
 use crate::replicas::{POD, replicas};
 
 const ASK: &str =
@@ -154,16 +154,22 @@ async fn a_user_who_is_suspended_before_their_first_server_stays_so() {
 #[tokio::test]
 async fn a_deleted_pods_token_opens_nothing_on_any_replica() {
     let hub = Hub::ready("deleted").await;
-    let alice = hub.pod("alice", "alice").await;
+    let mut pod = hub.notebook("alice", "alice");
+    // Without it the node lets the pod go before both replicas have been asked.
+    pod["metadata"]["finalizers"] = json!(["hubstorage.io/e2e"]);
+    let alice = hub.pod_by(CREATOR, pod).await.unwrap();
     said(&alice, ASK).await;
     let token = token_of(&alice);
     hub.until_everywhere(&token, "Vended").await;
-    // No kubelet ends it, so it stays until it is deleted at once.
-    let delete = ["delete", "pod", "jupyter-alice", "--wait=false"];
-    hub.kubectl(&[&delete[..], &["-n", &hub.namespace]].concat())
-        .await;
+    let on_pod = async |verb: &[&str]| {
+        let object = ["-n", &hub.namespace, verb[0], "pod", "jupyter-alice"];
+        hub.kubectl(&[&object[..], &verb[1..]].concat()).await;
+    };
+    on_pod(&["delete", "--wait=false"]).await;
     hub.until_everywhere(&token, "PodTerminating").await;
 
+    let ended = r#"{"metadata":{"finalizers":null}}"#;
+    on_pod(&["patch", "--type=merge", "-p", ended]).await;
     alice.delete().await.unwrap();
     for replica in replicas(&hub.platform) {
         hub.until("the token to be refused", async || {
