@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::env::LocationVariable;
+use super::subject::{Subject, SubjectKind};
 use crate::lifecycle::{Days, StorageClass};
 use crate::names::{BucketName, Prefix, SharedPrefix};
 use crate::policies::{Access, Granted, Place, Reach};
@@ -104,7 +105,9 @@ impl Bucket {
 
     /// Whether anything is granted to a user who is in these groups.
     pub fn grants_to(&self, is_in: impl Fn(&str) -> bool) -> bool {
-        self.grants.iter().any(|grant| grant.is_for(&is_in))
+        self.grants
+            .iter()
+            .any(|grant| Subject::include(&grant.subjects, &is_in))
     }
 
     /// What the grants let a user reach who has this prefix and is in these groups, where the bucket has
@@ -115,14 +118,20 @@ impl Bucket {
         own: &Prefix,
         is_in: impl Fn(&str) -> bool,
     ) -> Vec<Reach> {
-        let grants = self.grants.iter().filter(|grant| grant.is_for(&is_in));
+        let grants = self
+            .grants
+            .iter()
+            .filter(|grant| Subject::include(&grant.subjects, &is_in));
         grants.map(|grant| grant.reach(bucket, own)).collect()
     }
 
     /// What all the grants together let users reach, of whom one has this prefix. Of two buckets where places and
     /// subjects are the same, everybody lists the same; a group adds nothing where everyone has the place.
     pub fn granted(&self, bucket: &BucketName, own: &Prefix) -> Granted<Places> {
-        let to_everyone = self.grants.iter().filter(|grant| grant.is_for(|_| false));
+        let to_everyone = self
+            .grants
+            .iter()
+            .filter(|grant| Subject::include(&grant.subjects, |_| false));
         let of_everyone: BTreeSet<Option<Place>> =
             to_everyone.clone().map(Grant::shared_place).collect();
         let is_listed_by_all = of_everyone.contains(&Some(Place::Whole));
@@ -181,7 +190,10 @@ impl Bucket {
     /// have something.
     pub fn place(&self, own: &Prefix, is_in: impl Fn(&str) -> bool) -> Option<Place> {
         let own = Place::Own(own.clone());
-        let grants = self.grants.iter().filter(|grant| grant.is_for(&is_in));
+        let grants = self
+            .grants
+            .iter()
+            .filter(|grant| Subject::include(&grant.subjects, &is_in));
         let places: Vec<Option<Place>> = grants.map(Grant::shared_place).collect();
         if self.grants.is_empty() || places.contains(&None) {
             return Some(own);
@@ -322,10 +334,7 @@ pub enum ObjectOwnership {
 fn default_grants() -> Vec<Grant> {
     vec![Grant {
         name: "own".to_owned(),
-        subjects: vec![Subject {
-            kind: SubjectKind::Everyone,
-            name: None,
-        }],
+        subjects: vec![Subject::everyone()],
         scope: Scope::UserPrefix,
         prefix: None,
         permission: Permission::ReadWrite,
@@ -362,18 +371,6 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether it is for a user who is in these groups.
-    fn is_for(&self, is_in: impl Fn(&str) -> bool) -> bool {
-        self.subjects
-            .iter()
-            .any(|subject| match (subject.kind, &subject.name) {
-                (SubjectKind::Everyone, _) => true,
-                (SubjectKind::Group, Some(group)) => is_in(group),
-                // The API server lets no group in that has no name.
-                (SubjectKind::Group, None) => false,
-            })
-    }
-
     /// What it lets a user with this prefix reach, where its bucket has this name.
     fn reach(&self, bucket: &BucketName, own: &Prefix) -> Reach {
         let place = self.shared_place();
@@ -400,31 +397,6 @@ impl Grant {
             (Scope::UserPrefix | Scope::Prefix, _) => None,
         }
     }
-}
-
-/// Whom a grant is for.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[x_kube(validation = Rule::new("(self.kind == 'Group') == has(self.name)")
-    .message("kind Group needs name, and Everyone takes none"))]
-pub struct Subject {
-    /// Everyone: all users of the hub. Group: those whose pod names it in the annotation
-    /// hubstorage.io/groups, which the hub writes.
-    pub kind: SubjectKind,
-    /// With kind Group: its name in the hub, to the letter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
-    pub name: Option<String>,
-}
-
-/// Kind of subject.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-)]
-pub enum SubjectKind {
-    /// Every user of the hub.
-    Everyone,
-    /// The users in a group of the hub.
-    Group,
 }
 
 /// What of a bucket a grant reaches.

@@ -26,12 +26,13 @@ mod hub_storage;
 mod hub_user;
 mod reason;
 mod storage_provider;
+mod subject;
 
 pub use crate::lifecycle::StorageClass;
 pub use bucket::{
     Adoption, Bucket, DeletionPolicy, Encryption, EncryptionType, Grant, InsecureTransport,
-    Lifecycle, Management, ObjectOwnership, Permission, PublicAccess, Scope, Subject, SubjectKind,
-    Transition, Versioning,
+    Lifecycle, Management, ObjectOwnership, Permission, PublicAccess, Scope, Transition,
+    Versioning,
 };
 pub use conditions::{ConditionStatus, ConditionType, Verdict, condition, update_conditions};
 pub use env::{
@@ -55,6 +56,7 @@ pub use storage_provider::{
     IdentityCredentials, RoleManagement, S3Provider, StorageProvider, StorageProviderSpec,
     StorageProviderStatus, Vending, VendingRole,
 };
+pub use subject::{Subject, SubjectKind};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
