@@ -14,6 +14,7 @@
 //! - [`plan`]: declared and observed state to a list of actions.
 //! - [`bypass`]: what users' pods have besides what is vended.
 //! - [`homes`]: how large homes are, may be, and what is done about it.
+//! - [`shared`]: folders that users share.
 //! - [`hubs`]: which HubStorage of a namespace counts.
 //! - [`injection`]: what a user pod is given when it is admitted.
 
@@ -29,5 +30,6 @@ pub mod plan;
 pub mod policies;
 pub mod roles;
 pub mod settings;
+pub mod shared;
 mod statements;
 pub mod supports;

@@ -33,6 +33,7 @@ mod refusals;
 mod replicas;
 mod revocation;
 mod secrets;
+mod shared;
 mod steady;
 mod tokens;
 mod user_code;

@@ -73,7 +73,13 @@ impl Cluster {
     }
 
     /// The same of any condition.
-    async fn until_told(&self, hub: &hub::Hub, type_: &str, status: &str, reason: &str) -> String {
+    pub async fn until_told(
+        &self,
+        hub: &hub::Hub,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> String {
         let told = std::sync::Mutex::new(String::new());
         let what = format!("{type_} to be {status} ({reason})");
         self.until(&what, async || {

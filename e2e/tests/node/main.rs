@@ -19,4 +19,5 @@ mod homes;
 mod metadata;
 mod outages;
 mod release;
+mod shared;
 mod story;

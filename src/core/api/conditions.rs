@@ -31,6 +31,8 @@ pub enum ConditionType {
     IsolationReady,
     /// New user pods are given what they need.
     InjectionReady,
+    /// New user pods are given the shared folders; only where spec.shared is set.
+    MountsReady,
     /// Users' homes are as large as declared; only where spec.home is set.
     HomesWithinLimit,
     /// Users' homes are not full; only where spec.home is set.

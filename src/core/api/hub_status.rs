@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StorageProvider;
 use super::home::HomesStatus;
+use super::shared::SharedFolderStatus;
 use crate::policies::PolicyDocument;
 
 /// What is known of a hub's storage.
@@ -54,6 +55,12 @@ pub struct HubStorageStatus {
     /// Users' homes, where spec.home is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub homes: Option<HomesStatus>,
+
+    /// Shared folders, where spec.shared is set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub shared: Vec<SharedFolderStatus>,
 
     /// What only the vending identity can know.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ use super::env::DeclaredVariable;
 use super::github::GitHub;
 use super::home::Home;
 use super::hub_status::HubStorageStatus;
+use super::shared::{PodPolicy, SharedFolder};
 use crate::names::{BucketName, Prefix, PrefixScheme};
 use crate::policies::{PolicyDocument, PolicyError};
 
@@ -107,6 +108,20 @@ pub struct HubStorageSpec {
     /// Home directories, and how large they may be. Not set: nobody looks at them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Home>,
+
+    /// Folders that users share, such as ~/shared: mounted into their pods, to read or to write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.all(b, a.name == b.name || [a.mountPath, a.?writers.?mountPath.orValue(a.mountPath)].all(p, [b.mountPath, b.?writers.?mountPath.orValue(b.mountPath)].all(q, !(p + '/').startsWith(q + '/')))))")
+        .message("two folders are mounted at the same path, or one within the other: give each a path of its own"))]
+    #[x_kube(validation = Rule::new("self.all(f, !has(f.writers) || !has(f.writers.mountPath) || (!(f.mountPath + '/').startsWith(f.writers.mountPath + '/') && !(f.writers.mountPath + '/').startsWith(f.mountPath + '/')))")
+        .message("writers.mountPath is mountPath, or one is within the other: give writers a path of their own, or leave writers.mountPath out, and they write at mountPath"))]
+    pub shared: Vec<SharedFolder>,
+
+    /// What becomes of user pods that do not keep to what is declared.
+    #[serde(default)]
+    pub policy: PodPolicy,
 }
 
 impl HubStorageSpec {

@@ -25,6 +25,7 @@ mod hub_status;
 mod hub_storage;
 mod hub_user;
 mod reason;
+mod shared;
 mod storage_provider;
 mod subject;
 
@@ -51,6 +52,7 @@ pub use hub_status::{
 pub use hub_storage::{Creator, HubStorage, HubStorageSpec, Mode, Source, UserContainer, Users};
 pub use hub_user::{AccessMode, HubUser, HubUserSpec, HubUserStatus};
 pub use reason::{Reason, troubleshooting};
+pub use shared::{Enforcement, PodPolicy, SharedFolder, SharedFolderStatus, SharedWriters};
 pub use storage_provider::{
     Addressing, AzureProvider, Capability, CapabilityStatus, CredentialsType, GcsProvider,
     IdentityCredentials, RoleManagement, S3Provider, StorageProvider, StorageProviderSpec,

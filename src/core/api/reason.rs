@@ -124,6 +124,13 @@ pub enum Reason {
     AgentsUnavailable,
     /// User pods were created without the webhook. Also the reason of the event on each.
     NotInjected,
+    // About shared folders.
+    /// The claim of a shared folder is not there.
+    ClaimMissing,
+    /// The claim of a shared folder has no volume, or is being deleted.
+    ClaimNotBound,
+    /// Not all pods of a hub could mount the claim of a shared folder as declared.
+    ClaimNotShareable,
     // About homes.
     /// A home is nearly full, and does not grow by itself.
     ClaimFull,
@@ -295,6 +302,15 @@ impl Reason {
             }
             Self::AgentsUnavailable => {
                 "The agent does not run on every node that it is for: pods on the others get no credentials; servers start all the same."
+            }
+            Self::ClaimMissing => {
+                "The claim of a shared folder is not in the namespace of the hub: pods start without that folder."
+            }
+            Self::ClaimNotBound => {
+                "The claim of a shared folder has no volume, or is being deleted: pods that mount it would wait for it, so they start without that folder."
+            }
+            Self::ClaimNotShareable => {
+                "The access modes of a shared folder's claim, or its volume mode, do not let every pod of the hub mount it as declared: pods start without that folder."
             }
             Self::ClaimFull => {
                 "A home is at least 90 % full, and does not grow by itself: soon its user cannot save any more, and many servers do not start with a full home."
@@ -470,6 +486,15 @@ impl Reason {
             }
             Self::AgentsUnavailable => {
                 "`kubectl get pods -n hubstorage-agents -o wide` shows where and why. Credentials come by themselves when the agent is back; no server needs a restart."
+            }
+            Self::ClaimMissing => {
+                "Make the claim in the namespace of the HubStorage, or name another one in spec.shared[].claimName. Servers that start from then on have the folder."
+            }
+            Self::ClaimNotBound => {
+                "`kubectl describe pvc` says what the claim waits for: a volume, a provisioner, or a first pod that mounts it, which you may start and delete again. One that is being deleted goes when no pod has it any more. Servers that start from then on have the folder."
+            }
+            Self::ClaimNotShareable => {
+                "Make a claim whose StorageClass gives volumes that many nodes mount (NFS, EFS, Filestore, CephFS), with access mode ReadWriteMany and volumeMode Filesystem, copy the folder, and name it in spec.shared[].claimName."
             }
             Self::ClaimFull => {
                 "The message says why it stays as it is. Set spec.home.growth, raise spec.home.maxSize for everybody or in a HubUser for this user, or have the user tidy up; it is told until 87 % are used, or less."

@@ -10,6 +10,7 @@ mod declared;
 mod missed;
 mod patch;
 mod pod;
+mod shared;
 mod user_pods;
 
 use std::collections::BTreeMap;
@@ -23,11 +24,12 @@ use crate::api::{
 use crate::names::{BucketName, Groups, Prefix, PrefixScheme, Username};
 use patch::{ContainerPatch, PodPatch};
 use pod::EnvEntry;
+use shared::Mountable;
 
 pub use json_patch::Patch;
 pub use missed::{is_missed, is_stamped};
 pub use pod::SentPod;
-pub use user_pods::{InvalidSelector, UserPods, WrittenByUser};
+pub use user_pods::{DASK_KUBERNETES_LABEL, InvalidSelector, UserPods, WrittenByUser};
 
 /// Where the token is mounted in a user's container.
 pub const TOKEN_MOUNT_PATH: &str = "/var/run/secrets/hubstorage.io/serviceaccount";
@@ -58,12 +60,15 @@ pub struct HubInjection {
     /// What the spec declares beside.
     env: Vec<DeclaredVariable>,
     github: Option<GitHub>,
+    /// Folders that are there to be mounted.
+    shared: Vec<Mountable>,
     /// Where credentials are fetched; nowhere, if none are vended.
     agent: Option<String>,
 }
 
 impl HubInjection {
-    /// What pods of `hub` are given, with its buckets under the names in the store. They fetch
+    /// What pods of `hub` are given, with its buckets under the names in the store, and those of its shared folders
+    /// that its status tells to be there. They fetch
     /// credentials at `agent`, by default [`AGENT_URL`].
     ///
     /// # Errors
@@ -85,6 +90,7 @@ impl HubInjection {
             settings: sdk_settings(provider),
             env: hub.spec.env.clone(),
             github: hub.spec.github.clone(),
+            shared: Mountable::of(hub),
             agent: provider.vending.as_ref().map(|_| agent.to_owned()),
         })
     }
@@ -150,6 +156,10 @@ pub struct Report {
     /// Variables that the pod already had with another value, and kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<String>,
+    /// Mount paths of shared folders at which the pod is left as it is: it has something else mounted there, or
+    /// somewhere that a mount there would hide or could not be made in.
+    #[serde(rename = "keptMounts", skip_serializing_if = "Vec::is_empty")]
+    pub kept_mounts: Vec<String>,
 }
 
 /// A decision and the patch that carries it out.
@@ -270,10 +280,16 @@ impl HubInjection {
         if self.agent.is_some() {
             container.token_volume();
         }
+        let mounts = self.shared.iter().flat_map(|folder| folder.mounts(user));
+        let kept_mounts = mounts
+            .filter(|mount| !container.claim_mount(mount))
+            .map(|mount| mount.path.to_string())
+            .collect();
         Report {
             hub: self.hub.clone(),
             generation: self.generation,
             kept,
+            kept_mounts,
         }
     }
 

@@ -4,9 +4,11 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
 use serde_json::{Value, json};
 
-use super::pod::{Container, EnvEntry, Mount, SentPod, Text, Volume};
+use super::pod::{ClaimVolume, Container, EnvEntry, Mount, SentPod, Text, Volume};
+use super::shared::WantedMount;
 use super::{TOKEN_FILE, TOKEN_MOUNT_PATH, TOKEN_SECONDS, TOKEN_VOLUME};
 use crate::api::{AUDIENCE, OnConflict};
+use crate::shared::Relation;
 
 /// Collects operations on one pod. It patches what was read, too, so that each operation sees what
 /// those before it have made: the second one on an absent list appends instead of creating it.
@@ -122,6 +124,7 @@ impl<'p> ContainerPatch<'_, 'p> {
             let volume = Volume {
                 name: TOKEN_VOLUME.into(),
                 projected: Some(projected["projected"].clone()),
+                persistent_volume_claim: None,
             };
             append(
                 self.operations,
@@ -138,11 +141,110 @@ impl<'p> ContainerPatch<'_, 'p> {
             let mount = Mount {
                 name: TOKEN_VOLUME.into(),
                 mount_path: TOKEN_MOUNT_PATH.into(),
+                read_only: true,
+                ..Mount::default()
             };
             let read_only =
                 json!({"name": TOKEN_VOLUME, "mountPath": TOKEN_MOUNT_PATH, "readOnly": true});
             append(self.operations, &list, mounts, mount, read_only);
         }
+    }
+}
+
+impl<'p> ContainerPatch<'_, 'p> {
+    /// Gives it a mount of a claim. False where that would take something from the pod, or could not be made, which is
+    /// then left as it is.
+    pub(super) fn claim_mount(&mut self, wanted: &WantedMount<'_>) -> bool {
+        for mount in self.container.volume_mounts.iter().flatten() {
+            match wanted.path.relation(mount.mount_path.as_str()) {
+                Relation::Apart => {}
+                Relation::Same => return self.is_as_wanted(mount, wanted),
+                // It would be hidden, or mounted within what is read-only, where the runtime can make no place for it.
+                Relation::Around => return false,
+                Relation::Within if mount.read_only => return false,
+                Relation::Within => {}
+            }
+        }
+        let Some(volume) = self.volume_of_claim(wanted) else {
+            return false;
+        };
+        let path = wanted.path.as_str();
+        let mut json = json!({"name": volume, "mountPath": path});
+        if let Some(sub_path) = wanted.sub_path {
+            json["subPath"] = json!(sub_path);
+        }
+        if wanted.read_only {
+            json["readOnly"] = json!(true);
+        }
+        let mount = Mount {
+            name: volume.into(),
+            mount_path: path.to_owned().into(),
+            sub_path: wanted.sub_path.map(|path| path.to_string().into()),
+            sub_path_expr: None,
+            read_only: wanted.read_only,
+        };
+        let index = self.index.to_string();
+        let list = ["spec", "containers", &index, "volumeMounts"];
+        append(
+            self.operations,
+            &list,
+            &mut self.container.volume_mounts,
+            mount,
+            json,
+        );
+        true
+    }
+
+    /// Whether a mount at the wanted path is the wanted one.
+    fn is_as_wanted(&self, mount: &Mount<'_>, wanted: &WantedMount<'_>) -> bool {
+        let mut volumes = self.volumes.iter().flatten();
+        let volume = volumes.find(|volume| volume.name == mount.name);
+        let sub_path = mount.sub_path.as_ref().map_or("", Text::as_str);
+        volume.is_some_and(|volume| volume.is_of_claim(wanted.claim))
+            && mount.sub_path_expr.is_none()
+            && wanted
+                .sub_path
+                .map_or(sub_path.is_empty(), |wanted| wanted.is(sub_path))
+            && mount.read_only == wanted.read_only
+    }
+
+    /// Name of the pod's volume of the claim, which gets one if it has none: older kubelets do not start a pod with two
+    /// of one claim. None where that name is another's, or that volume can only be read and the mount is to be written.
+    fn volume_of_claim(&mut self, wanted: &WantedMount<'_>) -> Option<String> {
+        let mut volumes = self.volumes.iter().flatten();
+        if let Some(volume) = volumes
+            .clone()
+            .find(|volume| volume.is_of_claim(wanted.claim))
+        {
+            let of = volume.persistent_volume_claim.as_ref()?;
+            let is_enough = wanted.read_only || !of.read_only;
+            return is_enough.then(|| volume.name.as_str().to_owned());
+        }
+        let name = &wanted.volume;
+        if volumes.any(|volume| volume.name.as_str() == name) {
+            return None;
+        }
+        let mut claim = json!({"claimName": wanted.claim});
+        if wanted.is_volume_read_only {
+            claim["readOnly"] = json!(true);
+        }
+        let volume = Volume {
+            name: name.clone().into(),
+            projected: None,
+            persistent_volume_claim: Some(ClaimVolume {
+                claim_name: wanted.claim.to_owned().into(),
+                read_only: wanted.is_volume_read_only,
+            }),
+        };
+        let json = json!({"name": name, "persistentVolumeClaim": claim});
+        append(
+            self.operations,
+            &["spec", "volumes"],
+            self.volumes,
+            volume,
+            json,
+        );
+        Some(name.clone())
     }
 }
 

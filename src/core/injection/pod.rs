@@ -68,15 +68,31 @@ pub(super) struct Mount<'p> {
     pub(super) name: Text<'p>,
     #[serde(borrow)]
     pub(super) mount_path: Text<'p>,
+    #[serde(borrow)]
+    pub(super) sub_path: Option<Text<'p>>,
+    #[serde(borrow)]
+    pub(super) sub_path_expr: Option<Text<'p>>,
+    pub(super) read_only: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct Volume<'p> {
     #[serde(borrow)]
     pub(super) name: Text<'p>,
     /// Of a projected volume, what is in it.
     pub(super) projected: Option<Value>,
+    #[serde(borrow)]
+    pub(super) persistent_volume_claim: Option<ClaimVolume<'p>>,
+}
+
+/// The claim that a volume is of.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ClaimVolume<'p> {
+    #[serde(borrow)]
+    pub(super) claim_name: Text<'p>,
+    pub(super) read_only: bool,
 }
 
 /// A string that is borrowed where nothing in it is escaped. Of a bare `Cow` within an `Option` or
@@ -106,6 +122,12 @@ impl SentPod<'_> {
 }
 
 impl Volume<'_> {
+    /// Whether it is of this claim.
+    pub(super) fn is_of_claim(&self, claim: &str) -> bool {
+        let of = self.persistent_volume_claim.as_ref();
+        of.is_some_and(|of| of.claim_name.as_str() == claim)
+    }
+
     fn is_token(&self) -> bool {
         let sources = self.projected.as_ref();
         let sources = sources.and_then(|projected| projected["sources"].as_array());

@@ -8,7 +8,7 @@ use kube::core::{Selector, SelectorExt};
 use crate::api::{HubStorage, USERNAME_LABEL, UserContainer};
 
 /// What dask-kubernetes' operator puts on every pod that it makes, after what the user wrote.
-const DASK_KUBERNETES_LABEL: &str = "dask.org/cluster-name";
+pub const DASK_KUBERNETES_LABEL: &str = "dask.org/cluster-name";
 
 /// One kind of user pod, ready to be compared with.
 #[derive(Debug, Clone)]

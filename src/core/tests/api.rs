@@ -195,12 +195,14 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
             "HubStorage.spec.buckets[].grants",
             "HubStorage.spec.buckets[].lifecycle.transitions",
             "HubStorage.spec.env",
+            "HubStorage.spec.shared",
             "HubStorage.spec.users.sources",
             "HubStorage.status.buckets",
             "HubStorage.status.conditions",
             "HubStorage.status.homes.findings",
             "HubStorage.status.homes.found",
             "HubStorage.status.homes.overrides",
+            "HubStorage.status.shared",
             "HubStorage.status.vending.buckets",
             "HubUser.status.conditions",
             "HubUser.status.homes",
@@ -212,7 +214,11 @@ fn lists_whose_items_have_a_name_or_a_key_of_their_own_are_maps() {
     // A key has to be there: who everybody is has no name.
     assert_eq!(
         named_but_no_map,
-        ["HubStorage.spec.buckets[].grants[].subjects"]
+        [
+            "HubStorage.spec.buckets[].grants[].subjects",
+            "HubStorage.spec.shared[].readers",
+            "HubStorage.spec.shared[].writers.subjects",
+        ]
     );
 }
 

@@ -128,6 +128,12 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
                     report.kept.len()
                 ));
             }
+            if !report.kept_mounts.is_empty() {
+                warnings.push(format!(
+                    "HubStorage mounts no shared folder where the pod has something else mounted: {}",
+                    report.kept_mounts.join(", ")
+                ));
+            }
             Outcome::Injected
         }
         Decision::StampedOnly(why) => {

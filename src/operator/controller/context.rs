@@ -11,10 +11,10 @@ use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
 
 use super::bypasses::Bypasses;
-use super::homes::{RefusedGrowths, SeenClaim};
+use super::homes::RefusedGrowths;
 use super::hub::Told;
 use super::usage::Usage;
-use super::{Backoff, Events, Metrics, Parts, UserPod};
+use super::{Backoff, Events, Metrics, Parts, SeenClaim, UserPod};
 use crate::certificates::WebhookState;
 use crate::clock::Clock;
 use crate::guard::GuardState;
@@ -33,7 +33,7 @@ pub struct Stores {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Metadata of pods with the label `hub.jupyter.org/username`.
     pub pods: Store<UserPod>,
-    /// Claims that KubeSpawner makes for users.
+    /// All claims: users' homes, and those that may hold shared folders.
     pub claims: Store<SeenClaim>,
 }
 

@@ -10,6 +10,7 @@ use clap::Args;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use hubstorage_core::api::HubStorage;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -23,7 +24,8 @@ use super::tenure::Tenure;
 use super::usage::{self, HomeMetrics, Kubelets, Usage};
 use super::watches::Watches;
 use super::{
-    Backoff, Context, Events, Metrics, Requeue, homes, hub, kinds, parts, provider, start, users,
+    Backoff, Context, Events, Metrics, Requeue, SeenClaim, homes, hub, kinds, parts, provider,
+    start, users,
 };
 use crate::health::Health;
 use crate::providers::Connections;
@@ -229,6 +231,8 @@ async fn reconcile_all(
         changes(guard).boxed(),
         changes(webhook).boxed(),
         changes(parts).boxed(),
+        // What is said of shared folders waits for claims, which nothing else does.
+        listed(watches.stores.claims.clone()).boxed(),
     ]);
     let Watches {
         stores,
@@ -319,6 +323,12 @@ async fn reconcile_all(
 async fn first_look<T>(state: &mut watch::Receiver<T>) {
     // Its end, or none in time: then what it starts with is what is known.
     _ = tokio::time::timeout(FIRST_LOOK_WITHIN, state.changed()).await;
+}
+
+/// One item, when the claims of all namespaces are in memory.
+fn listed(claims: Store<SeenClaim>) -> impl Stream<Item = ()> + Send {
+    let listed = async move { claims.wait_until_ready().await.ok() };
+    stream::once(listed).filter_map(std::future::ready)
 }
 
 /// One item for every change of a watched value.

@@ -14,7 +14,6 @@ use hubstorage_core::api::{
     ConditionType, HubStorage, HubUser, STAMP_ANNOTATION, SYSTEM_NAMESPACE, StorageProvider,
     USERNAME_ANNOTATION, USERNAME_LABEL,
 };
-use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
@@ -25,11 +24,10 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::homes::SeenClaim;
 use super::packed::packed;
 use super::queue::Ask;
 use super::runner::{Awaited, Wake};
-use super::{Stores, UserPod};
+use super::{SeenClaim, Stores, UserPod};
 use crate::informer::{Informer, prune_user_pod};
 use crate::providers::SecretVersions;
 use crate::pulse::{Cadence, Pulses};
@@ -103,8 +101,8 @@ impl Watches {
             .labelled(USERNAME_LABEL)
             .pruned(|pod| prune_user_pod(pod, &[STAMP_ANNOTATION, USERNAME_ANNOTATION]));
         let (pods, pod_changes) = reflected::<UserPod>(pods.events().map_ok(packed), list());
-        let claims = Informer::<PersistentVolumeClaim>::of(client, &(), cadence, pulses)
-            .labelled(&format!("{CLAIM_LABEL}={CLAIM_LABEL_VALUE}"));
+        // All of them: one that holds a shared folder has no label that tells it.
+        let claims = Informer::<PersistentVolumeClaim>::of(client, &(), cadence, pulses);
         // Not among those that everybody waits for: without the right to list claims, buckets are still made.
         let (claims, claim_changes) =
             reflected::<SeenClaim>(claims.events().map_ok(packed), CancellationToken::new());
@@ -222,9 +220,18 @@ impl Watches {
             }
         }));
         let all = hubs.clone();
-        running.spawn(bells.follow(claim_changes, move |claim| Concerned {
-            homes: in_namespace(&all, Some(claim.namespace())),
-            ..Concerned::default()
+        running.spawn(bells.follow(claim_changes, move |claim| {
+            let concerned = in_namespace(&all, Some(claim.namespace()));
+            match claim.home() {
+                Some(_) => Concerned {
+                    homes: concerned,
+                    ..Concerned::default()
+                },
+                None => Concerned {
+                    hubs: asked(concerned, Ask::News),
+                    ..Concerned::default()
+                },
+            }
         }));
         Self {
             stores: Stores {

@@ -50,6 +50,7 @@ impl Part {
             Self::Rights => "rights.yaml",
             Self::Guard => "guard.yaml",
             Self::Homes => "homes.yaml",
+            Self::Shared => "shared.yaml",
             Self::Webhook => "webhook.yaml",
         }
     }

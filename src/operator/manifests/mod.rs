@@ -8,6 +8,7 @@ mod document;
 mod homes;
 mod namespaces;
 mod rbac;
+mod shared;
 mod webhook;
 
 use clap::Args;
@@ -72,18 +73,20 @@ enum Part {
     Rights,
     Guard,
     Homes,
+    Shared,
     Webhook,
 }
 
 impl Part {
     /// In the order in which they can be applied.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Kinds,
         Self::Namespaces,
         Self::Accounts,
         Self::Rights,
         Self::Guard,
         Self::Homes,
+        Self::Shared,
         Self::Webhook,
     ];
 
@@ -98,6 +101,7 @@ impl Part {
                 .map(|part| Document::new(part.purpose, part.object()))
                 .collect(),
             Self::Homes => homes::documents(),
+            Self::Shared => shared::documents(),
             Self::Webhook => vec![webhook::document(options.webhook_url.as_ref())?],
         })
     }

@@ -98,7 +98,7 @@ fn controller() -> Vec<Document> {
             FOLLOW,
         ),
         rule(
-            "Finds users' homes, and makes them ask for more where spec.home says so. RBAC cannot say that: the right is to whole claims.",
+            "Finds users' homes and the claims of shared folders, and makes homes ask for more where spec.home says so. RBAC cannot say that: the right is to whole claims.",
             "",
             &["persistentvolumeclaims"],
             &["list", "watch", "patch"],

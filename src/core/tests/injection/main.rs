@@ -6,6 +6,7 @@ mod containers;
 mod declared;
 mod properties;
 mod recognition;
+mod shared;
 
 use hubstorage_core::api::{Bucket, HubStorage, S3Provider};
 use hubstorage_core::injection::{self, AGENT_URL, Admission, HubInjection, SentPod};
@@ -33,11 +34,17 @@ fn hub_with_agent_at(agent: &str, users: Value, buckets: Value, provider: Value)
 
 /// The same, with these fields in its spec.
 fn hub_of(agent: &str, fields: Value, provider: Value) -> HubInjection {
+    hub_told(agent, fields, json!({}), provider)
+}
+
+/// The same, of which `status` is told.
+fn hub_told(agent: &str, fields: Value, status: Value, provider: Value) -> HubInjection {
     let mut hub = json!({
         "apiVersion": "hubstorage.io/v1alpha1",
         "kind": "HubStorage",
         "metadata": {"name": "earth", "namespace": "earth", "generation": 3},
         "spec": {"providerRef": {"name": "minio"}},
+        "status": status,
     });
     json_patch::merge(&mut hub["spec"], &fields);
     let hub: HubStorage = serde_json::from_value(hub).unwrap();

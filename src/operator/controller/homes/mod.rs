@@ -6,7 +6,6 @@
 //! `HomesWithinLimit` and the admission of new claims go.
 
 mod refused;
-mod seen;
 mod users;
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +27,6 @@ use super::usage::Nodes;
 use super::{ApiFailure, Context, OUTDATED, Requeue};
 
 pub use refused::RefusedGrowths;
-pub use seen::SeenClaim;
 
 /// The field manager of `status.homes`: it changes on another beat than the rest.
 const HOMES_MANAGER: &str = "hubstorage-controller-homes";

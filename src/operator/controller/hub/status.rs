@@ -7,6 +7,7 @@ mod injection;
 mod isolation;
 mod paused;
 mod plan;
+mod shared;
 mod verdicts;
 
 use std::collections::BTreeMap;
@@ -179,6 +180,7 @@ pub async fn write(
         users: None,
         homes: None,
         vending: None,
+        shared: shared::folders(hub, context),
     };
     status.buckets_ready = Some(ready_count(&status.buckets, hub));
     put(hub, &status, context).await
@@ -253,7 +255,11 @@ pub fn again(hub: &HubStorage, missed: &[MissedPod], context: &Context) -> Vec<V
 
 /// What does not depend on the store, of any other hub.
 pub fn apart(hub: &HubStorage, context: &Context) -> Vec<Verdict> {
-    homes::again(hub, *context.webhook.borrow())
+    let homes = homes::again(hub, *context.webhook.borrow());
+    homes
+        .into_iter()
+        .chain(shared::again(hub, context))
+        .collect()
 }
 
 /// Writes what is told anew into the conditions; the others stay.
@@ -278,6 +284,7 @@ pub async fn rewrite(
     let conditions: Vec<Condition> = summary.iter().chain(kept).cloned().collect();
     let status = HubStorageStatus {
         conditions,
+        shared: shared::folders(hub, context),
         ..before
     };
     put(hub, &status, context).await

@@ -32,6 +32,7 @@ mod news;
 mod process;
 mod rivals;
 mod roles;
+mod shared;
 mod stale_caches;
 mod store;
 mod throttling;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use hubstorage::certificates::WebhookState;
 use hubstorage::clock::Clock;
 use hubstorage::controller::bypasses::Bypasses;
-use hubstorage::controller::homes::{RefusedGrowths, SeenClaim};
+use hubstorage::controller::homes::RefusedGrowths;
 use hubstorage::controller::usage::Usage;
-use hubstorage::controller::{Backoff, Context, Events, Metrics, Parts, Stores, UserPod, hub};
+use hubstorage::controller::{
+    Backoff, Context, Events, Metrics, Parts, SeenClaim, Stores, UserPod, hub,
+};
 use hubstorage::guard::GuardState;
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};

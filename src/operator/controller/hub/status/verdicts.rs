@@ -8,7 +8,9 @@ use hubstorage_core::names::BucketName;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{BucketOutcome, MissedPod, RoleOutcome, Round, grants, homes, injection, isolation};
+use super::{
+    BucketOutcome, MissedPod, RoleOutcome, Round, grants, homes, injection, isolation, shared,
+};
 use crate::controller::hub::missed as missed_pods;
 use crate::controller::step::{not_reached, not_ready};
 use crate::controller::{Context, Step, vending};
@@ -183,6 +185,7 @@ fn from_memory(
         .into_iter()
         .chain(vending)
         .chain([injection])
+        .chain(shared::verdict(hub, step, context))
         .chain(homes::verdicts(hub, step, webhook))
         .collect()
 }

@@ -1,0 +1,151 @@
+//! The admission policies that look for user pods that could write to a shared folder without being a writer's.
+//!
+//! Their parameter is the HubStorage of the pod's namespace, so that they hold without the webhook. Two of them, since
+//! what becomes of a refused pod stands in a binding and not in a parameter: one refuses, the other one tells.
+
+use hubstorage_core::api::{
+    Enforcement, GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
+};
+use hubstorage_core::injection::DASK_KUBERNETES_LABEL;
+use serde_json::{Value, json};
+
+use super::document::Document;
+use super::namespaces::labels;
+use crate::guard::GuardKind;
+
+/// The purpose of each policy and each binding.
+const REFUSES: &str = "Refuses user pods that could write to a shared folder of their HubStorage without being a writer's, where it says enforcement: Deny.";
+const TELLS: &str =
+    "Tells of the same pods, where it says enforcement: Audit, or is in mode Observe.";
+const IN_FORCE: &str =
+    "Puts the policy above in force: by the HubStorages of the pod's own namespace.";
+
+pub(super) fn documents() -> Vec<Document> {
+    let of = |enforcement, purpose| {
+        let (name, actions) = match enforcement {
+            Enforcement::Deny => ("hubstorage-shared", json!(["Deny"])),
+            Enforcement::Audit => ("hubstorage-shared-audit", json!(["Warn", "Audit"])),
+        };
+        let policy = object(GuardKind::Policy, name, policy(enforcement));
+        let binding = object(GuardKind::Binding, name, binding(name, actions));
+        [
+            Document::new(purpose, policy),
+            Document::new(IN_FORCE, binding),
+        ]
+    };
+    let refuses = of(Enforcement::Deny, REFUSES).into_iter();
+    refuses.chain(of(Enforcement::Audit, TELLS)).collect()
+}
+
+fn object(kind: GuardKind, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": GuardKind::API_VERSION,
+        "kind": kind.name(),
+        "metadata": {"name": name, "labels": labels()},
+        "spec": spec,
+    })
+}
+
+fn policy(enforcement: Enforcement) -> Value {
+    let annotation = |key: &str| format!("object.metadata.?annotations[?'{key}'].orValue('')");
+    let of_core = |operation: &str, resource: &str| {
+        json!({
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": [operation],
+            "resources": [resource],
+            "scope": "*",
+        })
+    };
+    json!({
+        "failurePolicy": "Fail",
+        "paramKind": {"apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage"},
+        "matchConstraints": {
+            "matchPolicy": "Equivalent",
+            "namespaceSelector": {},
+            "objectSelector": {},
+            "resourceRules": [of_core("CREATE", "pods"), of_core("UPDATE", "pods/ephemeralcontainers")],
+        },
+        "matchConditions": [{
+            "name": "is-of-a-user",
+            "expression": format!(
+                "'{USERNAME_LABEL}' in object.metadata.?labels.orValue({{}}) || \
+                 '{USERNAME_ANNOTATION}' in object.metadata.?annotations.orValue({{}})"
+            ),
+        }],
+        "variables": variables(&annotation(STAMP_ANNOTATION), &annotation(GROUPS_ANNOTATION)),
+        "validations": [{
+            "expression": format!(
+                "variables.enforcement != '{enforcement:?}' || variables.open.size() == 0"
+            ),
+            "messageExpression":
+                "'this pod could write to shared folder ' + variables.open.map(f, f.name).join(', ') + ' of HubStorage ' + \
+                 params.metadata.name + ', and its user is not among the writers: tell the administrators of the hub. In ' + \
+                 variables.writing.map(c, 'container ' + c.name).join(', ') + ' they set readOnly: true on the mount of claim ' + \
+                 variables.open.map(f, f.claimName)[0] + ' or mount another subPath of it, without subPathExpr; or they let the \
+                 user write (spec.shared[].writers), or an init container (spec.policy.exemptInitContainers)'",
+            "message": "the pod could write to a shared folder of the HubStorage, and its user is not among the writers",
+            "reason": "Forbidden",
+        }],
+    })
+}
+
+/// What a policy goes by, in the order in which one needs the other. `stamp` and `groups` are the pod's.
+fn variables(stamp: &str, groups: &str) -> Value {
+    // Whether mount `m` of the pod may write to folder `f`. Each part of a path has a slash behind it, so that one
+    // path begins another only where it is around it, or is it; the kernel passes over parts that are empty or a dot.
+    let path = |of: &str| {
+        format!("{of}.split('/').filter(p, p != '' && p != '.').map(p, p + '/').join('')")
+    };
+    let writes = format!(
+        "!m.?readOnly.orValue(false) && object.spec.?volumes.orValue([]).exists(v, v.name == m.name && \
+         v.?persistentVolumeClaim.?claimName.orValue('') == f.claimName && \
+         !v.persistentVolumeClaim.?readOnly.orValue(false)) && (m.?subPathExpr.orValue('') != '' || \
+         {mounted}.startsWith({folder}) || {folder}.startsWith({mounted}))",
+        mounted = path("m.?subPath.orValue('')"),
+        folder = path("f.?subPath.orValue('')"),
+    );
+    json!([
+        // Only the HubStorage that counts in its namespace has such a status.
+        {"name": "folders", "expression":
+            "params.?status.shared.orValue([]).size() == 0 || has(params.metadata.deletionTimestamp) ? [] : \
+             params.spec.?shared.orValue([])"},
+        {"name": "enforcement", "expression":
+            "params.spec.?mode.orValue('Enforce') == 'Observe' ? 'Audit' : \
+             params.spec.?policy.?enforcement.orValue('Deny')"},
+        // The stamp is the webhook's, who was here before, or nobody's: what it says of a new pod is looked at elsewhere.
+        {"name": "creator", "expression": format!(
+            "request.operation == 'CREATE' ? request.userInfo.username : {stamp}"
+        )},
+        // A pod that stands for a server is in no group: nobody knows here whether that server's user is. Nor is one
+        // whose annotations a user wrote.
+        {"name": "groups", "expression": format!(
+            "!('{DASK_KUBERNETES_LABEL}' in object.metadata.?labels.orValue({{}})) && \
+             params.spec.?users.?sources.orValue([]).exists(s, !has(s.dependsOn) && s.creators.exists(c, \
+             'system:serviceaccount:' + params.metadata.namespace + ':' + c.serviceAccount.name == variables.creator)) ? \
+             {groups} : ''"
+        )},
+        // A quotation mark with a bracket, a comma or space before it begins a name: others are escaped.
+        {"name": "closed", "expression":
+            "variables.folders.filter(f, !f.?writers.?subjects.orValue([]).exists(s, s.kind == 'Everyone' || \
+             variables.groups.matches('[\\\\[,\\\\s]\"\\\\Q' + s.name + '\\\\E\"')))"},
+        {"name": "containers", "expression":
+            "request.operation == 'UPDATE' ? object.spec.?ephemeralContainers.orValue([]) : \
+             object.spec.containers + object.spec.?initContainers.orValue([]).filter(c, \
+             c.?restartPolicy.orValue('') == 'Always' || !(c.name in params.spec.?policy.?exemptInitContainers.orValue([])))"},
+        {"name": "writing", "expression": format!(
+            "variables.containers.filter(c, c.?volumeMounts.orValue([]).exists(m, variables.closed.exists(f, {writes})))"
+        )},
+        {"name": "open", "expression": format!(
+            "variables.closed.filter(f, variables.writing.exists(c, c.volumeMounts.exists(m, {writes})))"
+        )},
+    ])
+}
+
+fn binding(name: &str, actions: Value) -> Value {
+    json!({
+        "policyName": name,
+        "paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"},
+        "validationActions": actions,
+    })
+}
