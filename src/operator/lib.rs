@@ -17,6 +17,7 @@ pub mod controller;
 pub mod guard;
 pub mod health;
 pub mod informer;
+pub mod limits;
 pub mod listener;
 pub mod manifests;
 pub mod metadata_trial;

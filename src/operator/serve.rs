@@ -139,7 +139,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         webhook.serve(webhook_port, tls.clone(), ending),
     )?;
     let broker = {
-        let guard = guard::watch(client, close.clone());
+        let [guard] = guard::watch(client, [guard::documents()], close.clone());
         let (listen, close) = (options.broker_listen, close.clone());
         let identity = options.identity.unwrap_or_else(replica::name);
         let leaving = stop.clone();

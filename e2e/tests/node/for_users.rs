@@ -1,6 +1,7 @@
 //! `docs/for-users.md`, as a user runs it: every block of code, in one notebook server.
 
 use hubstorage_e2e::components::hub::HUB;
+use hubstorage_e2e::jupyterhub::ServerOptions;
 use serde_json::json;
 
 use crate::cluster::Cluster;
@@ -10,7 +11,7 @@ const PAGE: &str = include_str!("../../../docs/for-users.md");
 const USER: &str = "tutorial";
 
 /// What each block prints, in their order.
-const PRINTED: [&str; 10] = [
+const PRINTED: [&str; 11] = [
     "written from a notebook",
     "30.0",
     "20.0",
@@ -19,6 +20,7 @@ const PRINTED: [&str; 10] = [
     "",
     "[[0.0, 1.0], [512.0, 513.0]]",
     "EPSG:4326 262143.0",
+    "['tutorial']\nRead-only file system",
     "2",
     "2",
 ];
@@ -57,13 +59,20 @@ fn blocks() -> Vec<&'static str> {
 #[tokio::test]
 async fn every_example_of_the_users_guide_works_as_it_stands() {
     let cluster = Cluster::enter().await;
-    cluster.started_with_the_latest(USER).await;
-    // A JSON string of ASCII letters is one of Python's.
-    let code = format!("{WEB}\nBLOCKS = {}\n{RUN}", json!(blocks()));
-    let said = cluster.hub(&HUB).run(USER, &code).await.unwrap();
-    cluster.hub(&HUB).stop(USER).await.unwrap();
-    let said = said.ok().unwrap();
-    let (_, printed) = said.split_once("PRINTED").unwrap();
-    let printed: Vec<String> = serde_json::from_str(printed).unwrap();
-    assert_eq!(printed, PRINTED);
+    let pod = cluster.server(&HUB, USER).await;
+    let image = cluster.image_of(&HUB, &pod).await;
+    let worked = async {
+        let options = ServerOptions::default();
+        cluster.until_found(&HUB, USER, &options).await;
+        // A JSON string of ASCII letters is one of Python's.
+        let code = format!("{WEB}\nBLOCKS = {}\n{RUN}", json!(blocks()));
+        let said = cluster.hub(&HUB).run(USER, &code).await.unwrap();
+        let said = said.ok().unwrap();
+        let (_, printed) = said.split_once("PRINTED").unwrap();
+        let printed: Vec<String> = serde_json::from_str(printed).unwrap();
+        assert_eq!(printed, PRINTED);
+    };
+    let shared = cluster.share(&HUB, &image);
+    let removed = cluster.remove_folder(&HUB, &[USER]);
+    cluster.without(shared, worked, removed).await;
 }

@@ -38,7 +38,7 @@ read = tried(lambda: (home / 'shared' / 'tutorial').read_text())
 print(read, writes(home / 'shared'), writes(home / 'shared-readwrite'), writes(home), sep='; ', end='')
 ";
 
-/// Puts something into the folder, and takes it away from whoever has it.
+/// What one line too many does to what everybody reads.
 const REMOVE: &str = "
 import pathlib
 for path in pathlib.Path('/home/jovyan/shared').iterdir():
@@ -129,7 +129,15 @@ impl Cluster {
         .await;
     }
 
-    async fn image_of(&self, hub: &hub::Hub, pod: &str) -> String {
+    /// Makes the folder of the example, and fills it.
+    pub async fn share(&self, hub: &hub::Hub, image: &str) {
+        self.make_claim(hub).await;
+        self.fill(hub, image).await;
+        self.apply(&declared(hub)).await;
+        self.until_told(hub, "MountsReady", "True", "Applied").await;
+    }
+
+    pub async fn image_of(&self, hub: &hub::Hub, pod: &str) -> String {
         let image = "-o=jsonpath={.spec.containers[0].image}";
         self.get(&["pod", pod, "-n", hub.namespace, image]).await
     }
@@ -140,7 +148,7 @@ impl Cluster {
     }
 
     /// Waits until a server that starts now is given the folder: serve learns of it from a watch.
-    async fn until_found(&self, hub: &hub::Hub, user: &str, options: &ServerOptions) {
+    pub async fn until_found(&self, hub: &hub::Hub, user: &str, options: &ServerOptions) {
         let spawner = self.hub(hub);
         self.until("the folder in a server", async || {
             spawner.stop(user).await.unwrap();
@@ -150,7 +158,8 @@ impl Cluster {
         .await;
     }
 
-    async fn remove_folder(&self, hub: &hub::Hub, users: &[&str]) {
+    /// Stops the servers of these users, and takes the folder away.
+    pub async fn remove_folder(&self, hub: &hub::Hub, users: &[&str]) {
         for user in users {
             self.hub(hub).stop(user).await.unwrap();
         }
@@ -226,14 +235,7 @@ async fn a_server_that_could_write_to_a_shared_folder_is_refused_with_and_withou
     let pod = cluster.server(hub, reader).await;
     let image = cluster.image_of(hub, &pod).await;
     spawner.stop(reader).await.unwrap();
-    let declared = async {
-        cluster.make_claim(hub).await;
-        cluster.fill(hub, &image).await;
-        cluster.apply(&declared(hub)).await;
-        cluster
-            .until_told(hub, "MountsReady", "True", "Applied")
-            .await;
-    };
+    let declared = cluster.share(hub, &image);
     let is_refused = async |options: ServerOptions| {
         let refused = spawner
             .start(reader, &options)

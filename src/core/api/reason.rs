@@ -124,6 +124,9 @@ pub enum Reason {
     AgentsUnavailable,
     /// User pods were created without the webhook. Also the reason of the event on each.
     NotInjected,
+    // About shared folders and homes.
+    /// The admission policy that holds what is declared is missing or changed.
+    PolicyMissing,
     // About shared folders.
     /// The claim of a shared folder is not there.
     ClaimMissing,
@@ -302,6 +305,9 @@ impl Reason {
             }
             Self::AgentsUnavailable => {
                 "The agent does not run on every node that it is for: pods on the others get no credentials; servers start all the same."
+            }
+            Self::PolicyMissing => {
+                "The admission policy that refuses what spec.home or spec.shared does not allow is missing, changed or too new: pods or claims that break the rule are let in."
             }
             Self::ClaimMissing => {
                 "The claim of a shared folder is not in the namespace of the hub: pods start without that folder."
@@ -486,6 +492,9 @@ impl Reason {
             }
             Self::AgentsUnavailable => {
                 "`kubectl get pods -n hubstorage-agents -o wide` shows where and why. Credentials come by themselves when the agent is back; no server needs a restart."
+            }
+            Self::PolicyMissing => {
+                "The message names the object and the field: delete it where it exists, and install again. What was let in meanwhile stays until somebody deletes it: servers that started have to be restarted."
             }
             Self::ClaimMissing => {
                 "Make the claim in the namespace of the HubStorage, or name another one in spec.shared[].claimName. Servers that start from then on have the folder."

@@ -37,6 +37,15 @@ pub struct Stores {
     pub claims: Store<SeenClaim>,
 }
 
+/// Whether the admission policies that hold what hubs declare are in force.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How large homes may be.
+    pub homes: watch::Receiver<GuardState>,
+    /// Who writes to shared folders.
+    pub shared: watch::Receiver<GuardState>,
+}
+
 /// What every reconciler is given.
 pub struct Context {
     /// To the API server.
@@ -47,6 +56,8 @@ pub struct Context {
     pub stores: Stores,
     /// Whether the guard is in force.
     pub guard: watch::Receiver<GuardState>,
+    /// Whether what hubs declare is held without the webhook.
+    pub limits: Limits,
     /// Whether the webhook is registered.
     pub webhook: watch::Receiver<WebhookState>,
     /// Which parts of the installation run.

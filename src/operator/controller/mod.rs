@@ -35,7 +35,7 @@ mod watches;
 
 pub use api_failure::{ApiFailure, OUTDATED};
 pub use backoff::Backoff;
-pub use context::{Context, Stores};
+pub use context::{Context, Limits, Stores};
 pub use events::Events;
 pub use metrics::Metrics;
 pub use parts::{AgentsGap, Parts};

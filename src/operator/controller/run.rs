@@ -24,13 +24,13 @@ use super::tenure::Tenure;
 use super::usage::{self, HomeMetrics, Kubelets, Usage};
 use super::watches::Watches;
 use super::{
-    Backoff, Context, Events, Metrics, Requeue, SeenClaim, homes, hub, kinds, parts, provider,
-    start, users,
+    Backoff, Context, Events, Limits, Metrics, Requeue, SeenClaim, homes, hub, kinds, parts,
+    provider, start, users,
 };
 use crate::health::Health;
 use crate::providers::Connections;
 use crate::pulse::{Cadence, Pulses};
-use crate::{certificates, clock, guard, replica};
+use crate::{certificates, clock, guard, limits, replica};
 
 /// Options of `hubstorage controller`.
 #[derive(Args, Debug)]
@@ -190,7 +190,16 @@ async fn reconcile_all(
     let client = tenure.client(&client);
     let cadence = Cadence::default();
     let mut watches = Watches::start(&client, &cadence, pulses);
-    let mut guard = guard::watch(client.clone(), stop.clone());
+    let [mut guard, homes, shared] = guard::watch(
+        client.clone(),
+        [
+            guard::documents(),
+            limits::homes::documents(),
+            limits::shared::documents(),
+        ],
+        stop.clone(),
+    );
+    let mut limits = Limits { homes, shared };
     let mut webhook = certificates::maintain(client.clone(), stop.clone());
     let mut parts = parts::watch(&client, &cadence, pulses, stop.clone());
     let clock = clock::system();
@@ -199,6 +208,7 @@ async fn reconcile_all(
         connect: tenure.connections(Connections::new(client.clone(), watches.secrets.clone())),
         stores: watches.stores.clone(),
         guard: guard.clone(),
+        limits: limits.clone(),
         webhook: webhook.clone(),
         parts: parts.clone(),
         installation: settings.installation,
@@ -218,6 +228,8 @@ async fn reconcile_all(
         tokio::join!(
             watches.listed(),
             first_look(&mut guard),
+            first_look(&mut limits.homes),
+            first_look(&mut limits.shared),
             first_look(&mut webhook),
             first_look(&mut parts),
         )
@@ -229,6 +241,8 @@ async fn reconcile_all(
 
     let news = stream::select_all([
         changes(guard).boxed(),
+        changes(limits.homes).boxed(),
+        changes(limits.shared).boxed(),
         changes(webhook).boxed(),
         changes(parts).boxed(),
         // What is said of shared folders waits for claims, which nothing else does.

@@ -1,9 +1,9 @@
-//! Keeps the guard's state current.
+//! Keeps the state of the guard, and of other policies, current.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use jiff::Timestamp;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
@@ -13,49 +13,60 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::state::SETTLING;
-use super::{Document, GuardKind, GuardState, Observed, documents, judge};
+use super::{Document, GuardKind, GuardState, Observed, judge};
 use crate::informer::Informer;
 use crate::pulse::{Cadence, Pulses};
 
 /// Looks at the pulses within one patience.
 const LOOKS: u32 = 12;
 
-/// Follows the guard's objects until `stop`. While nothing is known, and when a watch has given
-/// no sign of life for too long, the guard is missing.
+/// Follows sets of policies and bindings until `stop`, and judges each by itself. While nothing is known, and when a watch
+/// has given no sign of life for too long, all are missing.
 ///
 /// Needs list and watch on both kinds.
-pub fn watch(client: Client, stop: CancellationToken) -> watch::Receiver<GuardState> {
-    watch_at(client, Cadence::default(), stop)
+pub fn watch<const N: usize>(
+    client: Client,
+    sets: [Vec<Document>; N],
+    stop: CancellationToken,
+) -> [watch::Receiver<GuardState>; N] {
+    watch_at(client, Cadence::default(), sets, stop)
 }
 
 /// [`watch`], at another cadence.
-pub fn watch_at(
+pub fn watch_at<const N: usize>(
     client: Client,
     cadence: Cadence,
+    sets: [Vec<Document>; N],
     stop: CancellationToken,
-) -> watch::Receiver<GuardState> {
+) -> [watch::Receiver<GuardState>; N] {
     let unread = GuardState::Missing {
         why: "the admission policies have not been read yet".to_owned(),
     };
-    let (sender, receiver) = watch::channel(unread);
+    let senders = [(); N].map(|()| watch::Sender::new(unread.clone()));
+    let receivers = senders.each_ref().map(watch::Sender::subscribe);
     tokio::spawn(async move {
-        let followed = follow(client, cadence, sender);
+        let followed = follow(client, cadence, sets, senders);
         tokio::select! {
             () = stop.cancelled() => {}
             () = followed => {}
         }
     });
-    receiver
+    receivers
 }
 
-async fn follow(client: Client, cadence: Cadence, state: watch::Sender<GuardState>) {
+async fn follow<const N: usize>(
+    client: Client,
+    cadence: Cadence,
+    sets: [Vec<Document>; N],
+    told: [watch::Sender<GuardState>; N],
+) {
     let pulses = Pulses::default();
     let policies = events(&client, GuardKind::Policy, &cadence, &pulses);
     let bindings = events(&client, GuardKind::Binding, &cadence, &pulses);
     let mut changes = std::pin::pin!(futures::stream::select(policies, bindings));
     let mut look = tokio::time::interval(cadence.patience / LOOKS);
-    let mut seen = Seen::new();
-    let mut settling = Settling::default();
+    let mut seen = Seen::new(sets);
+    let mut settling = [(); N].map(|()| Settling::default());
     loop {
         let mut unread = None;
         tokio::select! {
@@ -71,23 +82,35 @@ async fn follow(client: Client, cadence: Cadence, state: watch::Sender<GuardStat
                 None => return,
             },
             _ = look.tick() => {}
-            () = settling.over() => {}
+            () = any_over(&settling) => {}
         }
-        let known = seen.state().map(|known| match pulses.check() {
-            Err(why) => GuardState::Missing { why },
-            Ok(()) => settling.state(known, Timestamp::now()),
-        });
-        if let Some(now) = unread.or(known) {
-            state.send_if_modified(|before| {
-                let changed = *before != now;
-                if changed {
-                    tracing::info!(state = ?now, "guard");
-                    *before = now;
-                }
-                changed
+        for (set, (told, settling)) in told.iter().zip(&mut settling).enumerate() {
+            let known = seen.state(set).map(|known| match pulses.check() {
+                Err(why) => GuardState::Missing { why },
+                Ok(()) => settling.state(known, Timestamp::now()),
             });
+            if let Some(now) = unread.clone().or(known) {
+                tell(told, now);
+            }
         }
     }
+}
+
+fn tell(told: &watch::Sender<GuardState>, now: GuardState) {
+    told.send_if_modified(|before| {
+        let changed = *before != now;
+        if changed {
+            tracing::info!(state = ?now, "admission policies");
+            *before = now;
+        }
+        changed
+    });
+}
+
+/// Ends when something that is held back is to be told; never, if nothing is.
+async fn any_over(settling: &[Settling]) {
+    let over = settling.iter().map(|settling| settling.over().boxed());
+    futures::future::select_all(over).await;
 }
 
 fn events(
@@ -149,19 +172,19 @@ impl Settling {
     }
 }
 
-/// The guard's objects as they were last seen.
-struct Seen {
-    wanted: Vec<Document>,
+/// The objects of all sets as they were last seen.
+struct Seen<const N: usize> {
+    sets: [Vec<Document>; N],
     objects: HashMap<(GuardKind, String), Observed>,
     /// Objects of a list that is under way.
     relisted: HashMap<GuardKind, Vec<DynamicObject>>,
     listed: [bool; 2],
 }
 
-impl Seen {
-    fn new() -> Self {
+impl<const N: usize> Seen<N> {
+    fn new(sets: [Vec<Document>; N]) -> Self {
         Self {
-            wanted: documents(),
+            sets,
             objects: HashMap::new(),
             relisted: HashMap::new(),
             listed: [false; 2],
@@ -189,11 +212,8 @@ impl Seen {
 
     fn put(&mut self, kind: GuardKind, object: DynamicObject, now: Timestamp) {
         let key = (kind, object.name_any());
-        if !self
-            .wanted
-            .iter()
-            .any(|document| document.kind == kind && document.name == key.1)
-        {
+        let mut wanted = self.sets.iter().flatten();
+        if !wanted.any(|document| document.kind == kind && document.name == key.1) {
             return;
         }
         let version = |object: &DynamicObject| (object.uid(), object.metadata.generation);
@@ -209,15 +229,16 @@ impl Seen {
         self.listed == [true; 2]
     }
 
-    /// `None` while a first list is under way.
-    fn state(&self) -> Option<GuardState> {
-        self.is_complete()
-            .then(|| judge(&self.wanted, &self.objects))
+    /// Of the set at that place; `None` while a first list is under way.
+    fn state(&self, set: usize) -> Option<GuardState> {
+        let set = self.sets.get(set).filter(|_| self.is_complete())?;
+        Some(judge(set, &self.objects))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::documents;
     use super::*;
     use serde_json::json;
 
@@ -234,7 +255,7 @@ mod tests {
         Timestamp::from_second(1_780_272_000 + second).unwrap()
     }
 
-    fn list(seen: &mut Seen, kind: GuardKind, now: Timestamp) {
+    fn list(seen: &mut Seen<1>, kind: GuardKind, now: Timestamp) {
         seen.note(kind, Event::Init, now);
         for document in documents().iter().filter(|document| document.kind == kind) {
             seen.note(kind, Event::InitApply(object(document, 1)), now);
@@ -242,8 +263,8 @@ mod tests {
         seen.note(kind, Event::InitDone, now);
     }
 
-    fn both_listed() -> Seen {
-        let mut seen = Seen::new();
+    fn both_listed() -> Seen<1> {
+        let mut seen = Seen::new([documents()]);
         list(&mut seen, GuardKind::Policy, at(0));
         list(&mut seen, GuardKind::Binding, at(0));
         seen
@@ -251,15 +272,15 @@ mod tests {
 
     #[test]
     fn nothing_is_known_before_both_kinds_were_listed() {
-        let mut seen = Seen::new();
+        let mut seen = Seen::new([documents()]);
         list(&mut seen, GuardKind::Policy, at(0));
-        assert_eq!(seen.state(), None);
+        assert_eq!(seen.state(0), None);
     }
 
     #[test]
     fn a_complete_guard_is_in_force() {
         assert!(matches!(
-            both_listed().state(),
+            both_listed().state(0),
             Some(GuardState::InForce { .. })
         ));
     }
@@ -304,7 +325,7 @@ mod tests {
             Event::Delete(object(&documents()[0], 1)),
             at(1),
         );
-        assert!(matches!(seen.state(), Some(GuardState::Missing { .. })));
+        assert!(matches!(seen.state(0), Some(GuardState::Missing { .. })));
     }
 
     #[test]
@@ -312,21 +333,21 @@ mod tests {
         let mut seen = both_listed();
         seen.note(GuardKind::Policy, Event::Init, at(1));
         seen.note(GuardKind::Policy, Event::InitDone, at(1));
-        assert!(matches!(seen.state(), Some(GuardState::Missing { .. })));
+        assert!(matches!(seen.state(0), Some(GuardState::Missing { .. })));
     }
 
     #[test]
     fn a_relist_that_is_under_way_changes_nothing_yet() {
         let mut seen = both_listed();
         seen.note(GuardKind::Policy, Event::Init, at(1));
-        assert!(matches!(seen.state(), Some(GuardState::InForce { .. })));
+        assert!(matches!(seen.state(0), Some(GuardState::InForce { .. })));
     }
 
     #[test]
     fn an_object_keeps_the_time_it_was_first_seen_until_its_generation_moves() {
         let mut seen = both_listed();
         let document = &documents()[0];
-        let since = |seen: &Seen| match seen.state() {
+        let since = |seen: &Seen<1>| match seen.state(0) {
             Some(GuardState::InForce { since }) => since - super::super::SETTLING,
             other => panic!("{other:?}"),
         };

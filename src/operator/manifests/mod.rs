@@ -5,10 +5,8 @@
 
 mod chart;
 mod document;
-mod homes;
 mod namespaces;
 mod rbac;
-mod shared;
 mod webhook;
 
 use clap::Args;
@@ -16,7 +14,7 @@ use hubstorage_core::api;
 use serde_json::Value;
 use url::Url;
 
-use crate::guard;
+use crate::{guard, limits};
 use document::Document;
 
 pub use chart::{Template, templates as chart_templates};
@@ -96,15 +94,18 @@ impl Part {
             Self::Namespaces => namespaces::namespaces(),
             Self::Accounts => namespaces::accounts(),
             Self::Rights => rbac::documents(),
-            Self::Guard => guard::documents()
-                .iter()
-                .map(|part| Document::new(part.purpose, part.object()))
-                .collect(),
-            Self::Homes => homes::documents(),
-            Self::Shared => shared::documents(),
+            Self::Guard => of_policies(&guard::documents()),
+            Self::Homes => of_policies(&limits::homes::documents()),
+            Self::Shared => of_policies(&limits::shared::documents()),
             Self::Webhook => vec![webhook::document(options.webhook_url.as_ref())?],
         })
     }
+}
+
+fn of_policies(documents: &[guard::Document]) -> Vec<Document> {
+    let documents = documents.iter();
+    let document = |part: &guard::Document| Document::new(part.purpose, part.object());
+    documents.map(document).collect()
 }
 
 /// The CustomResourceDefinitions as YAML documents, as they are checked in under `crds/`.

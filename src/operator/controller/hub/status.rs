@@ -255,7 +255,11 @@ pub fn again(hub: &HubStorage, missed: &[MissedPod], context: &Context) -> Vec<V
 
 /// What does not depend on the store, of any other hub.
 pub fn apart(hub: &HubStorage, context: &Context) -> Vec<Verdict> {
-    let homes = homes::again(hub, *context.webhook.borrow());
+    let homes = homes::again(
+        hub,
+        *context.webhook.borrow(),
+        &context.limits.homes.borrow(),
+    );
     homes
         .into_iter()
         .chain(shared::again(hub, context))

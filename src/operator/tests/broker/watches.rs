@@ -92,7 +92,7 @@ async fn a_guard_that_is_no_longer_seen_is_missing_until_it_is_seen_again() {
     }
     let stop = CancellationToken::new();
     let _ended = stop.clone().drop_guard();
-    let mut state = guard::watch_at(api.client(), CADENCE, stop);
+    let [mut state] = guard::watch_at(api.client(), CADENCE, [guard::documents()], stop);
     let in_force = |state: &GuardState| matches!(state, GuardState::InForce { .. });
     until(&mut state, in_force).await;
 
@@ -128,7 +128,7 @@ async fn a_guard_that_was_changed_long_ago_does_not_count_from_a_restart_of_its_
     let stop = CancellationToken::new();
     let _ended = stop.clone().drop_guard();
 
-    let mut state = guard::watch_at(api.client(), CADENCE, stop);
+    let [mut state] = guard::watch_at(api.client(), CADENCE, [guard::documents()], stop);
 
     let in_force = |state: &GuardState| matches!(state, GuardState::InForce { .. });
     let GuardState::InForce { since } = until(&mut state, in_force).await else {

@@ -1,6 +1,7 @@
 //! `spec.home`: volumes of users that grow, and those that do not.
 
 use hubstorage::certificates::{Address, WebhookState};
+use hubstorage::guard::GuardState;
 use hubstorage_cloud::memory::Behaviour;
 use hubstorage_core::api::{ConditionType, HubStorage, HubUser, Reason};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -288,6 +289,29 @@ async fn the_second_hub_of_a_namespace_lets_nothing_grow() {
     world.settle().await;
     assert_eq!(asks_for(&world, &claim), "10Gi");
     assert!(homes(&world).is_some());
+}
+
+#[tokio::test]
+async fn a_policy_that_is_missing_is_told_where_it_should_refuse_until_it_is_there() {
+    for (on_oversize, reason) in [("Deny", Reason::PolicyMissing), ("Clamp", Reason::Applied)] {
+        let hub = hub(json!({"onOversize": on_oversize}));
+        let mut world = world(&hub, &[&home("claim-bob", "bob", "10Gi")]);
+        let missing = GuardState::Missing {
+            why: "ValidatingAdmissionPolicy hubstorage-homes: it does not exist".to_owned(),
+        };
+        let in_force = world.installed.policy_of_homes.send_replace(missing);
+        world.settle().await;
+        let is_told = reason == Reason::PolicyMissing;
+        let (status, words) = match is_told {
+            true => ("False", "hubstorage-homes: it does not exist"),
+            false => ("True", "homes of 10Gi"),
+        };
+        world.says(&hub, HomesWithinLimit, status, reason, &[words]);
+        assert!(world.is_ready(&hub), "pods are given their storage");
+        world.installed.policy_of_homes.send_replace(in_force);
+        world.retell(&hub).await.unwrap();
+        world.says(&hub, HomesWithinLimit, "True", Reason::Applied, &[]);
+    }
 }
 
 #[tokio::test]

@@ -8,10 +8,11 @@ use hubstorage::controller::bypasses::Bypasses;
 use hubstorage::controller::homes::RefusedGrowths;
 use hubstorage::controller::usage::Usage;
 use hubstorage::controller::{
-    Backoff, Context, Events, Metrics, Parts, SeenClaim, Stores, UserPod, hub,
+    Backoff, Context, Events, Limits, Metrics, Parts, SeenClaim, Stores, UserPod, hub,
 };
 use hubstorage::guard::GuardState;
 use hubstorage_core::api::{HubStorage, HubUser, StorageProvider};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::Resource;
 use kube::core::PartialObjectMeta;
@@ -21,7 +22,7 @@ use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::api_server::ApiServer;
-use crate::fixtures::INSTALLATION;
+use crate::fixtures::{INSTALLATION, REGISTERED};
 use crate::store::Connection;
 
 /// The image of trial pods.
@@ -86,14 +87,31 @@ fn metadata<K: Resource>(objects: Vec<K>) -> Vec<PartialObjectMeta<K>> {
     objects.into_iter().map(meta).collect()
 }
 
+/// What of the installation is there.
+pub struct Installed {
+    pub guard: watch::Sender<GuardState>,
+    pub policy_of_homes: watch::Sender<GuardState>,
+    pub policy_of_shared: watch::Sender<GuardState>,
+    pub webhook: watch::Sender<WebhookState>,
+    pub parts: watch::Sender<Parts>,
+}
+
+impl Installed {
+    /// All of it, since that time.
+    pub fn all(since: Timestamp) -> Self {
+        let in_force = || watch::Sender::new(GuardState::InForce { since });
+        Self {
+            guard: in_force(),
+            policy_of_homes: in_force(),
+            policy_of_shared: in_force(),
+            webhook: watch::Sender::new(REGISTERED),
+            parts: watch::Sender::new(Parts::default()),
+        }
+    }
+}
+
 /// A process that has seen what the server has.
-pub fn start(
-    server: &ApiServer,
-    connection: Connection,
-    guard: &watch::Sender<GuardState>,
-    webhook: &watch::Sender<WebhookState>,
-    parts: &watch::Sender<Parts>,
-) -> Controller {
+pub fn start(server: &ApiServer, connection: Connection, installed: &Installed) -> Controller {
     let (providers, providers_writer) = store();
     let (hubs, hubs_writer) = store();
     let (users, users_writer) = store();
@@ -113,9 +131,13 @@ pub fn start(
             pods,
             claims,
         },
-        guard: guard.subscribe(),
-        webhook: webhook.subscribe(),
-        parts: parts.subscribe(),
+        guard: installed.guard.subscribe(),
+        limits: Limits {
+            homes: installed.policy_of_homes.subscribe(),
+            shared: installed.policy_of_shared.subscribe(),
+        },
+        webhook: installed.webhook.subscribe(),
+        parts: installed.parts.subscribe(),
         installation: INSTALLATION.to_owned(),
         events: Events::new(client.clone(), clock.clone()),
         told: hub::Told::default(),

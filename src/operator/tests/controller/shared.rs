@@ -1,5 +1,6 @@
 //! `spec.shared`: folders whose claims are there, and those for which pods would wait.
 
+use hubstorage::guard::GuardState;
 use hubstorage_cloud::memory::Behaviour;
 use hubstorage_core::api::{ConditionType, HubStorage, Reason};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -148,6 +149,35 @@ async fn while_nobody_looks_what_was_known_stands() {
     world.settle().await;
     world.retell(&paused).await.unwrap();
     assert_eq!(known(&world, &paused), before);
+}
+
+#[tokio::test]
+async fn a_policy_that_is_missing_is_told_where_it_should_refuse_until_it_is_there() {
+    let missing = || GuardState::Missing {
+        why: "ValidatingAdmissionPolicy hubstorage-shared: it does not exist".to_owned(),
+    };
+    for (fields, is_told) in [
+        (json!({}), true),
+        (json!({"policy": {"enforcement": "Audit"}}), false),
+        (json!({"mode": "Observe"}), false),
+    ] {
+        let hub = hub(fields);
+        let mut world = World::new(Behaviour::aws()).with(&hub);
+        bound(&world, &claim("nfs"));
+        let in_force = world.installed.policy_of_shared.send_replace(missing());
+        world.settle().await;
+        match is_told {
+            true => {
+                let words = ["hubstorage-shared: it does not exist", "are let in"];
+                world.says(&hub, MountsReady, "False", Reason::PolicyMissing, &words);
+                world.says(&hub, Ready, "False", Reason::PolicyMissing, &words);
+            }
+            false => world.says(&hub, MountsReady, "True", Reason::Applied, &[]),
+        }
+        world.installed.policy_of_shared.send_replace(in_force);
+        world.retell(&hub).await.unwrap();
+        world.says(&hub, MountsReady, "True", Reason::Applied, &[]);
+    }
 }
 
 /// By that status the admission policies know which HubStorage counts.

@@ -23,12 +23,11 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::api_server::{ApiServer, Faults, name_of};
 use crate::conditions::{Seen, broken_rules};
-use crate::fixtures::{ACCOUNT, INSTALLATION, PROVIDER, REGISTERED, namespace, provider};
-use crate::process::{Controller, start};
+use crate::fixtures::{ACCOUNT, INSTALLATION, PROVIDER, namespace, provider};
+use crate::process::{Controller, Installed, start};
 use crate::store::{Connection, Witness};
 
 /// Rounds within which everything has to come to rest.
@@ -42,9 +41,7 @@ pub struct World {
     pub controller: Controller,
     faults: Faults,
     account: Arc<Mutex<String>>,
-    guard: watch::Sender<GuardState>,
-    webhook: watch::Sender<WebhookState>,
-    parts: watch::Sender<Parts>,
+    pub installed: Installed,
     /// Status of each object when it was last looked at, by UID.
     judged: BTreeMap<String, Seen>,
     /// What is being tried, for the messages of failed assertions.
@@ -65,10 +62,8 @@ impl World {
         let clock = cloud.clone();
         let faults = Faults::default();
         let server = ApiServer::new(faults.clone(), Arc::new(move || clock.now()));
-        let (guard, _) = watch::channel(GuardState::InForce { since: cloud.now() });
-        let (webhook, _) = watch::channel(REGISTERED);
+        let installed = Installed::all(cloud.now());
         let witness = Witness::new(server.clone());
-        let (parts, _) = watch::channel(Parts::default());
         let account = Arc::new(Mutex::new(ACCOUNT.to_owned()));
         let connection = Connection {
             cloud: cloud.clone(),
@@ -76,7 +71,7 @@ impl World {
             witness: witness.clone(),
             account: account.clone(),
         };
-        let controller = start(&server, connection, &guard, &webhook, &parts);
+        let controller = start(&server, connection, &installed);
         Self {
             server,
             cloud,
@@ -84,9 +79,7 @@ impl World {
             controller,
             faults,
             account,
-            guard,
-            webhook,
-            parts,
+            installed,
             judged: BTreeMap::new(),
             trial: "without a fault".to_owned(),
         }
@@ -106,13 +99,7 @@ impl World {
             witness: self.witness.clone(),
             account: self.account.clone(),
         };
-        start(
-            &self.server,
-            connection,
-            &self.guard,
-            &self.webhook,
-            &self.parts,
-        )
+        start(&self.server, connection, &self.installed)
     }
 
     /// The controller's process ends, and another one begins.
@@ -132,15 +119,15 @@ impl World {
     }
 
     pub fn guard_is(&self, state: GuardState) {
-        self.guard.send_replace(state);
+        self.installed.guard.send_replace(state);
     }
 
     pub fn webhook_is(&self, state: WebhookState) {
-        self.webhook.send_replace(state);
+        self.installed.webhook.send_replace(state);
     }
 
     pub fn parts_are(&self, parts: Parts) {
-        self.parts.send_replace(parts);
+        self.installed.parts.send_replace(parts);
     }
 
     /// Reconciles one provider.

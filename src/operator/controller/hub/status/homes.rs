@@ -4,13 +4,15 @@
 use std::str::FromStr as _;
 
 use hubstorage_core::api::{
-    ConditionStatus, ConditionType, Home, HomesStatus, HubStorage, Mode, Reason, Verdict,
+    ConditionStatus, ConditionType, Home, HomesStatus, HubStorage, Mode, OnOversize, Reason,
+    Verdict,
 };
 use hubstorage_core::homes::{FINDINGS_IN_ORDER, FULL};
 
 use crate::certificates::WebhookState;
 use crate::controller::Step;
 use crate::controller::step::not_reached;
+use crate::guard::GuardState;
 use crate::manifests::{CLAIM_WEBHOOK, WEBHOOK_CONFIGURATION};
 
 use ConditionStatus::{False, True, Unknown};
@@ -21,11 +23,16 @@ const TOLD: usize = 3;
 
 /// The verdicts on a hub whose reconcile ended in `step`, from what `status.homes` tells; none, where no homes are
 /// declared.
-pub(super) fn verdicts(hub: &HubStorage, step: &Step, webhook: WebhookState) -> Vec<Verdict> {
+pub(super) fn verdicts(
+    hub: &HubStorage,
+    step: &Step,
+    webhook: WebhookState,
+    policy: &GuardState,
+) -> Vec<Verdict> {
     if hub.spec.home.is_none() || hub.spec.mode == Mode::Paused {
         return Vec::new();
     }
-    let known = again(hub, webhook);
+    let known = again(hub, webhook, policy);
     if !known.is_empty() {
         return known;
     }
@@ -40,7 +47,7 @@ pub(super) fn verdicts(hub: &HubStorage, step: &Step, webhook: WebhookState) -> 
 }
 
 /// The same where somebody has looked at the spec as it is: what was found for an earlier one says nothing of this.
-pub(super) fn again(hub: &HubStorage, webhook: WebhookState) -> Vec<Verdict> {
+pub(super) fn again(hub: &HubStorage, webhook: WebhookState, policy: &GuardState) -> Vec<Verdict> {
     let homes = hub.status.as_ref().and_then(|status| status.homes.as_ref());
     let Some((home, homes)) = hub.spec.home.as_ref().zip(homes) else {
         return Vec::new();
@@ -50,8 +57,27 @@ pub(super) fn again(hub: &HubStorage, webhook: WebhookState) -> Vec<Verdict> {
         return Vec::new();
     }
     // In mode Observe they are let in as they are anyway.
-    let admits_all = hub.spec.mode == Mode::Enforce && !is_for_claims(webhook);
-    vec![within_limit(home, homes, admits_all), have_room(homes)]
+    let is_held = hub.spec.mode == Mode::Enforce;
+    let open = is_held.then(|| open(home, webhook, policy)).flatten();
+    vec![within_limit(home, homes, open), have_room(homes)]
+}
+
+/// Why new claims are let in as large as somebody asks for.
+fn open(home: &Home, webhook: WebhookState, policy: &GuardState) -> Option<(Reason, String)> {
+    if !is_for_claims(webhook) {
+        let why = format!(
+            "new homes are as large as somebody asks for: MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} has no webhook {CLAIM_WEBHOOK}; \
+             install again"
+        );
+        return Some((Reason::WebhookMissing, why));
+    }
+    match policy {
+        GuardState::Missing { why } if home.on_oversize == OnOversize::Deny => {
+            let why = format!("new homes that ask for too much are let in: {why}");
+            Some((Reason::PolicyMissing, why))
+        }
+        _ => None,
+    }
 }
 
 /// Whether new claims are given a size, or will be in a moment.
@@ -63,8 +89,8 @@ fn is_for_claims(webhook: WebhookState) -> bool {
     }
 }
 
-/// `admits_all`, if new claims are let in as large as somebody asks for.
-fn within_limit(home: &Home, homes: &HomesStatus, admits_all: bool) -> Verdict {
+/// `open` is why new claims are let in as large as somebody asks for.
+fn within_limit(home: &Home, homes: &HomesStatus, open: Option<(Reason, String)>) -> Verdict {
     let tell = |status, reason, words: Vec<String>| {
         Verdict::new(HomesWithinLimit, status, reason, words.join("; "))
     };
@@ -81,13 +107,12 @@ fn within_limit(home: &Home, homes: &HomesStatus, admits_all: bool) -> Verdict {
         homes.overrides_left_out,
         "users have sizes of their own that do not count: status.homes.overrides is full",
     );
-    let open = admits_all.then(|| {
-        format!(
-            "new homes are as large as somebody asks for: MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} has no webhook {CLAIM_WEBHOOK}; \
-             install again"
-        )
-    });
-    let besides = progress.into_iter().flatten().chain(left_out).chain(open);
+    let (open, why_open) = open.unzip();
+    let besides = progress
+        .into_iter()
+        .flatten()
+        .chain(left_out)
+        .chain(why_open);
     // Full homes, and two for one server, are as large as declared.
     let others = [Reason::ClaimFull, Reason::ClaimDuplicate].map(|reason| reason.to_string());
     let mut of_size = homes.found.iter();
@@ -96,10 +121,10 @@ fn within_limit(home: &Home, homes: &HomesStatus, admits_all: bool) -> Verdict {
         let reason = Reason::from_str(&worst.reason).unwrap_or(Reason::ClaimGrowthFailed);
         return tell(False, reason, told.chain(besides).collect());
     }
-    let (status, reason) = match homes.growing {
-        _ if admits_all => (False, Reason::WebhookMissing),
-        0 => (True, Reason::Applied),
-        _ => (False, Reason::ClaimGrowing),
+    let (status, reason) = match (open, homes.growing) {
+        (Some(reason), _) => (False, reason),
+        (None, 0) => (True, Reason::Applied),
+        (None, _) => (False, Reason::ClaimGrowing),
     };
     let most = home.max_size.as_ref().filter(|max| **max > home.size);
     let most = most
@@ -158,6 +183,10 @@ mod tests {
         for_claims: true,
     };
 
+    const IN_FORCE: GuardState = GuardState::InForce {
+        since: jiff::Timestamp::UNIX_EPOCH,
+    };
+
     /// What is said of the size of homes.
     fn said(homes: Value) -> (ConditionStatus, Reason, String) {
         said_of(HomesWithinLimit, homes)
@@ -178,7 +207,7 @@ mod tests {
             reason,
             message,
             ..
-        } = verdicts(&hub, &Step::Done, REGISTERED)
+        } = verdicts(&hub, &Step::Done, REGISTERED, &IN_FORCE)
             .into_iter()
             .find(|told| told.type_ == type_)
             .unwrap();

@@ -2,14 +2,15 @@
 
 use futures::FutureExt as _;
 use hubstorage_core::api::{
-    ConditionStatus, ConditionType, HubStorage, Mode, Reason, SharedFolder, SharedFolderStatus,
-    Verdict,
+    ConditionStatus, ConditionType, Enforcement, HubStorage, Mode, Reason, SharedFolder,
+    SharedFolderStatus, Verdict,
 };
 use hubstorage_core::shared;
 use kube::ResourceExt as _;
 
 use crate::controller::step::not_reached;
 use crate::controller::{Context, Step};
+use crate::guard::GuardState;
 
 use ConditionStatus::{False, True, Unknown};
 use ConditionType::MountsReady;
@@ -58,10 +59,25 @@ pub(super) fn again(hub: &HubStorage, context: &Context) -> Option<Verdict> {
     if hub.spec.shared.is_empty() || !is_looked_at {
         return None;
     }
-    Some(of_folders(&hub.spec.shared, &folders(hub, context)))
+    let known = folders(hub, context);
+    // In mode Observe, and with Audit, they are let in anyway.
+    let refuses =
+        hub.spec.mode == Mode::Enforce && hub.spec.policy.enforcement == Enforcement::Deny;
+    let open = match &*context.limits.shared.borrow() {
+        GuardState::Missing { why } if refuses => Some(format!(
+            "new pods that could write to a shared folder are let in, whoever's they are: {why}"
+        )),
+        _ => None,
+    };
+    Some(of_folders(&hub.spec.shared, &known, open))
 }
 
-fn of_folders(declared: &[SharedFolder], known: &[SharedFolderStatus]) -> Verdict {
+/// `open` is why everybody's pods may mount the folders writable.
+fn of_folders(
+    declared: &[SharedFolder],
+    known: &[SharedFolderStatus],
+    open: Option<String>,
+) -> Verdict {
     let troubles: Vec<&SharedFolderStatus> = known
         .iter()
         .filter(|known| known.reason.is_some())
@@ -75,10 +91,14 @@ fn of_folders(declared: &[SharedFolder], known: &[SharedFolderStatus]) -> Verdic
         let words: Vec<&str> = troubles
             .iter()
             .filter_map(|trouble| trouble.message.as_deref())
+            .chain(open.as_deref())
             .collect();
         // One that another version knows is a claim to look at, too.
         let reason = reason.unwrap_or(Reason::ClaimNotShareable);
         return Verdict::new(MountsReady, False, reason, words.join("; "));
+    }
+    if let Some(open) = open {
+        return Verdict::new(MountsReady, False, Reason::PolicyMissing, open);
     }
     if !declared.iter().all(is_known) {
         let message = "the claims of shared folders have not been looked at yet";

@@ -186,7 +186,12 @@ fn from_memory(
         .chain(vending)
         .chain([injection])
         .chain(shared::verdict(hub, step, context))
-        .chain(homes::verdicts(hub, step, webhook))
+        .chain(homes::verdicts(
+            hub,
+            step,
+            webhook,
+            &context.limits.homes.borrow(),
+        ))
         .collect()
 }
 

@@ -7,33 +7,27 @@ use hubstorage_core::api::USERNAME_ANNOTATION;
 use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
 use serde_json::{Value, json};
 
-use super::document::Document;
-use super::namespaces::labels;
-use crate::guard::GuardKind;
+use crate::guard::{Document, GuardKind};
 
 /// Name of the policy, and of its binding.
 const NAME: &str = "hubstorage-homes";
 
-pub(super) fn documents() -> Vec<Document> {
+/// The policy and its binding.
+pub fn documents() -> Vec<Document> {
     vec![
-        Document::new(
-            "Refuses homes that ask for more than spec.home of their HubStorage lets them, where it says onOversize: Deny.",
-            object(GuardKind::Policy, policy()),
-        ),
-        Document::new(
-            "Puts the policy above in force: by the HubStorages of the claim's own namespace.",
-            object(GuardKind::Binding, binding()),
-        ),
+        Document {
+            kind: GuardKind::Policy,
+            name: NAME,
+            purpose: "Refuses homes that ask for more than spec.home of their HubStorage lets them, where it says onOversize: Deny.",
+            spec: policy(),
+        },
+        Document {
+            kind: GuardKind::Binding,
+            name: NAME,
+            purpose: "Puts the policy above in force: by the HubStorages of the claim's own namespace.",
+            spec: binding(),
+        },
     ]
-}
-
-fn object(kind: GuardKind, spec: Value) -> Value {
-    json!({
-        "apiVersion": GuardKind::API_VERSION,
-        "kind": kind.name(),
-        "metadata": {"name": NAME, "labels": labels()},
-        "spec": spec,
-    })
 }
 
 fn policy() -> Value {

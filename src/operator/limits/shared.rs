@@ -9,9 +9,7 @@ use hubstorage_core::api::{
 use hubstorage_core::injection::DASK_KUBERNETES_LABEL;
 use serde_json::{Value, json};
 
-use super::document::Document;
-use super::namespaces::labels;
-use crate::guard::GuardKind;
+use crate::guard::{Document, GuardKind};
 
 /// The purpose of each policy and each binding.
 const REFUSES: &str = "Refuses user pods that could write to a shared folder of their HubStorage without being a writer's, where it says enforcement: Deny.";
@@ -20,30 +18,30 @@ const TELLS: &str =
 const IN_FORCE: &str =
     "Puts the policy above in force: by the HubStorages of the pod's own namespace.";
 
-pub(super) fn documents() -> Vec<Document> {
+/// The policies and their bindings.
+pub fn documents() -> Vec<Document> {
     let of = |enforcement, purpose| {
         let (name, actions) = match enforcement {
             Enforcement::Deny => ("hubstorage-shared", json!(["Deny"])),
             Enforcement::Audit => ("hubstorage-shared-audit", json!(["Warn", "Audit"])),
         };
-        let policy = object(GuardKind::Policy, name, policy(enforcement));
-        let binding = object(GuardKind::Binding, name, binding(name, actions));
         [
-            Document::new(purpose, policy),
-            Document::new(IN_FORCE, binding),
+            Document {
+                kind: GuardKind::Policy,
+                name,
+                purpose,
+                spec: policy(enforcement),
+            },
+            Document {
+                kind: GuardKind::Binding,
+                name,
+                purpose: IN_FORCE,
+                spec: binding(name, &actions),
+            },
         ]
     };
     let refuses = of(Enforcement::Deny, REFUSES).into_iter();
     refuses.chain(of(Enforcement::Audit, TELLS)).collect()
-}
-
-fn object(kind: GuardKind, name: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": GuardKind::API_VERSION,
-        "kind": kind.name(),
-        "metadata": {"name": name, "labels": labels()},
-        "spec": spec,
-    })
 }
 
 fn policy(enforcement: Enforcement) -> Value {
@@ -142,7 +140,7 @@ fn variables(stamp: &str, groups: &str) -> Value {
     ])
 }
 
-fn binding(name: &str, actions: Value) -> Value {
+fn binding(name: &str, actions: &Value) -> Value {
     json!({
         "policyName": name,
         "paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"},
