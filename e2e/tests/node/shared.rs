@@ -79,7 +79,7 @@ fn with_owner(image: &str, user: &str, name: &str, mounts: &[Value]) -> ServerOp
     with_home(mounts).with("init_containers", json!([container]))
 }
 
-/// A name that no hub remembers.
+/// A name of which no hub remembers a group.
 fn named(what: &str) -> String {
     format!("{what}-{:06x}", rand::rng().random_range(0..0x100_0000))
 }
@@ -177,6 +177,11 @@ async fn all_read_a_shared_folder_its_writers_write_to_it_and_homes_on_its_claim
     let hub = &HUB;
     let spawner = cluster.hub(hub);
     let (reader, writer) = (&named("reader"), &named("writer"));
+    // Only who has been there can be in a group.
+    for user in [reader, writer] {
+        cluster.server(hub, user).await;
+        spawner.stop(user).await.unwrap();
+    }
     let declared = async {
         cluster.apply(&declared(hub)).await;
         cluster
@@ -232,6 +237,8 @@ async fn a_server_that_could_write_to_a_shared_folder_is_refused_with_and_withou
     let spawner = cluster.hub(hub);
     let (reader, writer) = (&named("reader"), &named("writer"));
     let mount = |read_only: bool| json!({"name": "home", "mountPath": "/data", "subPath": "_shared", "readOnly": read_only});
+    cluster.server(hub, writer).await;
+    spawner.stop(writer).await.unwrap();
     let pod = cluster.server(hub, reader).await;
     let image = cluster.image_of(hub, &pod).await;
     spawner.stop(reader).await.unwrap();
