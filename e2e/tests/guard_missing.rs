@@ -34,6 +34,7 @@ const BINDING: &str = "validatingadmissionpolicybinding";
 /// How the guard is weakened, and the field that is named for it.
 struct Way {
     kind: &'static str,
+    name: &'static str,
     /// Merged into the object's spec; none deletes it.
     change: Option<Value>,
     named: &'static str,
@@ -43,14 +44,11 @@ struct Way {
 fn ways() -> Vec<Way> {
     let way = |kind, change, named| Way {
         kind,
+        name: NAME,
         change: Some(change),
         named,
     };
-    let gone = |kind| Way {
-        kind,
-        change: None,
-        named: "it does not exist",
-    };
+    let gone = |kind| gone(kind, NAME);
     let nowhere = json!({"namespaceSelector": {"matchLabels": {"guard": "nowhere"}}});
     let param = json!({"name": "none", "namespace": "default", "parameterNotFoundAction": "Allow"});
     vec![
@@ -95,13 +93,22 @@ fn ways() -> Vec<Way> {
     ]
 }
 
+fn gone(kind: &'static str, name: &'static str) -> Way {
+    Way {
+        kind,
+        name,
+        change: None,
+        named: "it does not exist",
+    }
+}
+
 /// The object as it is to be applied again.
-async fn saved(hub: &Hub, kind: &str) -> Value {
-    let object = hub.kubectl(&["get", kind, NAME, "-o=json"]).await;
+async fn saved(hub: &Hub, way: &Way) -> Value {
+    let object = hub.kubectl(&["get", way.kind, way.name, "-o=json"]).await;
     let object: Value = serde_json::from_str(&object).unwrap();
     json!({
         "apiVersion": object["apiVersion"], "kind": object["kind"],
-        "metadata": {"name": NAME, "labels": object["metadata"]["labels"]},
+        "metadata": {"name": way.name, "labels": object["metadata"]["labels"]},
         "spec": object["spec"],
     })
 }
@@ -110,10 +117,10 @@ async fn weaken(hub: &Hub, way: &Way) {
     match &way.change {
         Some(change) => {
             let patch = json!({"spec": change}).to_string();
-            hub.kubectl(&["patch", way.kind, NAME, "--type=merge", "-p", &patch])
+            hub.kubectl(&["patch", way.kind, way.name, "--type=merge", "-p", &patch])
                 .await
         }
-        None => hub.kubectl(&["delete", way.kind, NAME]).await,
+        None => hub.kubectl(&["delete", way.kind, way.name]).await,
     };
 }
 
@@ -153,7 +160,7 @@ async fn however_the_guard_is_weakened_nothing_is_vended_until_it_is_put_back() 
     said(&alice, ASK).await;
 
     for way in ways() {
-        let saved = saved(&hub, way.kind).await;
+        let saved = saved(&hub, &way).await;
         let words = format!("{NAME}: {}", way.named);
         let weakened = async {
             weaken(&hub, &way).await;
@@ -181,6 +188,62 @@ async fn however_the_guard_is_weakened_nothing_is_vended_until_it_is_put_back() 
         number.set(number.get() + 1);
         let bob = hub.pod(&format!("bob-{}", number.get()), "bob").await;
         bob.python(ASK).await.is_ok()
+    })
+    .await;
+    hub.remove().await;
+}
+
+#[tokio::test]
+async fn a_policy_of_homes_or_shared_folders_that_is_gone_is_told_until_it_is_put_back() {
+    let hub = Hub::namespace("limits").await;
+    hub.apply(&hub.provider()).await;
+    let mut storage = hub.storage();
+    storage["spec"]["home"] = json!({"type": "Claim", "size": "1Gi", "onOversize": "Deny"});
+    storage["spec"]["shared"] =
+        json!([{"name": "shared", "claimName": "none", "mountPath": "/shared"}]);
+    hub.apply(&storage).await;
+    let homes = async |status, reason| {
+        hub.until_condition("hs/hub", "HomesWithinLimit", status, reason)
+            .await
+    };
+    let shared = async || {
+        hub.until_condition("hs/hub", "MountsReady", "False", "ClaimMissing")
+            .await
+    };
+    homes("True", "Applied").await;
+    hub.until(
+        "nothing to be told of the policy of shared folders",
+        async || !shared().await.contains("are let in"),
+    )
+    .await;
+
+    let way = gone(BINDING, "hubstorage-homes");
+    let saved_one = saved(&hub, &way).await;
+    let missed = async {
+        weaken(&hub, &way).await;
+        let told = homes("False", "PolicyMissing").await;
+        assert!(
+            told.contains("hubstorage-homes: it does not exist"),
+            "{told}"
+        );
+    };
+    giving_back(missed, put_back(&hub, &way, &saved_one)).await;
+    homes("True", "Applied").await;
+
+    let way = gone(POLICY, "hubstorage-shared");
+    let saved_one = saved(&hub, &way).await;
+    let missed = async {
+        weaken(&hub, &way).await;
+        hub.until("the missing policy to be told", async || {
+            shared()
+                .await
+                .contains("hubstorage-shared: it does not exist")
+        })
+        .await;
+    };
+    giving_back(missed, put_back(&hub, &way, &saved_one)).await;
+    hub.until("the policy to be back", async || {
+        !shared().await.contains("are let in")
     })
     .await;
     hub.remove().await;

@@ -56,7 +56,9 @@ fn policy(enforcement: Enforcement) -> Value {
         })
     };
     json!({
-        "failurePolicy": "Fail",
+        // An API server that has just begun, or lacks the kind of the parameter, cannot apply it: that is to stop no
+        // hub from starting servers, least of all one without a HubStorage.
+        "failurePolicy": "Ignore",
         "paramKind": {"apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage"},
         "matchConstraints": {
             "matchPolicy": "Equivalent",
@@ -104,14 +106,13 @@ fn variables(stamp: &str, groups: &str) -> Value {
         folder = path("f.?subPath.orValue('')"),
     );
     json!([
-        // Only the HubStorage that counts in its namespace has such a status.
+        // Only the HubStorage that counts in its namespace has such a status; one that is being deleted counts still.
         {"name": "folders", "expression":
-            "params.?status.shared.orValue([]).size() == 0 || has(params.metadata.deletionTimestamp) ? [] : \
-             params.spec.?shared.orValue([])"},
+            "params.?status.shared.orValue([]).size() == 0 ? [] : params.spec.?shared.orValue([])"},
         {"name": "enforcement", "expression":
             "params.spec.?mode.orValue('Enforce') == 'Observe' ? 'Audit' : \
              params.spec.?policy.?enforcement.orValue('Deny')"},
-        // The stamp is the webhook's, who was here before, or nobody's: what it says of a new pod is looked at elsewhere.
+        // The guard keeps the stamp of a pod that is there. A new one may have none, where the webhook is away.
         {"name": "creator", "expression": format!(
             "request.operation == 'CREATE' ? request.userInfo.username : {stamp}"
         )},
