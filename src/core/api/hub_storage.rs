@@ -60,6 +60,12 @@ use crate::policies::{PolicyDocument, PolicyError};
         priority = 1
     ),
     printcolumn(
+        name = "Mounts",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='MountsReady')].status",
+        priority = 1
+    ),
+    printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].message",
