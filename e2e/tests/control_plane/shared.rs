@@ -213,6 +213,14 @@ async fn a_mount_that_could_write_to_a_folder_is_refused_in_whatever_form_and_ot
         )
         .await;
     }
+    // One that nobody reads to its end could be any.
+    let endless = format!("{}_other", "./".repeat(150_000));
+    is_refused(
+        &hub,
+        &mounting(&hub, json!({"subPath": endless})),
+        "shared, ocean",
+    )
+    .await;
     for sub_path in ["groups", "groups/ocean", "./groups//ocean/a"] {
         is_refused(&hub, &mounting(&hub, json!({"subPath": sub_path})), "ocean").await;
     }
@@ -321,6 +329,15 @@ async fn a_writer_is_who_the_hub_says_and_nobody_else() {
     ] {
         is_let_in(&hub, &in_groups(pod.clone(), groups)).await;
     }
+    is_let_in(&hub, &in_groups(pod.clone(), r#"["a\\","admins"]"#)).await;
+    let many = |count: usize| {
+        let many: Vec<String> = (0..count)
+            .map(|group| format!("a group of many, no. {group}"))
+            .collect();
+        json!([many, vec!["admins".to_owned()]].concat()).to_string()
+    };
+    is_let_in(&hub, &in_groups(pod.clone(), &many(2_000))).await;
+    is_refused(&hub, &in_groups(pod.clone(), &many(6_000)), "shared").await;
     for groups in [
         "[]",
         "admins",
@@ -331,6 +348,9 @@ async fn a_writer_is_who_the_hub_says_and_nobody_else() {
         r#"["a\",\"admins"]"#,
         r#"["\"admins\""]"#,
         r#"[", \"admins\""]"#,
+        r#"["a\\\",\"admins\",\"b"]"#,
+        r#"["ad\"mins"]"#,
+        r#"["x", "admins"#,
     ] {
         is_refused(&hub, &in_groups(pod.clone(), groups), "shared").await;
     }
@@ -402,8 +422,16 @@ async fn a_claim_that_pods_would_wait_for_keeps_nobody_from_starting_and_is_told
         "{told}"
     );
     hub.allow_pods(CREATOR).await;
-    let pod = tried(&hub, &hub.notebook("bob", "bob")).await.pod.unwrap();
-    assert!(!pod.to_string().contains("hubstorage-shared"), "{pod}");
+    hub.until(
+        "a pod to be given what there is without the folder",
+        async || {
+            let tried = tried(&hub, &hub.notebook("bob", "bob")).await;
+            let pod = tried.pod.unwrap().to_string();
+            assert!(!pod.contains("hubstorage-shared"), "{pod}");
+            pod.contains("SCRATCH_BUCKET")
+        },
+    )
+    .await;
     hub.kubectl(&[
         "delete",
         "pv",
@@ -431,6 +459,9 @@ async fn a_folder_that_cannot_be_is_refused_with_its_field_and_the_way_out() {
         "/home/../a",
         "/a:b",
         "/a/.",
+        "/srv\n",
+        "/proc",
+        "/usr/local/share",
     ] {
         let field = "spec.shared[1].mountPath";
         refused(
@@ -445,7 +476,7 @@ async fn a_folder_that_cannot_be_is_refused_with_its_field_and_the_way_out() {
         )
         .await;
     }
-    for path in ["/_shared", "_shared/", "a//b", "a/../b", ".", ".."] {
+    for path in ["/_shared", "_shared/", "a//b", "a/../b", ".", "..", "a\n"] {
         let field = "spec.shared[1].subPath";
         refused(
             &hub,
@@ -455,6 +486,22 @@ async fn a_folder_that_cannot_be_is_refused_with_its_field_and_the_way_out() {
         )
         .await;
     }
+    for path in ["_shared", "_shared/ocean"] {
+        let message = "give each a subPath of its own";
+        refused(
+            &hub,
+            with("/1/subPath", json!(path)),
+            "spec.shared",
+            message,
+        )
+        .await;
+    }
+    let mut whole = storage(&hub, json!({}));
+    whole["spec"]["shared"][1]
+        .as_object_mut()
+        .unwrap()
+        .remove("subPath");
+    refused(&hub, whole, "spec.shared", "give each a subPath of its own").await;
     for (pointer, path) in [
         ("/1/mountPath", "/home/jovyan/shared"),
         ("/1/mountPath", "/home/jovyan/shared/ocean"),
@@ -500,7 +547,12 @@ async fn a_folder_that_cannot_be_is_refused_with_its_field_and_the_way_out() {
     let mut twice = storage(&hub, json!({}));
     twice["spec"]["shared"][1]["name"] = json!("shared");
     refused(&hub, twice, "spec.shared", "duplicate entries").await;
-    let near = with("/1/mountPath", json!("/home/jovyan/shared-2"));
-    hub.apply(&near).await;
+    // Of 255 letters that have two bytes each: what the API server takes, everybody can read.
+    let long = format!("/{}", "ж".repeat(254));
+    for path in ["/home/jovyan/shared-2", &long] {
+        hub.apply(&with("/1/mountPath", json!(path))).await;
+        hub.until_condition("hs/hub", "MountsReady", "False", "ClaimMissing")
+            .await;
+    }
     hub.remove().await;
 }

@@ -123,6 +123,8 @@ pub struct HubStorageSpec {
         .message("two folders are mounted at the same path, or one within the other: give each a path of its own"))]
     #[x_kube(validation = Rule::new("self.all(f, !has(f.writers) || !has(f.writers.mountPath) || (!(f.mountPath + '/').startsWith(f.writers.mountPath + '/') && !(f.writers.mountPath + '/').startsWith(f.mountPath + '/')))")
         .message("writers.mountPath is mountPath, or one is within the other: give writers a path of their own, or leave writers.mountPath out, and they write at mountPath"))]
+    #[x_kube(validation = Rule::new("self.all(a, self.all(b, a.name == b.name || a.claimName != b.claimName || (has(a.subPath) && has(b.subPath) && !(a.subPath + '/').startsWith(b.subPath + '/'))))")
+        .message("two folders are the same directory of one claim, or one is within the other, so that nobody could say who writes to it: give each a subPath of its own"))]
     pub shared: Vec<SharedFolder>,
 
     /// What becomes of user pods that do not keep to what is declared.

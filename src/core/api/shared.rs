@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::subject::Subject;
 use crate::shared::{MountPath, SubPath};
 
+/// The rules of [`MountPath`] and [`SubPath`].
+const IS_MOUNT_PATH: &str = "self.startsWith('/') && !self.contains(':') && !self.matches('\\\\p{Cc}') && !self.matches('^/(bin|boot|dev|etc|lib|lib64|proc|run|sbin|sys|usr|var/run)(/|$)') && self.substring(1).split('/').all(part, part != '' && part != '.' && part != '..')";
+const IS_SUB_PATH: &str = "!self.matches('\\\\p{Cc}') && self.split('/').all(part, part != '' && part != '.' && part != '..')";
+
 /// A folder that users find in their pods.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -24,18 +28,19 @@ pub struct SharedFolder {
     )]
     pub claim_name: String,
 
-    /// The directory of the claim that is the folder, for example _shared. It is made when it is first mounted, for root
-    /// alone to write in. Not set: all of the claim.
+    /// The directory of the claim that is the folder, for example _shared; no two folders are in each other. The kubelet
+    /// makes it at the first mount, as root's and with the mode of the volume's own. Not set: all of the claim, and so
+    /// the homes that are on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("self.split('/').all(part, part != '' && part != '.' && part != '..')")
-        .message("subPath is a relative path such as _shared or groups/ocean: it begins and ends without a slash, and no part of it is empty, . or .."))]
+    #[x_kube(validation = Rule::new(IS_SUB_PATH)
+        .message("subPath is a relative path such as _shared or groups/ocean: it begins and ends without a slash, holds no control character, and no part of it is empty, . or .."))]
     pub sub_path: Option<SubPath>,
 
     /// Where users find it, for example /home/jovyan/shared. A pod that has something mounted there keeps it.
     #[schemars(with = "String", length(min = 2, max = 255))]
-    #[x_kube(validation = Rule::new("self.startsWith('/') && !self.contains(':') && self.substring(1).split('/').all(part, part != '' && part != '.' && part != '..')")
-        .message("mountPath is an absolute path such as /home/jovyan/shared: it ends without a slash, holds no colon, and no part of it is empty, . or .."))]
+    #[x_kube(validation = Rule::new(IS_MOUNT_PATH)
+        .message("mountPath is an absolute path such as /home/jovyan/shared: it is none of the system's (/etc, /proc, /usr and such), ends without a slash, holds no colon and no control character, and no part of it is empty, . or .."))]
     pub mount_path: MountPath,
 
     /// Who finds it in their pods, to read. Default: everyone. Writers need not be among them.
@@ -65,19 +70,20 @@ impl SharedFolder {
 #[serde(rename_all = "camelCase")]
 pub struct SharedWriters {
     /// Who. A group counts for what users start from a server (sources with dependsOn) neither here nor among readers:
-    /// those pods only read what everyone does. The name of a group has letters, digits, spaces and . _ : @ / + = , # ( ) - only.
+    /// those pods have what everyone has. The name of a group begins with a letter or digit, and has these, spaces and
+    /// . _ : @ / + = , # ( ) - only.
     #[schemars(length(min = 1, max = 8))]
     // The admission policy finds the name in the annotation as it stands, where other characters may be escaped.
-    #[x_kube(validation = Rule::new("self.all(s, !has(s.name) || s.name.matches('^[A-Za-z0-9 ._:@/+=,#()-]*$'))")
-        .message("the name of a group that writes has letters, digits, spaces and . _ : @ / + = , # ( ) - only: give the group another name in the hub"))]
+    #[x_kube(validation = Rule::new("self.all(s, !has(s.name) || s.name.matches('^[A-Za-z0-9][A-Za-z0-9 ._:@/+=,#()-]*$'))")
+        .message("the name of a group that writes begins with a letter or digit, and has these, spaces and . _ : @ / + = , # ( ) - only: give the group another name in the hub"))]
     pub subjects: Vec<Subject>,
 
     /// Where they find it to write, for example /home/jovyan/shared-readwrite; at mountPath it is read-only then for
     /// them, too. Not set: they write at mountPath.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(min = 2, max = 255))]
-    #[x_kube(validation = Rule::new("self.startsWith('/') && !self.contains(':') && self.substring(1).split('/').all(part, part != '' && part != '.' && part != '..')")
-        .message("mountPath is an absolute path such as /home/jovyan/shared-readwrite: it ends without a slash, holds no colon, and no part of it is empty, . or .."))]
+    #[x_kube(validation = Rule::new(IS_MOUNT_PATH)
+        .message("writers.mountPath is an absolute path such as /home/jovyan/shared-readwrite: it is none of the system's (/etc, /proc, /usr and such), ends without a slash, holds no colon and no control character, and no part of it is empty, . or .."))]
     pub mount_path: Option<MountPath>,
 }
 
@@ -128,8 +134,13 @@ pub struct SharedFolderStatus {
 }
 
 impl SharedFolderStatus {
-    /// Whether it tells that pods can mount this folder, as it is declared.
+    /// Whether it is of this folder, on the claim that is declared.
+    pub fn is_of(&self, folder: &SharedFolder) -> bool {
+        self.name == folder.name && self.claim_name == folder.claim_name
+    }
+
+    /// Whether it tells that pods can mount this folder.
     pub fn lets_mount(&self, folder: &SharedFolder) -> bool {
-        self.name == folder.name && self.claim_name == folder.claim_name && self.reason.is_none()
+        self.is_of(folder) && self.reason.is_none()
     }
 }

@@ -95,6 +95,32 @@ impl HubInjection {
         })
     }
 
+    /// What pods of `hub` are given where nothing is known of its store: the shared folders that are there. `None`, if
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`InvalidSelector`] names the source whose selector has an unknown operator.
+    pub fn of_folders(hub: &HubStorage) -> Result<Option<Self>, InvalidSelector> {
+        let shared = Mountable::of(hub);
+        if shared.is_empty() {
+            return Ok(None);
+        }
+        let namespace = hub.metadata.namespace.clone().unwrap_or_default();
+        Ok(Some(Self {
+            sources: UserPods::of(hub, &namespace)?,
+            namespace,
+            hub: hub.metadata.name.clone().unwrap_or_default(),
+            generation: hub.metadata.generation.unwrap_or_default(),
+            scheme: hub.spec.users.prefix_scheme,
+            buckets: Vec::new(),
+            settings: Vec::new(),
+            env: Vec::new(),
+            github: None,
+            shared,
+            agent: None,
+        }))
+    }
+
     /// The namespace whose pods this is for.
     pub fn namespace(&self) -> &str {
         &self.namespace
@@ -224,6 +250,8 @@ struct Recognised<'h> {
     name: Username,
     prefix: Prefix,
     groups: Groups,
+    /// The annotation that `groups` were read from; empty where there is none.
+    groups_as_written: String,
 }
 
 fn recognise<'h>(
@@ -257,6 +285,7 @@ fn recognise<'h>(
         )
     })?;
     let prefix = Prefix::of(&user, hub.scheme).map_err(|error| error.to_string())?;
+    let groups_as_written = groups.unwrap_or_default().to_owned();
     let groups = Groups::parse(groups)
         .map_err(|error| format!("annotation {GROUPS_ANNOTATION}: {error}"))?;
     Ok(Recognised {
@@ -265,6 +294,7 @@ fn recognise<'h>(
         name: user,
         prefix,
         groups,
+        groups_as_written,
     })
 }
 

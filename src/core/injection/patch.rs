@@ -4,7 +4,7 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
 use serde_json::{Value, json};
 
-use super::pod::{ClaimVolume, Container, EnvEntry, Mount, SentPod, Text, Volume};
+use super::pod::{Container, EnvEntry, Mount, SentPod, Text, Volume};
 use super::shared::WantedMount;
 use super::{TOKEN_FILE, TOKEN_MOUNT_PATH, TOKEN_SECONDS, TOKEN_VOLUME};
 use crate::api::{AUDIENCE, OnConflict};
@@ -121,11 +121,7 @@ impl<'p> ContainerPatch<'_, 'p> {
                     "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE,
                 }}]},
             });
-            let volume = Volume {
-                name: TOKEN_VOLUME.into(),
-                projected: Some(projected["projected"].clone()),
-                persistent_volume_claim: None,
-            };
+            let volume = Volume::projected(TOKEN_VOLUME, projected["projected"].clone());
             append(
                 self.operations,
                 &["spec", "volumes"],
@@ -161,7 +157,9 @@ impl<'p> ContainerPatch<'_, 'p> {
                 Relation::Same => return self.is_as_wanted(mount, wanted),
                 // It would be hidden, or mounted within what is read-only, where the runtime can make no place for it.
                 Relation::Around => return false,
-                Relation::Within if mount.read_only => return false,
+                Relation::Within if mount.read_only || self.is_read_only(&mount.name) => {
+                    return false;
+                }
                 Relation::Within => {}
             }
         }
@@ -195,6 +193,12 @@ impl<'p> ContainerPatch<'_, 'p> {
         true
     }
 
+    /// Whether the volume of this name is read-only, however it is mounted.
+    fn is_read_only(&self, volume: &Text<'_>) -> bool {
+        let mut volumes = self.volumes.iter().flatten();
+        volumes.any(|known| known.name == *volume && known.is_read_only())
+    }
+
     /// Whether a mount at the wanted path is the wanted one.
     fn is_as_wanted(&self, mount: &Mount<'_>, wanted: &WantedMount<'_>) -> bool {
         let mut volumes = self.volumes.iter().flatten();
@@ -212,13 +216,13 @@ impl<'p> ContainerPatch<'_, 'p> {
     /// of one claim. None where that name is another's, or that volume can only be read and the mount is to be written.
     fn volume_of_claim(&mut self, wanted: &WantedMount<'_>) -> Option<String> {
         let mut volumes = self.volumes.iter().flatten();
-        if let Some(volume) = volumes
-            .clone()
-            .find(|volume| volume.is_of_claim(wanted.claim))
-        {
-            let of = volume.persistent_volume_claim.as_ref()?;
-            let is_enough = wanted.read_only || !of.read_only;
-            return is_enough.then(|| volume.name.as_str().to_owned());
+        let of_claim = volumes.clone();
+        let mut of_claim = of_claim
+            .filter(|volume| volume.is_of_claim(wanted.claim))
+            .peekable();
+        if of_claim.peek().is_some() {
+            let mut enough = of_claim.filter(|volume| wanted.read_only || !volume.is_read_only());
+            return enough.next().map(|volume| volume.name.as_str().to_owned());
         }
         let name = &wanted.volume;
         if volumes.any(|volume| volume.name.as_str() == name) {
@@ -228,14 +232,7 @@ impl<'p> ContainerPatch<'_, 'p> {
         if wanted.is_volume_read_only {
             claim["readOnly"] = json!(true);
         }
-        let volume = Volume {
-            name: name.clone().into(),
-            projected: None,
-            persistent_volume_claim: Some(ClaimVolume {
-                claim_name: wanted.claim.to_owned().into(),
-                read_only: wanted.is_volume_read_only,
-            }),
-        };
+        let volume = Volume::of_claim(name, wanted.claim, wanted.is_volume_read_only);
         let json = json!({"name": name, "persistentVolumeClaim": claim});
         append(
             self.operations,

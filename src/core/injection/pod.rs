@@ -6,6 +6,7 @@ use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::TOKEN_VOLUME;
@@ -81,18 +82,32 @@ pub(super) struct Volume<'p> {
     #[serde(borrow)]
     pub(super) name: Text<'p>,
     /// Of a projected volume, what is in it.
-    pub(super) projected: Option<Value>,
+    projected: Option<Value>,
     #[serde(borrow)]
-    pub(super) persistent_volume_claim: Option<ClaimVolume<'p>>,
+    persistent_volume_claim: Option<ClaimVolume<'p>>,
+    config_map: Option<IgnoredAny>,
+    secret: Option<IgnoredAny>,
+    #[serde(rename = "downwardAPI")]
+    downward_api: Option<IgnoredAny>,
+    image: Option<IgnoredAny>,
+    nfs: Option<ReadOnlySource>,
+    csi: Option<ReadOnlySource>,
+}
+
+/// Of a volume that may be read-only, whether it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ReadOnlySource {
+    read_only: bool,
 }
 
 /// The claim that a volume is of.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct ClaimVolume<'p> {
+struct ClaimVolume<'p> {
     #[serde(borrow)]
-    pub(super) claim_name: Text<'p>,
-    pub(super) read_only: bool,
+    claim_name: Text<'p>,
+    read_only: bool,
 }
 
 /// A string that is borrowed where nothing in it is escaped. Of a bare `Cow` within an `Option` or
@@ -122,6 +137,42 @@ impl SentPod<'_> {
 }
 
 impl Volume<'_> {
+    pub(super) fn projected(name: &str, projected: Value) -> Self {
+        Self {
+            name: name.into(),
+            projected: Some(projected),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_claim(name: &str, claim: &str, read_only: bool) -> Self {
+        Self {
+            name: name.into(),
+            persistent_volume_claim: Some(ClaimVolume {
+                claim_name: claim.into(),
+                read_only,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Whether nobody can write to it, however it is mounted.
+    pub(super) fn is_read_only(&self) -> bool {
+        let claim = self.persistent_volume_claim.as_ref();
+        let sources = [&self.nfs, &self.csi].into_iter().flatten();
+        self.projected.is_some()
+            || [
+                &self.config_map,
+                &self.secret,
+                &self.downward_api,
+                &self.image,
+            ]
+            .iter()
+            .any(|source| source.is_some())
+            || claim.is_some_and(|claim| claim.read_only)
+            || sources.into_iter().any(|source| source.read_only)
+    }
+
     /// Whether it is of this claim.
     pub(super) fn is_of_claim(&self, claim: &str) -> bool {
         let of = self.persistent_volume_claim.as_ref();

@@ -2,7 +2,7 @@
 
 use super::Recognised;
 use crate::api::{HubStorage, SharedFolder, Subject};
-use crate::shared::{MountPath, SubPath};
+use crate::shared::{LONGEST_GROUPS, MountPath, SubPath};
 
 /// A folder that pods of the hub can mount.
 #[derive(Debug, Clone)]
@@ -51,7 +51,13 @@ impl Mountable {
         // Of a pod that stands for a server nobody knows here whether that server's user is in the group.
         let stands_alone = user.source.depends_on().is_none();
         let is_in = |group: &str| stands_alone && user.groups.have(group);
-        let writes = folder.is_writable_by(is_in);
+        // What the admission policies would refuse costs a user their server: they take a name as it stands, and no list
+        // that is too long, or has something around it.
+        let written = user.groups_as_written.as_str();
+        let is_read =
+            written.len() <= LONGEST_GROUPS && written.starts_with('[') && written.ends_with(']');
+        let is_written = |group: &str| is_read && written.contains(&format!("\"{group}\""));
+        let writes = folder.is_writable_by(|group| is_in(group) && is_written(group));
         let reads = Subject::include(&folder.readers, is_in);
         let apart = folder.writers.as_ref();
         let apart = apart.and_then(|writers| writers.mount_path.as_ref());

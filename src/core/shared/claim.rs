@@ -76,10 +76,33 @@ impl FolderClaim {
     }
 }
 
+/// What is known of each folder that a hub declares before anybody has looked at claims: what was, or that it is not yet.
+/// No folder is left out, since by this the admission policies know which HubStorage counts.
+pub fn folders_unseen(hub: &HubStorage) -> Vec<SharedFolderStatus> {
+    let before = hub.status.as_ref().map_or(&[][..], |status| &status.shared);
+    let known = |folder: &SharedFolder| {
+        let before = before.iter();
+        let mut before = before.filter(|known| known.is_of(folder));
+        before
+            .next()
+            .cloned()
+            .unwrap_or_else(|| SharedFolderStatus {
+                name: folder.name.clone(),
+                claim_name: folder.claim_name.clone(),
+                read_only: false,
+                reason: Some(Reason::Progressing.to_string()),
+                message: Some(
+                    "the claims of shared folders have not been looked at yet".to_owned(),
+                ),
+            })
+    };
+    hub.spec.shared.iter().map(known).collect()
+}
+
 /// What is known of each folder that a hub declares, where `claim` finds a claim of its namespace by name.
-pub fn folders<'c>(
+pub fn folders(
     hub: &HubStorage,
-    claim: impl Fn(&str) -> Option<&'c FolderClaim>,
+    claim: impl Fn(&str) -> Option<FolderClaim>,
 ) -> Vec<SharedFolderStatus> {
     let known = |folder: &SharedFolder| {
         let claim = claim(&folder.claim_name);
@@ -99,7 +122,7 @@ pub fn folders<'c>(
         SharedFolderStatus {
             name: folder.name.clone(),
             claim_name: folder.claim_name.clone(),
-            read_only: claim.is_some_and(|claim| claim.is_read_only()),
+            read_only: claim.is_some_and(FolderClaim::is_read_only),
             reason: trouble.map(|(reason, _)| reason.to_string()),
             message: trouble.map(|(_, why)| told(why)),
         }
@@ -131,7 +154,7 @@ mod tests {
     }
 
     fn known(hub: &HubStorage, claim: Option<FolderClaim>) -> SharedFolderStatus {
-        folders(hub, |name| claim.as_ref().filter(|_| name == "nfs")).remove(0)
+        folders(hub, |name| claim.filter(|_| name == "nfs")).remove(0)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use hubstorage_core::api::{Bucket, HubStorage, StorageProvider};
 use hubstorage_core::homes::HomeAdmission;
 use hubstorage_core::hubs::hub_of_namespace;
-use hubstorage_core::injection::HubInjection;
+use hubstorage_core::injection::{HubInjection, InvalidSelector};
 use hubstorage_core::names::BucketName;
 use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt as _};
@@ -161,14 +161,26 @@ fn build(
             given.homes.insert(namespace.clone(), Arc::new(homes));
         }
         let provider = providers.get(&hub.spec.provider_ref.name);
-        if let Some(injection) = provider.and_then(|provider| injection(hub, provider, agent)) {
+        let of_store = provider.and_then(|provider| injection(hub, provider, agent));
+        // Folders are on no store.
+        let injection = of_store.unwrap_or_else(|| HubInjection::of_folders(hub));
+        let injection = injection.inspect_err(|error| {
+            let name = hub.name_any();
+            tracing::warn!(namespace, name, %error, "pods of this HubStorage are given nothing");
+        });
+        if let Ok(Some(injection)) = injection {
             given.pods.insert(namespace, Arc::new(injection));
         }
     }
     given
 }
 
-fn injection(hub: &HubStorage, provider: &StorageProvider, agent: &Url) -> Option<HubInjection> {
+/// What pods are given of a hub's buckets, and all else; none, where it has no bucket at this provider.
+fn injection(
+    hub: &HubStorage,
+    provider: &StorageProvider,
+    agent: &Url,
+) -> Option<Result<Option<HubInjection>, InvalidSelector>> {
     let s3 = provider.spec.s3.as_ref()?;
     let store = s3.store();
     let buckets: Vec<(Bucket, BucketName)> = hub
@@ -180,12 +192,7 @@ fn injection(hub: &HubStorage, provider: &StorageProvider, agent: &Url) -> Optio
     if buckets.is_empty() {
         return None;
     }
-    HubInjection::new(hub, &buckets, s3, agent.as_str())
-        .inspect_err(|error| {
-            let (namespace, name) = (hub.namespace().unwrap_or_default(), hub.name_any());
-            tracing::warn!(namespace, name, %error, "pods of this HubStorage are given nothing");
-        })
-        .ok()
+    Some(HubInjection::new(hub, &buckets, s3, agent.as_str()).map(Some))
 }
 
 /// As the controller wrote it down: a bucket that it refuses, has not made yet, or has not seen at
@@ -292,6 +299,21 @@ mod tests {
         let hub = hub("earth", "earth", "2026-01-01T00:00:00Z", seen);
         let moved = provider_at(json!({"endpoint": "https://other.example.org"}));
         assert!(built(&[hub], &[moved]).is_empty());
+    }
+
+    #[test]
+    fn folders_are_given_whether_or_not_there_is_a_bucket_or_a_provider() {
+        let folder = json!({"name": "shared", "claimName": "nfs", "mountPath": "/shared"});
+        let status = json!({"shared": [{"name": "shared", "claimName": "nfs"}]});
+        let created = "2026-01-01T00:00:00Z";
+        let mut hub = hub("earth", "earth", created, status).0.clone().unwrap();
+        hub.spec.shared = vec![serde_json::from_value(folder).unwrap()];
+        let with = Arc::new(DeserializeGuard(Ok(hub.clone())));
+        assert_eq!(built(std::slice::from_ref(&with), &[]), ["earth"]);
+        assert_eq!(built(&[with], &[provider()]), ["earth"]);
+        hub.status = None;
+        let unseen = Arc::new(DeserializeGuard(Ok(hub)));
+        assert!(built(&[unseen], &[]).is_empty());
     }
 
     #[test]

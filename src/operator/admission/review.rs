@@ -130,7 +130,8 @@ pub(super) fn answer(body: &[u8], injections: &ByNamespace) -> Result<Answer, St
             }
             if !report.kept_mounts.is_empty() {
                 warnings.push(format!(
-                    "HubStorage mounts no shared folder where the pod has something else mounted: {}",
+                    "HubStorage mounts no shared folder at {}: the pod has something else there, below it, or read-only around \
+                     it, or only a read-only volume of the claim",
                     report.kept_mounts.join(", ")
                 ));
             }

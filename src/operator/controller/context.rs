@@ -42,8 +42,10 @@ pub struct Stores {
 pub struct Limits {
     /// How large homes may be.
     pub homes: watch::Receiver<GuardState>,
-    /// Who writes to shared folders.
+    /// Who writes to shared folders: the one that refuses.
     pub shared: watch::Receiver<GuardState>,
+    /// The same: the one that tells.
+    pub shared_audit: watch::Receiver<GuardState>,
 }
 
 /// What every reconciler is given.

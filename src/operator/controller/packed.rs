@@ -27,11 +27,6 @@ impl<K, P> Packed<K, P> {
         }
     }
 
-    /// Whether it has this name.
-    pub(super) fn is_called(&self, name: &str) -> bool {
-        &*self.name == name
-    }
-
     /// The namespace that it is in.
     pub fn namespace(&self) -> &str {
         &self.namespace

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
-use hubstorage_core::api::HubStorage;
+use hubstorage_core::api::{Enforcement, HubStorage};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt as _};
@@ -190,16 +190,21 @@ async fn reconcile_all(
     let client = tenure.client(&client);
     let cadence = Cadence::default();
     let mut watches = Watches::start(&client, &cadence, pulses);
-    let [mut guard, homes, shared] = guard::watch(
+    let [mut guard, homes, shared, shared_audit] = guard::watch(
         client.clone(),
         [
             guard::documents(),
             limits::homes::documents(),
-            limits::shared::documents(),
+            limits::shared::documents(Enforcement::Deny),
+            limits::shared::documents(Enforcement::Audit),
         ],
         stop.clone(),
     );
-    let mut limits = Limits { homes, shared };
+    let mut limits = Limits {
+        homes,
+        shared,
+        shared_audit,
+    };
     let mut webhook = certificates::maintain(client.clone(), stop.clone());
     let mut parts = parts::watch(&client, &cadence, pulses, stop.clone());
     let clock = clock::system();
@@ -230,6 +235,7 @@ async fn reconcile_all(
             first_look(&mut guard),
             first_look(&mut limits.homes),
             first_look(&mut limits.shared),
+            first_look(&mut limits.shared_audit),
             first_look(&mut webhook),
             first_look(&mut parts),
         )
@@ -243,6 +249,7 @@ async fn reconcile_all(
         changes(guard).boxed(),
         changes(limits.homes).boxed(),
         changes(limits.shared).boxed(),
+        changes(limits.shared_audit).boxed(),
         changes(webhook).boxed(),
         changes(parts).boxed(),
         // What is said of shared folders waits for claims, which nothing else does.

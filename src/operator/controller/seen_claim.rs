@@ -11,36 +11,28 @@ pub type SeenClaim = Packed<PersistentVolumeClaim, Kept>;
 
 /// What is kept of a claim. There are thousands of homes.
 #[derive(Debug, Clone)]
-pub enum Kept {
-    /// A user's home.
-    Home(HomeClaim),
-    /// Any other, which may hold a shared folder.
-    Folder(FolderClaim),
+pub struct Kept {
+    home: Option<HomeClaim>,
+    folder: FolderClaim,
 }
 
 impl SeenClaim {
     /// The home that it is, if it is one.
     pub fn home(&self) -> Option<&HomeClaim> {
-        match &self.kept {
-            Kept::Home(home) => Some(home),
-            Kept::Folder(_) => None,
-        }
+        self.kept.home.as_ref()
     }
 
-    /// What it is like, unless it is a home, which nobody else mounts.
-    pub fn folder(&self) -> Option<&FolderClaim> {
-        match &self.kept {
-            Kept::Home(_) => None,
-            Kept::Folder(folder) => Some(folder),
-        }
+    /// What it is like, as one that holds a shared folder.
+    pub fn folder(&self) -> FolderClaim {
+        self.kept.folder
     }
 }
 
 impl From<PersistentVolumeClaim> for SeenClaim {
     fn from(claim: PersistentVolumeClaim) -> Self {
-        let kept = match HomeClaim::of(&claim) {
-            Some(home) => Kept::Home(home),
-            None => Kept::Folder(FolderClaim::of(&claim)),
+        let kept = Kept {
+            home: HomeClaim::of(&claim),
+            folder: FolderClaim::of(&claim),
         };
         Self::of(&claim.metadata, kept)
     }

@@ -222,15 +222,11 @@ impl Watches {
         let all = hubs.clone();
         running.spawn(bells.follow(claim_changes, move |claim| {
             let concerned = in_namespace(&all, Some(claim.namespace()));
-            match claim.home() {
-                Some(_) => Concerned {
-                    homes: concerned,
-                    ..Concerned::default()
-                },
-                None => Concerned {
-                    hubs: asked(concerned, Ask::News),
-                    ..Concerned::default()
-                },
+            // One that is no home may have been one before.
+            Concerned {
+                homes: concerned.clone(),
+                hubs: asked(concerned, Ask::News),
+                ..Concerned::default()
             }
         }));
         Self {

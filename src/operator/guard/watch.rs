@@ -90,17 +90,17 @@ async fn follow<const N: usize>(
                 Ok(()) => settling.state(known, Timestamp::now()),
             });
             if let Some(now) = unread.clone().or(known) {
-                tell(told, now);
+                tell(seen.name_of(set), told, now);
             }
         }
     }
 }
 
-fn tell(told: &watch::Sender<GuardState>, now: GuardState) {
+fn tell(policy: &str, told: &watch::Sender<GuardState>, now: GuardState) {
     told.send_if_modified(|before| {
         let changed = *before != now;
         if changed {
-            tracing::info!(state = ?now, "admission policies");
+            tracing::info!(policy, state = ?now, "an admission policy, or the first of several");
             *before = now;
         }
         changed
@@ -227,6 +227,12 @@ impl<const N: usize> Seen<N> {
 
     fn is_complete(&self) -> bool {
         self.listed == [true; 2]
+    }
+
+    /// The first policy of the set at that place.
+    fn name_of(&self, set: usize) -> &'static str {
+        let first = self.sets.get(set).and_then(|set| set.first());
+        first.map_or("", |first| first.name)
     }
 
     /// Of the set at that place; `None` while a first list is under way.

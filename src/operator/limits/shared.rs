@@ -7,6 +7,7 @@ use hubstorage_core::api::{
     Enforcement, GROUPS_ANNOTATION, STAMP_ANNOTATION, USERNAME_ANNOTATION, USERNAME_LABEL,
 };
 use hubstorage_core::injection::DASK_KUBERNETES_LABEL;
+use hubstorage_core::shared::LONGEST_GROUPS;
 use serde_json::{Value, json};
 
 use crate::guard::{Document, GuardKind};
@@ -18,33 +19,34 @@ const TELLS: &str =
 const IN_FORCE: &str =
     "Puts the policy above in force: by the HubStorages of the pod's own namespace.";
 
-/// The policies and their bindings.
-pub fn documents() -> Vec<Document> {
-    let of = |enforcement, purpose| {
-        let (name, actions) = match enforcement {
-            Enforcement::Deny => ("hubstorage-shared", json!(["Deny"])),
-            Enforcement::Audit => ("hubstorage-shared-audit", json!(["Warn", "Audit"])),
-        };
-        [
-            Document {
-                kind: GuardKind::Policy,
-                name,
-                purpose,
-                spec: policy(enforcement),
-            },
-            Document {
-                kind: GuardKind::Binding,
-                name,
-                purpose: IN_FORCE,
-                spec: binding(name, &actions),
-            },
-        ]
+/// The longest sub-path that is read, in characters: as long as Linux takes one. A longer one could be any.
+const LONGEST_PATH: usize = 4096;
+
+/// The policy that does this, and its binding.
+pub fn documents(enforcement: Enforcement) -> Vec<Document> {
+    let (name, purpose, actions) = match enforcement {
+        Enforcement::Deny => ("hubstorage-shared", REFUSES, json!(["Deny"])),
+        Enforcement::Audit => ("hubstorage-shared-audit", TELLS, json!(["Warn", "Audit"])),
     };
-    let refuses = of(Enforcement::Deny, REFUSES).into_iter();
-    refuses.chain(of(Enforcement::Audit, TELLS)).collect()
+    vec![
+        Document {
+            kind: GuardKind::Policy,
+            name,
+            purpose,
+            spec: policy(enforcement),
+        },
+        Document {
+            kind: GuardKind::Binding,
+            name,
+            purpose: IN_FORCE,
+            spec: binding(name, &actions),
+        },
+    ]
 }
 
 fn policy(enforcement: Enforcement) -> Value {
+    // As it stands in the spec.
+    let enforcement = json!(enforcement);
     let annotation = |key: &str| format!("object.metadata.?annotations[?'{key}'].orValue('')");
     let of_core = |operation: &str, resource: &str| {
         json!({
@@ -76,14 +78,17 @@ fn policy(enforcement: Enforcement) -> Value {
         "variables": variables(&annotation(STAMP_ANNOTATION), &annotation(GROUPS_ANNOTATION)),
         "validations": [{
             "expression": format!(
-                "variables.enforcement != '{enforcement:?}' || variables.open.size() == 0"
+                "variables.enforcement != '{}' || variables.open.size() == 0",
+                enforcement.as_str().unwrap_or_default()
             ),
-            "messageExpression":
+            "messageExpression": format!(
                 "'this pod could write to shared folder ' + variables.open.map(f, f.name).join(', ') + ' of HubStorage ' + \
-                 params.metadata.name + ', and its user is not among the writers: tell the administrators of the hub. In ' + \
-                 variables.writing.map(c, 'container ' + c.name).join(', ') + ' they set readOnly: true on the mount of claim ' + \
-                 variables.open.map(f, f.claimName)[0] + ' or mount another subPath of it, without subPathExpr; or they let the \
-                 user write (spec.shared[].writers), or an init container (spec.policy.exemptInitContainers)'",
+                 params.metadata.name + ', and its user is not among the writers (by annotation {GROUPS_ANNOTATION}): tell \
+                 the administrators of the hub. In ' + variables.writing.map(c, 'container ' + c.name).join(', ') + ' they set \
+                 readOnly: true on the mount of claim ' + variables.open.map(f, f.claimName)[0] + ', or mount another subPath \
+                 of it' + (variables.open.exists(f, !has(f.subPath)) ? ', after the folder was given one (spec.shared[].subPath)' : '') + \
+                 '; or they let the user write (spec.shared[].writers), or an init container (spec.policy.exemptInitContainers)'"
+            ),
             "message": "the pod could write to a shared folder of the HubStorage, and its user is not among the writers",
             "reason": "Forbidden",
         }],
@@ -92,18 +97,17 @@ fn policy(enforcement: Enforcement) -> Value {
 
 /// What a policy goes by, in the order in which one needs the other. `stamp` and `groups` are the pod's.
 fn variables(stamp: &str, groups: &str) -> Value {
-    // Whether mount `m` of the pod may write to folder `f`. Each part of a path has a slash behind it, so that one
-    // path begins another only where it is around it, or is it; the kernel passes over parts that are empty or a dot.
-    let path = |of: &str| {
-        format!("{of}.split('/').filter(p, p != '' && p != '.').map(p, p + '/').join('')")
-    };
+    // Whether mount `m` of the pod may write to folder `f`. Each part of a path has a slash behind it, so that one path
+    // begins another only where it is around it, or is it; the kernel passes over parts that are empty or a dot, and the
+    // schema lets none of these into the folder's. An expression that costs too much would let the pod in.
+    let mounted = "m.subPath.split('/').filter(p, p != '' && p != '.').map(p, p + '/').join('')";
+    let folder = "(f.subPath + '/')";
     let writes = format!(
         "!m.?readOnly.orValue(false) && object.spec.?volumes.orValue([]).exists(v, v.name == m.name && \
          v.?persistentVolumeClaim.?claimName.orValue('') == f.claimName && \
          !v.persistentVolumeClaim.?readOnly.orValue(false)) && (m.?subPathExpr.orValue('') != '' || \
-         {mounted}.startsWith({folder}) || {folder}.startsWith({mounted}))",
-        mounted = path("m.?subPath.orValue('')"),
-        folder = path("f.?subPath.orValue('')"),
+         !has(m.subPath) || !has(f.subPath) || m.subPath.size() > {LONGEST_PATH} || \
+         {mounted}.startsWith({folder}) || {folder}.startsWith({mounted}))"
     );
     json!([
         // Only the HubStorage that counts in its namespace has such a status; one that is being deleted counts still.
@@ -124,19 +128,26 @@ fn variables(stamp: &str, groups: &str) -> Value {
              'system:serviceaccount:' + params.metadata.namespace + ':' + c.serviceAccount.name == variables.creator)) ? \
              {groups} : ''"
         )},
-        // A quotation mark with a bracket, a comma or space before it begins a name: others are escaped.
+        // The annotation is a JSON list. Without what is escaped, a quotation mark begins or ends a name, and a name that
+        // held something escaped has a character that no writer's has.
+        {"name": "names", "expression": format!(
+            r#"variables.groups.size() > {LONGEST_GROUPS} || !variables.groups.startsWith('[') || !variables.groups.endsWith(']') ? [] : variables.groups.replace('\\\\', '*').replace('\\"', '*').split('"')"#
+        )},
         {"name": "closed", "expression":
             "variables.folders.filter(f, !f.?writers.?subjects.orValue([]).exists(s, s.kind == 'Everyone' || \
-             variables.groups.matches('[\\\\[,\\\\s]\"\\\\Q' + s.name + '\\\\E\"')))"},
+             s.name in variables.names))"},
+        // What was added to a running pod before stays there in any case.
         {"name": "containers", "expression":
-            "request.operation == 'UPDATE' ? object.spec.?ephemeralContainers.orValue([]) : \
+            "request.operation == 'UPDATE' ? object.spec.?ephemeralContainers.orValue([]).filter(c, \
+             !oldObject.spec.?ephemeralContainers.orValue([]).exists(old, old.name == c.name)) : \
              object.spec.containers + object.spec.?initContainers.orValue([]).filter(c, \
              c.?restartPolicy.orValue('') == 'Always' || !(c.name in params.spec.?policy.?exemptInitContainers.orValue([])))"},
-        {"name": "writing", "expression": format!(
-            "variables.containers.filter(c, c.?volumeMounts.orValue([]).exists(m, variables.closed.exists(f, {writes})))"
-        )},
         {"name": "open", "expression": format!(
-            "variables.closed.filter(f, variables.writing.exists(c, c.volumeMounts.exists(m, {writes})))"
+            "variables.closed.filter(f, variables.containers.exists(c, c.?volumeMounts.orValue([]).exists(m, {writes})))"
+        )},
+        // Only for the message.
+        {"name": "writing", "expression": format!(
+            "variables.containers.filter(c, c.?volumeMounts.orValue([]).exists(m, variables.open.exists(f, {writes})))"
         )},
     ])
 }

@@ -10,7 +10,7 @@ mod rbac;
 mod webhook;
 
 use clap::Args;
-use hubstorage_core::api;
+use hubstorage_core::api::{self, Enforcement};
 use serde_json::Value;
 use url::Url;
 
@@ -96,7 +96,10 @@ impl Part {
             Self::Rights => rbac::documents(),
             Self::Guard => of_policies(&guard::documents()),
             Self::Homes => of_policies(&limits::homes::documents()),
-            Self::Shared => of_policies(&limits::shared::documents()),
+            Self::Shared => {
+                let both = [Enforcement::Deny, Enforcement::Audit].map(limits::shared::documents);
+                of_policies(&both.concat())
+            }
             Self::Webhook => vec![webhook::document(options.webhook_url.as_ref())?],
         })
     }

@@ -142,6 +142,7 @@ fn what_stands_for_a_server_has_what_everyone_has_whatever_groups_it_names() {
     of_all["mountPath"] = json!("/home/jovyan/public");
     let mut of_group = shared(Value::Null);
     of_group["name"] = json!("ocean");
+    of_group["subPath"] = json!("_ocean");
     of_group["mountPath"] = json!("/home/jovyan/ocean");
     of_group["readers"] = json!([{"kind": "Group", "name": "admins"}]);
     let hub = hub(json!([shared(admins(None)), of_all, of_group]));
@@ -212,6 +213,7 @@ fn the_volume_that_the_pod_has_of_the_claim_is_taken_as_long_as_it_can_be_writte
 
     let mut pod = pod;
     pod["spec"]["volumes"][0]["persistentVolumeClaim"]["readOnly"] = json!(true);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([elsewhere()]);
     let (ours, kept) = given(&pod, &hub);
     assert_eq!(ours, [of_home(read(SHARED))]);
     assert_eq!(kept, [READWRITE]);
@@ -255,6 +257,63 @@ fn nothing_is_mounted_where_the_runtime_can_make_no_place_for_it() {
     let mut pod = with_home(elsewhere());
     pod["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] = json!(true);
     assert_eq!(given(&pod, &hub), (vec![], vec![SHARED.to_owned()]));
+}
+
+#[test]
+fn nothing_is_mounted_in_a_volume_that_is_read_only_however_it_is_mounted() {
+    let hub = hub(json!([shared(Value::Null)]));
+    for source in [
+        json!({"persistentVolumeClaim": {"claimName": "bobs", "readOnly": true}}),
+        json!({"configMap": {"name": "a"}}),
+        json!({"secret": {"secretName": "a"}}),
+        json!({"downwardAPI": {}}),
+        json!({"projected": {"sources": []}}),
+        json!({"nfs": {"server": "a", "path": "/", "readOnly": true}}),
+        json!({"csi": {"driver": "a", "readOnly": true}}),
+    ] {
+        let mut pod = notebook_pod();
+        let mut volume = source.clone();
+        volume["name"] = json!("around");
+        pod["spec"]["volumes"] = json!([volume]);
+        pod["spec"]["containers"][0]["volumeMounts"] =
+            json!([{"name": "around", "mountPath": "/home/jovyan"}]);
+        assert_eq!(
+            given(&pod, &hub),
+            (vec![], vec![SHARED.to_owned()]),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn of_several_volumes_of_the_claim_a_writer_is_given_one_that_can_be_written() {
+    let hub = hub(json!([shared(admins(None))]));
+    let mut pod = with_home(elsewhere());
+    let claim = |read_only: bool| json!({"claimName": "nfs", "readOnly": read_only});
+    pod["spec"]["volumes"] = json!([
+        {"name": "first", "persistentVolumeClaim": claim(true)},
+        {"name": "home", "persistentVolumeClaim": claim(false)},
+    ]);
+    let mut expected = write(SHARED);
+    expected["name"] = json!("home");
+    assert_eq!(mounts(&pod, &hub), [expected]);
+}
+
+/// What the admission policy would refuse would cost the user their server.
+#[test]
+fn a_writer_is_one_whom_the_policy_takes_for_one() {
+    let hub = hub(json!([shared(admins(None))]));
+    let with = |groups: &str| {
+        let mut pod = notebook_pod();
+        pod["metadata"]["annotations"]["hubstorage.io/groups"] = json!(groups);
+        mounts(&pod, &hub)
+    };
+    assert_eq!(with(r#"["admins"]"#), [write(SHARED)]);
+    assert_eq!(with(r#"["\u0061dmins"]"#), [read(SHARED)]);
+    assert_eq!(with(r#" ["admins"]"#), [read(SHARED)]);
+    let many: Vec<String> = (0..20_000).map(|group| format!("g{group}")).collect();
+    let many = [many, vec!["admins".to_owned()]].concat();
+    assert_eq!(with(&json!(many).to_string()), [read(SHARED)]);
 }
 
 #[test]

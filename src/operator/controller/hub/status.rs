@@ -215,6 +215,8 @@ pub async fn pause(hub: &HubStorage, context: &Context) -> Result<(), HubError> 
     let status = HubStorageStatus {
         observed_generation: generation,
         conditions: paused::conditions(&before.conditions, generation, (context.clock)()),
+        // By this the admission policies know that the hub counts.
+        shared: shared::folders(hub, context),
         ..before
     };
     put(hub, &status, context).await

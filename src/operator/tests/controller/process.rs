@@ -92,6 +92,7 @@ pub struct Installed {
     pub guard: watch::Sender<GuardState>,
     pub policy_of_homes: watch::Sender<GuardState>,
     pub policy_of_shared: watch::Sender<GuardState>,
+    pub audit_of_shared: watch::Sender<GuardState>,
     pub webhook: watch::Sender<WebhookState>,
     pub parts: watch::Sender<Parts>,
 }
@@ -104,6 +105,7 @@ impl Installed {
             guard: in_force(),
             policy_of_homes: in_force(),
             policy_of_shared: in_force(),
+            audit_of_shared: in_force(),
             webhook: watch::Sender::new(REGISTERED),
             parts: watch::Sender::new(Parts::default()),
         }
@@ -135,6 +137,7 @@ pub fn start(server: &ApiServer, connection: Connection, installed: &Installed) 
         limits: Limits {
             homes: installed.policy_of_homes.subscribe(),
             shared: installed.policy_of_shared.subscribe(),
+            shared_audit: installed.audit_of_shared.subscribe(),
         },
         webhook: installed.webhook.subscribe(),
         parts: installed.parts.subscribe(),

@@ -6,7 +6,7 @@ use hubstorage_core::api::{ConditionType, HubStorage, Reason};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
-use crate::fixtures::hub_with;
+use crate::fixtures::{home, hub_with};
 use crate::world::World;
 
 use ConditionType::{MountsReady, Ready, Stalled};
@@ -151,32 +151,68 @@ async fn while_nobody_looks_what_was_known_stands() {
     assert_eq!(known(&world, &paused), before);
 }
 
+/// Without, nothing would hold anybody to what is declared until somebody looks.
+#[tokio::test]
+async fn a_hub_that_is_paused_from_the_start_counts_for_the_policies() {
+    let hub = hub(json!({"mode": "Paused"}));
+    let mut world = World::new(Behaviour::aws()).with(&hub);
+    bound(&world, &claim("nfs"));
+    world.settle().await;
+    let shared = world.hub(&hub).status.unwrap().shared;
+    assert_eq!(shared.len(), 1);
+    assert_eq!(shared[0].reason.as_deref(), Some("Progressing"));
+    world.stays_as_it_is().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_is_a_home_is_there_all_the_same() {
+    let hub = hub(json!({}));
+    let claim = home("nfs", "bob", "10Gi");
+    let mut world = World::new(Behaviour::aws()).with(&hub);
+    bound(&world, &claim);
+    world.settle().await;
+    world.says(&hub, MountsReady, "True", Reason::Applied, &[]);
+}
+
 #[tokio::test]
 async fn a_policy_that_is_missing_is_told_where_it_should_refuse_until_it_is_there() {
     let missing = || GuardState::Missing {
         why: "ValidatingAdmissionPolicy hubstorage-shared: it does not exist".to_owned(),
     };
-    for (fields, is_told) in [
-        (json!({}), true),
-        (json!({"policy": {"enforcement": "Audit"}}), false),
-        (json!({"mode": "Observe"}), false),
+    let policies = |world: &World| {
+        let installed = &world.installed;
+        [
+            installed.policy_of_shared.clone(),
+            installed.audit_of_shared.clone(),
+        ]
+    };
+    for (fields, needed, words) in [
+        (json!({}), 0, "may be let in"),
+        (
+            json!({"policy": {"enforcement": "Audit"}}),
+            1,
+            "may be told of nowhere",
+        ),
+        (json!({"mode": "Observe"}), 1, "may be told of nowhere"),
     ] {
         let hub = hub(fields);
         let mut world = World::new(Behaviour::aws()).with(&hub);
         bound(&world, &claim("nfs"));
-        let in_force = world.installed.policy_of_shared.send_replace(missing());
-        world.settle().await;
-        match is_told {
-            true => {
-                let words = ["hubstorage-shared: it does not exist", "are let in"];
-                world.says(&hub, MountsReady, "False", Reason::PolicyMissing, &words);
-                world.says(&hub, Ready, "False", Reason::PolicyMissing, &words);
+        for (which, policy) in policies(&world).iter().enumerate() {
+            let in_force = policy.send_replace(missing());
+            world.settle().await;
+            match which == needed {
+                true => {
+                    let words = ["hubstorage-shared: it does not exist", words];
+                    let reason = Reason::PolicyMissing;
+                    world.says(&hub, MountsReady, "False", reason, &words);
+                }
+                false => world.says(&hub, MountsReady, "True", Reason::Applied, &[]),
             }
-            false => world.says(&hub, MountsReady, "True", Reason::Applied, &[]),
+            policy.send_replace(in_force);
+            world.settle().await;
+            world.says(&hub, MountsReady, "True", Reason::Applied, &[]);
         }
-        world.installed.policy_of_shared.send_replace(in_force);
-        world.retell(&hub).await.unwrap();
-        world.says(&hub, MountsReady, "True", Reason::Applied, &[]);
     }
 }
 

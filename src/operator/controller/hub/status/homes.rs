@@ -73,7 +73,7 @@ fn open(home: &Home, webhook: WebhookState, policy: &GuardState) -> Option<(Reas
     }
     match policy {
         GuardState::Missing { why } if home.on_oversize == OnOversize::Deny => {
-            let why = format!("new homes that ask for too much are let in: {why}");
+            let why = format!("new homes that ask for too much may be let in: {why}");
             Some((Reason::PolicyMissing, why))
         }
         _ => None,

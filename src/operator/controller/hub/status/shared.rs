@@ -7,6 +7,7 @@ use hubstorage_core::api::{
 };
 use hubstorage_core::shared;
 use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 
 use crate::controller::step::not_reached;
 use crate::controller::{Context, Step};
@@ -22,20 +23,13 @@ pub(super) fn folders(hub: &HubStorage, context: &Context) -> Vec<SharedFolderSt
         return Vec::new();
     }
     if hub.spec.mode == Mode::Paused || !are_listed(context) {
-        return hub.status.clone().unwrap_or_default().shared;
+        return shared::folders_unseen(hub);
     }
     let namespace = hub.namespace().unwrap_or_default();
-    let claims = context.stores.claims.state_filter(|claim| {
-        claim.namespace() == namespace
-            && hub
-                .spec
-                .shared
-                .iter()
-                .any(|folder| claim.is_called(&folder.claim_name))
-    });
     shared::folders(hub, |name| {
-        let claim = claims.iter().find(|claim| claim.is_called(name))?;
-        claim.folder()
+        let claim = ObjectRef::new(name).within(&namespace);
+        let claim = context.stores.claims.get(&claim)?;
+        Some(claim.folder())
     })
 }
 
@@ -60,27 +54,33 @@ pub(super) fn again(hub: &HubStorage, context: &Context) -> Option<Verdict> {
         return None;
     }
     let known = folders(hub, context);
-    // In mode Observe, and with Audit, they are let in anyway.
-    let refuses =
-        hub.spec.mode == Mode::Enforce && hub.spec.policy.enforcement == Enforcement::Deny;
-    let open = match &*context.limits.shared.borrow() {
-        GuardState::Missing { why } if refuses => Some(format!(
-            "new pods that could write to a shared folder are let in, whoever's they are: {why}"
+    // In mode Observe they are told of, too, and let in.
+    let (policy, what) = match (hub.spec.mode, hub.spec.policy.enforcement) {
+        (Mode::Enforce, Enforcement::Deny) => {
+            (&context.limits.shared, "let in, whoever's they are")
+        }
+        _ => (&context.limits.shared_audit, "told of nowhere"),
+    };
+    let open = match &*policy.borrow() {
+        GuardState::Missing { why } => Some(format!(
+            "new pods that could write to a shared folder may be {what}: {why}"
         )),
-        _ => None,
+        GuardState::InForce { .. } => None,
     };
     Some(of_folders(&hub.spec.shared, &known, open))
 }
 
-/// `open` is why everybody's pods may mount the folders writable.
+/// `open` is why pods of others than writers may mount the folders writable.
 fn of_folders(
     declared: &[SharedFolder],
     known: &[SharedFolderStatus],
     open: Option<String>,
 ) -> Verdict {
+    let unseen = Reason::Progressing.to_string();
+    let is_seen = |reason: &String| *reason != unseen;
     let troubles: Vec<&SharedFolderStatus> = known
         .iter()
-        .filter(|known| known.reason.is_some())
+        .filter(|known| known.reason.as_ref().is_some_and(is_seen))
         .collect();
     let is_known = |folder: &SharedFolder| known.iter().any(|known| known.lets_mount(folder));
     if let Some(first) = troubles.first() {
