@@ -103,9 +103,8 @@ fn variables(stamp: &str, groups: &str) -> Value {
     let mounted = "m.subPath.split('/').filter(p, p != '' && p != '.').map(p, p + '/').join('')";
     let folder = "(f.subPath + '/')";
     let writes = format!(
-        "!m.?readOnly.orValue(false) && object.spec.?volumes.orValue([]).exists(v, v.name == m.name && \
-         v.?persistentVolumeClaim.?claimName.orValue('') == f.claimName && \
-         !v.persistentVolumeClaim.?readOnly.orValue(false)) && (m.?subPathExpr.orValue('') != '' || \
+        "!m.?readOnly.orValue(false) && variables.writable.exists(v, v.name == m.name && \
+         v.persistentVolumeClaim.claimName == f.claimName) && (m.?subPathExpr.orValue('') != '' || \
          !has(m.subPath) || !has(f.subPath) || m.subPath.size() > {LONGEST_PATH} || \
          {mounted}.startsWith({folder}) || {folder}.startsWith({mounted}))"
     );
@@ -136,6 +135,11 @@ fn variables(stamp: &str, groups: &str) -> Value {
         {"name": "closed", "expression":
             "variables.folders.filter(f, !f.?writers.?subjects.orValue([]).exists(s, s.kind == 'Everyone' || \
              s.name in variables.names))"},
+        // Of the pod's volumes, those of claims with such folders that can be written: usually one.
+        {"name": "writable", "expression":
+            "object.spec.?volumes.orValue([]).filter(v, has(v.persistentVolumeClaim) && \
+             !v.persistentVolumeClaim.?readOnly.orValue(false) && \
+             variables.closed.exists(f, f.claimName == v.persistentVolumeClaim.claimName))"},
         // What was added to a running pod before stays there in any case.
         {"name": "containers", "expression":
             "request.operation == 'UPDATE' ? object.spec.?ephemeralContainers.orValue([]).filter(c, \
