@@ -30,17 +30,9 @@ fn storage(hub: &Hub, home: &Value) -> Value {
 }
 
 async fn remove(hub: Hub) {
-    hub.kubectl(&["delete", "storageclass", &hub.namespace, "--wait=false"])
-        .await;
+    hub.delete_of_cluster("storageclass", &hub.namespace).await;
     let volume = format!("{}-home", hub.namespace);
-    hub.kubectl(&[
-        "delete",
-        "pv",
-        &volume,
-        "--ignore-not-found",
-        "--wait=false",
-    ])
-    .await;
+    hub.delete_of_cluster("pv", &volume).await;
     hub.remove().await;
 }
 

@@ -300,13 +300,18 @@ impl Hub {
         python.run(&code, &[]).await.unwrap()
     }
 
+    /// Deletes what is in no namespace, if it is there.
+    pub async fn delete_of_cluster(&self, kind: &str, name: &str) {
+        self.kubectl(&["delete", kind, name, "--ignore-not-found", "--wait=false"])
+            .await;
+    }
+
     /// Removes everything, the bucket too. A test that fails leaves it for whoever looks why.
     pub async fn remove(self) {
         let names = &self.namespace;
         self.kubectl(&["delete", "namespace", names, "--wait=false"])
             .await;
-        self.kubectl(&["delete", "hsp", names, "--ignore-not-found", "--wait=false"])
-            .await;
+        self.delete_of_cluster("hsp", names).await;
         let code = format!(
             "import boto3\n\
              for b in s3.list_buckets()['Buckets']:\n    \

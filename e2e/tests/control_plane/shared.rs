@@ -31,9 +31,14 @@ fn storage(hub: &Hub, fields: Value) -> Value {
     storage
 }
 
+/// The volume of a claim.
+fn volume_of(hub: &Hub, claim: &str) -> String {
+    format!("{}-{claim}", hub.namespace)
+}
+
 /// A claim that is bound to a volume which nobody mounts here.
 async fn claim(hub: &Hub, name: &str, mode: &str) {
-    let volume = format!("{}-{name}", hub.namespace);
+    let volume = volume_of(hub, name);
     let size = json!({"storage": "1Gi"});
     let reference = json!({"namespace": hub.namespace, "name": name});
     hub.apply(&json!({
@@ -78,15 +83,7 @@ async fn until_in_force(hub: &Hub, is: impl Fn(&Tried) -> bool) {
 }
 
 async fn remove(hub: Hub) {
-    let volume = format!("{}-nfs", hub.namespace);
-    hub.kubectl(&[
-        "delete",
-        "pv",
-        &volume,
-        "--ignore-not-found",
-        "--wait=false",
-    ])
-    .await;
+    hub.delete_of_cluster("pv", &volume_of(&hub, "nfs")).await;
     hub.remove().await;
 }
 
@@ -432,13 +429,7 @@ async fn a_claim_that_pods_would_wait_for_keeps_nobody_from_starting_and_is_told
         },
     )
     .await;
-    hub.kubectl(&[
-        "delete",
-        "pv",
-        &format!("{}-once", hub.namespace),
-        "--wait=false",
-    ])
-    .await;
+    hub.delete_of_cluster("pv", &volume_of(&hub, "once")).await;
     hub.remove().await;
 }
 

@@ -164,6 +164,34 @@ impl Cluster {
         String::from_utf8(listed.unwrap().stdout).unwrap()
     }
 
+    /// Waits until a condition of the hub's storage is so, of the spec as it is now; its message.
+    pub async fn until_told(
+        &self,
+        hub: &hub::Hub,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> String {
+        let told = std::sync::Mutex::new(String::new());
+        let what = format!("{type_} to be {status} ({reason})");
+        self.until(&what, async || {
+            let hub = self
+                .get(&["hs", "node", "-n", hub.namespace, "-o=json"])
+                .await;
+            let hub: Value = serde_json::from_str(&hub).unwrap();
+            let conditions = hub["status"]["conditions"].as_array().cloned();
+            let mut conditions = conditions.unwrap_or_default().into_iter();
+            let homes = conditions.find(|told| told["type"] == type_);
+            let Some(homes) = homes else { return false };
+            *told.lock().unwrap() = homes["message"].as_str().unwrap().to_owned();
+            hub["metadata"]["generation"] == hub["status"]["observedGeneration"]
+                && homes["status"] == status
+                && homes["reason"] == reason
+        })
+        .await;
+        told.into_inner().unwrap()
+    }
+
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         wait::until(what, PATIENCE, async || Ok(holds().await))
             .await

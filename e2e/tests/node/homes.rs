@@ -72,34 +72,6 @@ impl Cluster {
             .await
     }
 
-    /// The same of any condition.
-    pub async fn until_told(
-        &self,
-        hub: &hub::Hub,
-        type_: &str,
-        status: &str,
-        reason: &str,
-    ) -> String {
-        let told = std::sync::Mutex::new(String::new());
-        let what = format!("{type_} to be {status} ({reason})");
-        self.until(&what, async || {
-            let hub = self
-                .get(&["hs", "node", "-n", hub.namespace, "-o=json"])
-                .await;
-            let hub: Value = serde_json::from_str(&hub).unwrap();
-            let conditions = hub["status"]["conditions"].as_array().cloned();
-            let mut conditions = conditions.unwrap_or_default().into_iter();
-            let homes = conditions.find(|told| told["type"] == type_);
-            let Some(homes) = homes else { return false };
-            *told.lock().unwrap() = homes["message"].as_str().unwrap().to_owned();
-            hub["metadata"]["generation"] == hub["status"]["observedGeneration"]
-                && homes["status"] == status
-                && homes["reason"] == reason
-        })
-        .await;
-        told.into_inner().unwrap()
-    }
-
     async fn size_of(&self, hub: &hub::Hub, user: &str) -> String {
         let path = "-o=jsonpath={.spec.resources.requests.storage}";
         let claim = format!("claim-{user}");

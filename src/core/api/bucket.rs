@@ -105,9 +105,7 @@ impl Bucket {
 
     /// Whether anything is granted to a user who is in these groups.
     pub fn grants_to(&self, is_in: impl Fn(&str) -> bool) -> bool {
-        self.grants
-            .iter()
-            .any(|grant| Subject::include(&grant.subjects, &is_in))
+        self.grants.iter().any(|grant| grant.is_for(&is_in))
     }
 
     /// What the grants let a user reach who has this prefix and is in these groups, where the bucket has
@@ -118,20 +116,14 @@ impl Bucket {
         own: &Prefix,
         is_in: impl Fn(&str) -> bool,
     ) -> Vec<Reach> {
-        let grants = self
-            .grants
-            .iter()
-            .filter(|grant| Subject::include(&grant.subjects, &is_in));
+        let grants = self.grants.iter().filter(|grant| grant.is_for(&is_in));
         grants.map(|grant| grant.reach(bucket, own)).collect()
     }
 
     /// What all the grants together let users reach, of whom one has this prefix. Of two buckets where places and
     /// subjects are the same, everybody lists the same; a group adds nothing where everyone has the place.
     pub fn granted(&self, bucket: &BucketName, own: &Prefix) -> Granted<Places> {
-        let to_everyone = self
-            .grants
-            .iter()
-            .filter(|grant| Subject::include(&grant.subjects, |_| false));
+        let to_everyone = self.grants.iter().filter(|grant| grant.is_for(|_| false));
         let of_everyone: BTreeSet<Option<Place>> =
             to_everyone.clone().map(Grant::shared_place).collect();
         let is_listed_by_all = of_everyone.contains(&Some(Place::Whole));
@@ -190,10 +182,7 @@ impl Bucket {
     /// have something.
     pub fn place(&self, own: &Prefix, is_in: impl Fn(&str) -> bool) -> Option<Place> {
         let own = Place::Own(own.clone());
-        let grants = self
-            .grants
-            .iter()
-            .filter(|grant| Subject::include(&grant.subjects, &is_in));
+        let grants = self.grants.iter().filter(|grant| grant.is_for(&is_in));
         let places: Vec<Option<Place>> = grants.map(Grant::shared_place).collect();
         if self.grants.is_empty() || places.contains(&None) {
             return Some(own);
@@ -371,6 +360,11 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Whether it is for a user who is in these groups.
+    fn is_for(&self, is_in: impl Fn(&str) -> bool) -> bool {
+        Subject::include(&self.subjects, is_in)
+    }
+
     /// What it lets a user with this prefix reach, where its bucket has this name.
     fn reach(&self, bucket: &BucketName, own: &Prefix) -> Reach {
         let place = self.shared_place();

@@ -79,19 +79,13 @@ impl HubInjection {
         provider: &S3Provider,
         agent: &str,
     ) -> Result<Self, InvalidSelector> {
-        let namespace = hub.metadata.namespace.clone().unwrap_or_default();
         Ok(Self {
-            sources: UserPods::of(hub, &namespace)?,
-            namespace,
-            hub: hub.metadata.name.clone().unwrap_or_default(),
-            generation: hub.metadata.generation.unwrap_or_default(),
-            scheme: hub.spec.users.prefix_scheme,
             buckets: buckets.to_vec(),
             settings: sdk_settings(provider),
             env: hub.spec.env.clone(),
             github: hub.spec.github.clone(),
-            shared: Mountable::of(hub),
             agent: provider.vending.as_ref().map(|_| agent.to_owned()),
+            ..Self::without_store(hub)?
         })
     }
 
@@ -101,12 +95,13 @@ impl HubInjection {
     /// # Errors
     /// [`InvalidSelector`] names the source whose selector has an unknown operator.
     pub fn of_folders(hub: &HubStorage) -> Result<Option<Self>, InvalidSelector> {
-        let shared = Mountable::of(hub);
-        if shared.is_empty() {
-            return Ok(None);
-        }
+        let folders = Self::without_store(hub)?;
+        Ok((!folders.shared.is_empty()).then_some(folders))
+    }
+
+    fn without_store(hub: &HubStorage) -> Result<Self, InvalidSelector> {
         let namespace = hub.metadata.namespace.clone().unwrap_or_default();
-        Ok(Some(Self {
+        Ok(Self {
             sources: UserPods::of(hub, &namespace)?,
             namespace,
             hub: hub.metadata.name.clone().unwrap_or_default(),
@@ -116,9 +111,9 @@ impl HubInjection {
             settings: Vec::new(),
             env: Vec::new(),
             github: None,
-            shared,
+            shared: Mountable::of(hub),
             agent: None,
-        }))
+        })
     }
 
     /// The namespace whose pods this is for.

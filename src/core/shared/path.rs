@@ -35,11 +35,6 @@ const SYSTEMS: [&str; 12] = [
     "/var/run",
 ];
 
-fn within(path: &str, system: &str) -> bool {
-    let rest = path.strip_prefix(system);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// How one directory lies to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
@@ -63,7 +58,8 @@ impl MountPath {
             Some("") => Some("the root of a container is no place for a volume"),
             Some(_) if path.contains(':') => Some("the API server takes no colon in it"),
             Some(rest) => wrong_parts(rest).or_else(|| {
-                let is_systems = SYSTEMS.iter().any(|system| within(path, system));
+                let mut systems = SYSTEMS.iter();
+                let is_systems = systems.any(|system| parts(path).starts_with(&parts(system)));
                 is_systems.then_some("it is the system's")
             }),
         };

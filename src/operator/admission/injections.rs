@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use futures::{FutureExt as _, StreamExt as _};
-use hubstorage_core::api::{Bucket, HubStorage, StorageProvider};
+use hubstorage_core::api::{Bucket, HubStorage, S3Provider, StorageProvider};
 use hubstorage_core::homes::HomeAdmission;
 use hubstorage_core::hubs::hub_of_namespace;
 use hubstorage_core::injection::{HubInjection, InvalidSelector};
@@ -161,10 +161,7 @@ fn build(
             given.homes.insert(namespace.clone(), Arc::new(homes));
         }
         let provider = providers.get(&hub.spec.provider_ref.name);
-        let of_store = provider.and_then(|provider| injection(hub, provider, agent));
-        // Folders are on no store.
-        let injection = of_store.unwrap_or_else(|| HubInjection::of_folders(hub));
-        let injection = injection.inspect_err(|error| {
+        let injection = injection(hub, provider.copied(), agent).inspect_err(|error| {
             let name = hub.name_any();
             tracing::warn!(namespace, name, %error, "pods of this HubStorage are given nothing");
         });
@@ -175,24 +172,27 @@ fn build(
     given
 }
 
-/// What pods are given of a hub's buckets, and all else; none, where it has no bucket at this provider.
+/// What pods of a hub are given; of one that has no bucket at its provider, the folders that are on no store.
 fn injection(
     hub: &HubStorage,
-    provider: &StorageProvider,
+    provider: Option<&StorageProvider>,
     agent: &Url,
-) -> Option<Result<Option<HubInjection>, InvalidSelector>> {
-    let s3 = provider.spec.s3.as_ref()?;
-    let store = s3.store();
-    let buckets: Vec<(Bucket, BucketName)> = hub
-        .spec
-        .buckets
-        .iter()
-        .filter_map(|bucket| Some((bucket.clone(), name_in_store(hub, bucket, &store)?)))
-        .collect();
-    if buckets.is_empty() {
-        return None;
+) -> Result<Option<HubInjection>, InvalidSelector> {
+    let s3 = provider.and_then(|provider| provider.spec.s3.as_ref());
+    let at_store = s3.map(|s3| (s3, existing(hub, s3)));
+    match at_store.filter(|(_, buckets)| !buckets.is_empty()) {
+        Some((s3, buckets)) => HubInjection::new(hub, &buckets, s3, agent.as_str()).map(Some),
+        None => HubInjection::of_folders(hub),
     }
-    Some(HubInjection::new(hub, &buckets, s3, agent.as_str()).map(Some))
+}
+
+/// The buckets of a hub that exist at this store, with their names there.
+fn existing(hub: &HubStorage, s3: &S3Provider) -> Vec<(Bucket, BucketName)> {
+    let store = s3.store();
+    let declared = hub.spec.buckets.iter();
+    declared
+        .filter_map(|bucket| Some((bucket.clone(), name_in_store(hub, bucket, &store)?)))
+        .collect()
 }
 
 /// As the controller wrote it down: a bucket that it refuses, has not made yet, or has not seen at

@@ -221,11 +221,14 @@ impl Watches {
         }));
         let all = hubs.clone();
         running.spawn(bells.follow(claim_changes, move |claim| {
-            let concerned = in_namespace(&all, Some(claim.namespace()));
+            let namespace = Some(claim.namespace());
+            let of_folders = |hub: &HubStorage| {
+                hub.metadata.namespace.as_deref() == namespace && !hub.spec.shared.is_empty()
+            };
             // One that is no home may have been one before.
             Concerned {
-                homes: concerned.clone(),
-                hubs: asked(concerned, Ask::News),
+                homes: in_namespace(&all, namespace),
+                hubs: asked(refs(&all, of_folders), Ask::News),
                 ..Concerned::default()
             }
         }));

@@ -7,45 +7,25 @@ use hubstorage_core::api::USERNAME_ANNOTATION;
 use hubstorage_core::homes::{CLAIM_LABEL, CLAIM_LABEL_VALUE};
 use serde_json::{Value, json};
 
-use crate::guard::{Document, GuardKind};
-
-/// Name of the policy, and of its binding.
-const NAME: &str = "hubstorage-homes";
+use super::Limit;
+use crate::guard::Document;
 
 /// The policy and its binding.
 pub fn documents() -> Vec<Document> {
-    vec![
-        Document {
-            kind: GuardKind::Policy,
-            name: NAME,
-            purpose: "Refuses homes that ask for more than spec.home of their HubStorage lets them, where it says onOversize: Deny.",
-            spec: policy(),
-        },
-        Document {
-            kind: GuardKind::Binding,
-            name: NAME,
-            purpose: "Puts the policy above in force: by the HubStorages of the claim's own namespace.",
-            spec: binding(),
-        },
-    ]
+    let limit = Limit {
+        name: "hubstorage-homes",
+        purpose: "Refuses homes that ask for more than spec.home of their HubStorage lets them, where it says onOversize: Deny.",
+        in_force: "Puts the policy above in force: by the HubStorages of the claim's own namespace.",
+        actions: json!(["Deny"]),
+        selector: json!({"matchLabels": {(CLAIM_LABEL): CLAIM_LABEL_VALUE}}),
+        at: &[("CREATE", "persistentvolumeclaims")],
+        rules: rules(),
+    };
+    limit.documents()
 }
 
-fn policy() -> Value {
+fn rules() -> Value {
     json!({
-        "failurePolicy": "Ignore",
-        "paramKind": {"apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage"},
-        "matchConstraints": {
-            "matchPolicy": "Equivalent",
-            "namespaceSelector": {},
-            "objectSelector": {"matchLabels": {(CLAIM_LABEL): CLAIM_LABEL_VALUE}},
-            "resourceRules": [{
-                "apiGroups": [""],
-                "apiVersions": ["v1"],
-                "operations": ["CREATE"],
-                "resources": ["persistentvolumeclaims"],
-                "scope": "*",
-            }],
-        },
         "variables": [
             // Only the HubStorage that counts in its namespace has such a status.
             {"name": "refuses", "expression":
@@ -83,13 +63,5 @@ fn policy() -> Value {
             // KubeSpawner goes on with the claim that is there, if one is, after 403 only.
             "reason": "Forbidden",
         }],
-    })
-}
-
-fn binding() -> Value {
-    json!({
-        "policyName": NAME,
-        "paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"},
-        "validationActions": ["Deny"],
     })
 }

@@ -10,7 +10,8 @@ use hubstorage_core::injection::DASK_KUBERNETES_LABEL;
 use hubstorage_core::shared::LONGEST_GROUPS;
 use serde_json::{Value, json};
 
-use crate::guard::{Document, GuardKind};
+use super::Limit;
+use crate::guard::Document;
 
 /// The purpose of each policy and each binding.
 const REFUSES: &str = "Refuses user pods that could write to a shared folder of their HubStorage without being a writer's, where it says enforcement: Deny.";
@@ -28,46 +29,23 @@ pub fn documents(enforcement: Enforcement) -> Vec<Document> {
         Enforcement::Deny => ("hubstorage-shared", REFUSES, json!(["Deny"])),
         Enforcement::Audit => ("hubstorage-shared-audit", TELLS, json!(["Warn", "Audit"])),
     };
-    vec![
-        Document {
-            kind: GuardKind::Policy,
-            name,
-            purpose,
-            spec: policy(enforcement),
-        },
-        Document {
-            kind: GuardKind::Binding,
-            name,
-            purpose: IN_FORCE,
-            spec: binding(name, &actions),
-        },
-    ]
+    let limit = Limit {
+        name,
+        purpose,
+        in_force: IN_FORCE,
+        actions,
+        selector: json!({}),
+        at: &[("CREATE", "pods"), ("UPDATE", "pods/ephemeralcontainers")],
+        rules: rules(enforcement),
+    };
+    limit.documents()
 }
 
-fn policy(enforcement: Enforcement) -> Value {
+fn rules(enforcement: Enforcement) -> Value {
     // As it stands in the spec.
     let enforcement = json!(enforcement);
     let annotation = |key: &str| format!("object.metadata.?annotations[?'{key}'].orValue('')");
-    let of_core = |operation: &str, resource: &str| {
-        json!({
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": [operation],
-            "resources": [resource],
-            "scope": "*",
-        })
-    };
     json!({
-        // An API server that has just begun, or lacks the kind of the parameter, cannot apply it: that is to stop no
-        // hub from starting servers, least of all one without a HubStorage.
-        "failurePolicy": "Ignore",
-        "paramKind": {"apiVersion": "hubstorage.io/v1alpha1", "kind": "HubStorage"},
-        "matchConstraints": {
-            "matchPolicy": "Equivalent",
-            "namespaceSelector": {},
-            "objectSelector": {},
-            "resourceRules": [of_core("CREATE", "pods"), of_core("UPDATE", "pods/ephemeralcontainers")],
-        },
         "matchConditions": [{
             "name": "is-of-a-user",
             "expression": format!(
@@ -154,12 +132,4 @@ fn variables(stamp: &str, groups: &str) -> Value {
             "variables.containers.filter(c, c.?volumeMounts.orValue([]).exists(m, variables.open.exists(f, {writes})))"
         )},
     ])
-}
-
-fn binding(name: &str, actions: &Value) -> Value {
-    json!({
-        "policyName": name,
-        "paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"},
-        "validationActions": actions,
-    })
 }

@@ -176,11 +176,11 @@ pub async fn write(
             None if outcomes.is_empty() => before.role.clone(),
             None => None,
         },
+        shared: shared::folders(hub, context),
         // Written by others: the reconcilers of users and of homes, and serve.
         users: None,
         homes: None,
         vending: None,
-        shared: shared::folders(hub, context),
     };
     status.buckets_ready = Some(ready_count(&status.buckets, hub));
     put(hub, &status, context).await

@@ -19,7 +19,7 @@ use ConditionType::MountsReady;
 /// What is known of the folders of `hub`. What status tells stands while nobody looks: in mode Paused, and until the
 /// claims of all namespaces are in memory.
 pub(super) fn folders(hub: &HubStorage, context: &Context) -> Vec<SharedFolderStatus> {
-    if !context.counts(hub) {
+    if hub.spec.shared.is_empty() || !context.counts(hub) {
         return Vec::new();
     }
     if hub.spec.mode == Mode::Paused || !are_listed(context) {
@@ -49,8 +49,7 @@ pub(super) fn verdict(hub: &HubStorage, step: &Step, context: &Context) -> Optio
 
 /// The same, however the store is, of the hub that counts.
 pub(super) fn again(hub: &HubStorage, context: &Context) -> Option<Verdict> {
-    let is_looked_at = hub.spec.mode != Mode::Paused && context.counts(hub);
-    if hub.spec.shared.is_empty() || !is_looked_at {
+    if hub.spec.shared.is_empty() || hub.spec.mode == Mode::Paused || !context.counts(hub) {
         return None;
     }
     let known = folders(hub, context);
